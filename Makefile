@@ -1,0 +1,39 @@
+# make repro: everything, from nothing to the comparison. make test / test-fast / bench: see README.md.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: repro test test-fast lint bench clean
+
+repro: $(VENV)/.installed
+	$(RUN) dvc pull -q data.dvc
+	$(RUN) dvc repro
+	$(RUN) advalign publish
+	@$(RUN) advalign compare --show
+
+test: $(VENV)/.installed lint
+	$(RUN) pytest -n 2 --dist loadscope tests advalign
+
+test-fast: $(VENV)/.installed
+	$(RUN) pytest -n 2 -m "not slow" tests advalign
+
+lint: $(VENV)/.installed
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+bench: $(VENV)/.installed
+	$(RUN) python -m benchmarks.run
+
+# The lock pins every package; the stamp is written last, so that an interrupted installation starts again.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "advalign needs Python 3.11: install it, or name it: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) outputs mlflow.db mlartifacts .mlflow.lock

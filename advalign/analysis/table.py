@@ -1,0 +1,209 @@
+"""The table of evaluated models: reading, checking, and what its rows count as (contract.md, section Commands).
+
+One row per model with the columns `model, pt, aa, group, big_data` and, where known, `multilabel_accuracy, pt_sem,
+aa_sem, protocol, recipe` and anything else, which is kept. PT and AA may be missing in a row (no valid stimulus).
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from advalign.errors import InputError, unknown_name
+
+STANDARD = ("cnn", "vit", "hybrid", "ssl")
+"""Groups that were not trained against attacks nor towards human maps: the 309 models of Feng section 3.2."""
+GROUPS = (*STANDARD, "robust", "harmonized")
+REQUIRED = ("model", "pt", "aa", "group", "big_data")
+NUMERIC = ("pt", "aa", "multilabel_accuracy", "pt_sem", "aa_sem")
+NOT_A_FAMILY = ("tf", "legacy", "test")
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read and check a CSV table of models (UTF-8, comma separated, header in the first row).
+
+    Args:
+        path: The file.
+
+    Returns:
+        The checked table, indexed by the row of the file (the header is row 1); `multilabel_accuracy` is always there,
+        all missing where the file has none.
+
+    Raises:
+        InputError: The file cannot be read, has no rows, or `check_table` refuses it.
+    """
+    try:
+        raw = pd.read_csv(path, header=None, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the path of a CSV file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"{path}: is empty; expected a header with {', '.join(REQUIRED)}") from error
+    except pd.errors.ParserError as error:
+        reason = str(error).strip().split("C error: ")[-1]
+        raise InputError(f"{path}: is not a CSV table ({reason}); mend that row") from error
+    raw.index = pd.RangeIndex(1, len(raw) + 1)
+    table = raw.iloc[1:].dropna(how="all")
+    table.columns = pd.Index(["" if pd.isna(name) else str(name).strip() for name in raw.iloc[0]])
+    if table.empty:
+        raise InputError(f"{path}: has a header but no rows; add one row per model")
+    return check_table(table, str(path))
+
+
+def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Check a table of models and give its columns their types; a checked table passes unchanged.
+
+    Args:
+        table: One row per model; cells may be text. The index labels are the row numbers that errors name.
+        source: What errors call the table (a file name).
+
+    Returns:
+        A copy with float PT, AA, accuracy and SEM, integer `big_data`, and `multilabel_accuracy` always there.
+
+    Raises:
+        InputError: A column is missing or doubled, a model is missing or doubled, a group is unknown, a cell is not a
+            number in its range, or the rows come from more than one protocol.
+    """
+    _check_columns(table, source)
+    checked = table.copy()
+    for column in ("model", "group", "protocol", "recipe"):
+        if column in checked:
+            checked[column] = ["" if pd.isna(cell) else str(cell).strip() for cell in checked[column]]
+    _check_models(checked, source)
+    if "multilabel_accuracy" not in checked:
+        checked["multilabel_accuracy"] = np.nan
+    for column in NUMERIC:
+        if column in checked:
+            checked[column] = _numbers(checked, column, source)
+    _check_ranges(checked, source)
+    checked["big_data"] = _flags(checked, source)
+    _check_protocol(checked, source)
+    return checked
+
+
+def _check_columns(table: pd.DataFrame, source: str) -> None:
+    names = [str(name) for name in table.columns]
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        found = ", ".join(names) or "none"
+        raise InputError(f"{source}: header lacks {', '.join(missing)} (found: {found}); add or rename the columns")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(f"{source}: header has {', '.join(doubled)} more than once; keep one column of each name")
+
+
+def _check_models(table: pd.DataFrame, source: str) -> None:
+    first_row: dict[str, object] = {}
+    for row, model, group in zip(table.index, table["model"], table["group"], strict=True):
+        if not model:
+            raise InputError(f"{source}, row {row}: the model has no name; fill in `model` or delete the row")
+        if model in first_row:
+            where = f"{source}, row {row}"
+            raise InputError(f"{where}: {model!r} is already in row {first_row[model]}; keep one row per model")
+        first_row[model] = row
+        if not group:
+            raise InputError(f"{source}, row {row} ({model}): group is missing; write one of {', '.join(GROUPS)}")
+        if group not in GROUPS:
+            raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, GROUPS)}; mend the cell")
+
+
+def _refuse(table: pd.DataFrame, source: str, column: str, position: int, cell: object, mend: str) -> InputError:
+    row, model = table.index[position], table["model"].iloc[position]
+    return InputError(f"{source}, row {row} ({model}): {column} is {cell!r}; {mend}")
+
+
+def _numbers(table: pd.DataFrame, column: str, source: str) -> list[float]:
+    numbers: list[float] = []
+    for position, cell in enumerate(table[column]):
+        if pd.isna(cell) or str(cell).strip() == "":
+            numbers.append(float("nan"))
+            continue
+        try:
+            number = float(cell)
+        except (TypeError, ValueError):
+            number = float("inf")
+        if not np.isfinite(number):
+            mend = "write a finite number with a decimal point, or leave the cell empty"
+            raise _refuse(table, source, column, position, cell, mend)
+        numbers.append(number)
+    return numbers
+
+
+def _check_ranges(table: pd.DataFrame, source: str) -> None:
+    ranges = {
+        "pt": (0.0, np.inf),
+        "multilabel_accuracy": (0.0, 100.0),
+        "pt_sem": (0.0, np.inf),
+        "aa_sem": (0.0, np.inf),
+    }
+    for column, (low, high) in ranges.items():
+        if column not in table:
+            continue
+        for position, number in enumerate(table[column]):
+            if number < low or number > high:
+                expected = f"at least {low:g}" if np.isinf(high) else f"between {low:g} and {high:g}"
+                raise _refuse(table, source, column, position, float(number), f"it must be {expected}")
+
+
+def _flags(table: pd.DataFrame, source: str) -> list[int]:
+    flags: list[int] = []
+    for position, cell in enumerate(table["big_data"]):
+        text = "" if pd.isna(cell) else str(cell).strip().lower()
+        if text not in {"0", "1", "0.0", "1.0", "true", "false"}:
+            raise _refuse(table, source, "big_data", position, text, "write 1 (pre-trained on a larger set) or 0")
+        flags.append(int(text in {"1", "1.0", "true"}))
+    return flags
+
+
+def _check_protocol(table: pd.DataFrame, source: str) -> None:
+    if "protocol" not in table:
+        return
+    names = sorted({protocol if protocol else "(none)" for protocol in table["protocol"]})
+    if len(names) > 1:
+        raise InputError(
+            f"{source}: rows come from {len(names)} protocols ({', '.join(names)}), which never mix in one statistic;"
+            " keep the rows of one protocol per table"
+        )
+
+
+def protocol_of(table: pd.DataFrame) -> str | None:
+    """Return the one attack protocol of a checked table, None where it does not say."""
+    names = [str(name) for name in table["protocol"] if name] if "protocol" in table else []
+    return names[0] if names else None
+
+
+def is_standard(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows of models trained neither against attacks nor towards human maps (methods.md, section 5)."""
+    return table["group"].isin(STANDARD)
+
+
+def recipe_of(model: str) -> str | None:
+    """Training recipe that a registered model's name tells, None for a name without one (contract.md, MLflow).
+
+    >>> [recipe_of(name) for name in ("resnet18_l2_eps0.25", "resnet18_l2_eps0.5.combined", "resnet50.a1_in1k")]
+    ['robust', 'combined', None]
+    """
+    for recipe in ("combined", "harmonized", "baseline"):
+        if model.endswith(f".{recipe}"):
+            return recipe
+    return "robust" if re.search(r"_(l2|linf)_eps[\d.]+(_255)?$", model) else None
+
+
+def family(model: str) -> str:
+    """Family of a model: the leading name of its architecture, without depth and without who ported it.
+
+    The part before the first `.` is split at `_`; a leading `tf`, `legacy` or `test` is dropped, `wide` stays with its
+    successor, and a depth of two or more digits with its variant letters goes, generation numbers (v2, deit3) stay.
+
+    >>> [family(m) for m in ("resnet50d.a3_in1k", "tf_mobilenetv3_small_075.in1k", "deit3_base_patch16_224.fb_in1k")]
+    ['resnet', 'mobilenetv3', 'deit3']
+    >>> [family(m) for m in ("vit_tiny_patch16_224.augreg_in21k", "wide_resnet50_2_l2_eps0.5", "res2net50_26w_4s")]
+    ['vit', 'wide_resnet', 'res2net']
+    """
+    words = [word for word in model.lower().split(".")[0].split("_") if word]
+    while len(words) > 1 and words[0] in NOT_A_FAMILY:
+        words = words[1:]
+    name = "_".join(words[:2]) if words and words[0] == "wide" else "".join(words[:1])
+    return re.sub(r"(?<=[a-z])\d{2,}[a-z]{0,2}$", "", name) or model

@@ -1,0 +1,135 @@
+"""A model against its harmonized, robust or combined twin, image by image (methods.md section 5; Feng Figs. 6, 7)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from advalign.analysis.statistics import bootstrap_interval, holm, paired, sem
+from advalign.analysis.table import recipe_of
+from advalign.errors import InputError
+
+COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}
+"""Metric -> column of the per-stimulus rows (contract.md, Files)."""
+OK = "ok"
+
+
+def find_twins(models: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of (baseline, twin) among registered names: `NAME.baseline` and every other recipe of the same NAME.
+
+    >>> find_twins(["resnet18.baseline", "resnet18.harmonized", "resnet18_l2_eps0.25", "resnet50.a1_in1k"])
+    [('resnet18.baseline', 'resnet18.harmonized'), ('resnet18.baseline', 'resnet18_l2_eps0.25')]
+    """
+    names = sorted(set(models))
+    pairs = []
+    for twin in names:
+        if recipe_of(twin) in (None, "baseline"):
+            continue
+        architecture = twin.removesuffix(".combined").removesuffix(".harmonized")
+        for norm in ("_l2_eps", "_linf_eps"):
+            architecture = architecture.split(norm)[0]
+        if f"{architecture}.baseline" in names:
+            pairs.append((f"{architecture}.baseline", twin))
+    return sorted(pairs)
+
+
+def paired_statistics(
+    frames: Mapping[str, pd.DataFrame],
+    pairs: Iterable[tuple[str, str]],
+    *,
+    seed: int,
+    resamples: int = 10_000,
+    ceiling: float | None = None,
+) -> list[dict[str, Any]]:
+    """Compare each twin with its baseline over the stimuli that both got right (status `ok` in both).
+
+    Args:
+        frames: Model -> its rows, one per stimulus, with the columns stimulus, status ("ok", "misclassified_clean" or
+            "attack_failed"), norm_l2 (l2 in the stimulus space) and rho_released (in [-1, 1], nan where there is none).
+        pairs: (baseline, twin) names.
+        seed: Seed of the bootstrap, from the settings.
+        resamples: Resamples of the BCa interval of the difference.
+        ceiling: Human ceiling that AA is divided by; None leaves Spearman's rho as it is. Tests do not depend on it.
+
+    Returns:
+        Two entries per pair, metrics "pt" and "aa": means and SEM of both, difference (twin - baseline) with its 95 %
+        interval, t, df, p, p_holm (over all entries), wilcoxon_p, d_z, n; nan with a note where not computable.
+
+    Raises:
+        InputError: A frame lacks a column or repeats a stimulus, or the frames come from more than one protocol.
+    """
+    wanted = list(pairs)
+    protocol = _check_frames({name: frames[name] for pair in wanted for name in pair if name in frames})
+    entries = []
+    for baseline, twin in wanted:
+        shared = _shared(frames, baseline, twin)
+        for metric, column in COLUMNS.items():
+            names = {"baseline": baseline, "twin": twin, "metric": metric, "protocol": protocol}
+            scale = ceiling if metric == "aa" else None
+            entries.append({**names, **_entry(shared, column, scale or 1.0, seed, resamples), "ceiling": scale})
+    for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
+        entry["p_holm"] = float(p)
+    return entries
+
+
+def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
+    """Check the columns and stimuli of every frame and return their one protocol, None where none says."""
+    protocols: set[str] = set()
+    for name, frame in frames.items():
+        lacking = [column for column in ("stimulus", "status", *COLUMNS.values()) if column not in frame]
+        if lacking:
+            raise InputError(f"evaluation of {name} lacks the columns {', '.join(lacking)}; evaluate it again")
+        repeated = frame["stimulus"][frame["stimulus"].duplicated()]
+        if len(repeated):
+            raise InputError(f"evaluation of {name} has stimulus {repeated.iloc[0]} twice; evaluate it again")
+        protocols |= {str(protocol) for protocol in frame["protocol"].dropna()} if "protocol" in frame else set()
+    if len(protocols) > 1:
+        found = ", ".join(sorted(protocols))
+        raise InputError(f"twins were attacked by different protocols ({found}); compare evaluations of one protocol")
+    return protocols.pop() if protocols else None
+
+
+def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str) -> pd.DataFrame | str:
+    """Rows of the stimuli both models got right, columns suffixed _baseline and _twin, or why there are none."""
+    absent = [name for name in (baseline, twin) if name not in frames]
+    if absent:
+        return f"{' and '.join(absent)} not evaluated"
+    right = [frames[name].loc[frames[name]["status"] == OK] for name in (baseline, twin)]
+    columns = ["stimulus", *COLUMNS.values()]
+    joined = right[0][columns].merge(right[1][columns], on="stimulus", suffixes=("_baseline", "_twin"))
+    return joined.sort_values("stimulus")
+
+
+def _entry(shared: pd.DataFrame | str, column: str, divisor: float, seed: int, resamples: int) -> dict[str, Any]:
+    if isinstance(shared, str):
+        baseline = twin = pd.Series(dtype=float)
+        notes = [shared]
+    else:
+        columns = [f"{column}_baseline", f"{column}_twin"]
+        known = shared.dropna(subset=columns)
+        baseline, twin = known[columns[0]] / divisor, known[columns[1]] / divisor
+        left_out = len(shared) - len(known)
+        notes = [f"{left_out} of {len(shared)} shared stimuli have no {column} and are left out"] if left_out else []
+        if shared.empty:
+            notes.append("no stimulus that both models got right")
+    result = paired(twin, baseline)
+    interval = bootstrap_interval(twin.to_numpy() - baseline.to_numpy(), resamples, seed=seed)
+    if result.note and not (len(baseline) == 0 and notes):
+        notes.append(result.note)
+    return {
+        "n": result.n,
+        "baseline_mean": float(baseline.mean()),
+        "baseline_sem": sem(baseline),
+        "twin_mean": float(twin.mean()),
+        "twin_sem": sem(twin),
+        "difference": result.difference,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "t": result.t,
+        "df": result.df,
+        "p": result.p,
+        "p_holm": float("nan"),
+        "wilcoxon_p": result.wilcoxon_p,
+        "d_z": result.d_z,
+        "note": "; ".join(notes) or None,
+    }

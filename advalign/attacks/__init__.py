@@ -1,0 +1,1 @@
+"""Attacks: one file each. They know a classifier only as a function from pixels to logits."""

@@ -1,0 +1,63 @@
+"""Fast Minimum-Norm attack, l2, as published (Pintor et al. 2021, Algorithm 1).
+
+A gradient step of shrinking length alpha, then a projection onto an eps-ball that closes in on the boundary: eps
+shrinks while the iterate is adversarial and grows while it is not, so the iterate oscillates across the boundary ever
+closer to the clean image. The smallest adversarial iterate is returned.
+
+As published it can stall before its first success: there eps is the linear estimate of the distance to the boundary,
+and where the boundary recedes a little, each step adds just what clipping to the box takes away. Such an image ends as
+`attack_failed` although it lies close to the boundary (docs/lab-notes.md).
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from advalign.attacks.base import Attack, Oracle
+from advalign.settings import Strict
+from advalign.tensors.norms import TINY, clip_to_box, farthest_in_box, l2_norm, per_sample, project_l2, unit_l2
+
+
+def cosine(first: float, last: float, step: int, steps: int) -> float:
+    """Cosine annealing from `first` (at step 0) towards `last` (at step = steps)."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class FastMinimumNorm(Attack):
+    """Plain FMN: the reference for norms; 1000 passes per image."""
+
+    budgeted = True
+
+    class Settings(Strict):
+        """Pintor et al.'s values; gamma above 1 would make eps negative and is refused."""
+
+        steps: int = Field(1000, ge=1)
+        step_size: float = Field(1.0, gt=0)
+        last_step_size: float = Field(1e-5, gt=0)
+        gamma: float = Field(0.05, gt=0, le=1, description="relative change of eps; above 1, eps turns negative")
+        last_gamma: float = Field(0.001, gt=0, le=1)
+
+    def search(self, oracle: Oracle, index: Tensor) -> Tensor:
+        """See the module's docstring; the clean image is the first of `steps` evaluated iterates."""
+        inputs = oracle.inputs[index]
+        delta = torch.zeros_like(inputs)
+        best_delta = torch.zeros_like(inputs)
+        best = torch.full((len(index),), math.inf, device=inputs.device)
+        eps = best.clone()
+        farthest = farthest_in_box(inputs)
+        for step in range(self.settings.steps):
+            alpha = cosine(self.settings.step_size, self.settings.last_step_size, step, self.settings.steps)
+            gamma = cosine(self.settings.gamma, self.settings.last_gamma, step, self.settings.steps)
+            margin, gradient = oracle.margin_and_gradient(inputs + delta, index)
+            adversarial, norm = margin < 0, l2_norm(delta)
+            better = adversarial & (norm < best)
+            best = torch.where(better, norm, best)
+            best_delta = torch.where(per_sample(better, delta), delta, best_delta)
+            to_boundary = norm + margin.abs() / l2_norm(gradient).clamp_min(TINY)
+            outside = torch.where(best.isfinite(), eps * (1 + gamma), to_boundary)
+            eps = torch.where(adversarial, torch.minimum(eps * (1 - gamma), best), outside).minimum(farthest)
+            delta = project_l2(delta - alpha * unit_l2(gradient), eps)
+            delta = clip_to_box(inputs, delta)
+        return inputs + best_delta

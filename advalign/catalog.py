@@ -1,0 +1,51 @@
+"""Entries by name: the file is the entry, so `attacks/fmn_fast.py` is the attack `fmn-fast`.
+
+Listing reads file names and imports nothing (the command line's help depends on that); loading imports one file
+and returns the one class in it that derives from the folder's base class (`<folder>/base.py`).
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from advalign.errors import unknown_name
+
+FOLDERS = {"attack": "attacks", "metric": "metrics", "recipe": "recipes"}
+
+
+def names(kind: str) -> list[str]:
+    """List the entries of a kind ("attack", "metric" or "recipe"), sorted.
+
+    >>> names("recipe")
+    ['baseline', 'combined', 'harmonized', 'robust']
+    """
+    folder = Path(__file__).parent / FOLDERS[kind]
+    stems = (path.stem for path in folder.glob("*.py"))
+    return sorted(stem.replace("_", "-") for stem in stems if stem != "base" and not stem.startswith("_"))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import an entry's file and return its class.
+
+    Args:
+        kind: "attack", "metric" or "recipe".
+        name: an entry's name as `names` lists it.
+
+    Raises:
+        InputError: no such entry (offers the nearest names).
+        TypeError: the file does not hold exactly one class of the kind: a defect of the entry, not of the input.
+    """
+    if name not in names(kind):
+        raise unknown_name(kind, name, names(kind))
+    package = f"advalign.{FOLDERS[kind]}"
+    base = getattr(importlib.import_module(f"{package}.base"), kind.capitalize())
+    module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+    classes = [
+        member
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, base) and member.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, found {len(classes)}")
+    return classes[0]

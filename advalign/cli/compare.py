@@ -1,0 +1,49 @@
+"""`advalign compare`: statistics, Pareto front, figures and report over all evaluated models."""
+
+from pathlib import Path
+
+import typer
+
+from advalign.cli._output import JSON, print_json, print_table
+
+COLUMNS = ["model", "group", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled",
+           "multilabel_accuracy", "top1_accuracy", "attack_success_rate"]  # fmt: skip
+
+
+def compare(
+    protocol: str = typer.Option(None, help="Which evaluations; default: params.yaml."),
+    table: Path = typer.Option(None, help="Statistics of any CSV table of models instead; nothing is written."),
+    show: bool = typer.Option(False, "--show", help="Only print the last comparison."),
+    as_json: bool = JSON,
+) -> None:
+    """Compare all evaluated models: outputs/comparison holds table, statistics, figures and report."""
+    from advalign.analysis.comparison import compare as run
+    from advalign.analysis.comparison import read_comparison
+    from advalign.analysis.table import read_table
+    from advalign.analysis.zoo import zoo_statistics
+    from advalign.files import Project
+    from advalign.settings import load_settings
+
+    if table is not None:
+        statistics = zoo_statistics(read_table(table))
+        print_json(statistics) if as_json else _print_statistics(statistics)
+        return
+    project = Project.find()
+    zoo, statistics = read_comparison(project) if show else run(project, load_settings(project.root), protocol)
+    rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
+    if as_json:
+        print_json({"models": rows, "statistics": statistics})
+        return
+    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}")
+    typer.echo(f"report      {project.comparison / 'report.html'}")
+    typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.root}, then open http://127.0.0.1:5000")
+
+
+def _print_statistics(statistics: dict[str, list[dict[str, object]]]) -> None:
+    print_table(statistics["correlations"], ["x", "y", "n", "rho", "p", "note"], "correlations")
+    columns = ["name", "metric", "n1", "n2", "t", "df", "p", "p_holm", "d", "note"]
+    print_table(statistics["contrasts"], columns, "contrasts (Welch)")
+    print_table(statistics["pareto"], ["model", "pt", "aa"], "Pareto front of the standard models")
+    print_table(statistics["beyond_front"], ["model", "pt", "aa"], "beyond the front")
+    for note in statistics["notes"]:
+        typer.echo(str(note))

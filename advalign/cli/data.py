@@ -1,0 +1,45 @@
+"""`advalign data ...`: the sample data set, and the validation of what is frozen from data/."""
+
+from pathlib import Path
+
+import typer
+
+from advalign.cli._output import JSON, print_json, print_table
+
+app = typer.Typer(help="Sample data and validation.", no_args_is_help=True)
+
+
+@app.command()
+def sample(
+    output: Path = typer.Option(Path("data"), help="Empty or absent folder to write into."),
+    seed: int = typer.Option(20251, min=0, help="Seed of the drawings; the default gives the committed sample."),
+    scale: float = typer.Option(1.0, min=0.01, max=20.0, help="Size relative to the committed sample."),
+) -> None:
+    """Regenerate the sample data set: drawn images and human maps in the released formats."""
+    from advalign.data.sample.generate import SampleSettings, generate_sample
+    from advalign.progress import progress
+
+    with progress("drawing") as advance:
+        generate_sample(output, SampleSettings(seed, scale), advance)
+    typer.echo(f"sample data set in {output}; to version it: dvc add {output}")
+
+
+@app.command()
+def validate(as_json: bool = JSON) -> None:
+    """Check stimuli, maps and labels against their declared expectations; exit 1 if any fails."""
+    from advalign.data.expectations import validate as check
+    from advalign.errors import CheckFailed
+    from advalign.files import Project
+    from advalign.settings import load_settings
+
+    project = Project.find()
+    validation = check(project, load_settings(project.root))
+    if as_json:
+        print_json(validation.as_metrics())
+    elif validation.failures:
+        rows = [{**vars(failure), "examples": list(failure.examples)} for failure in validation.failures]
+        print_table(rows, ["table", "column", "expectation", "unexpected", "examples"])
+    else:
+        typer.echo(f"{sum(validation.checked.values())} expectations hold ({', '.join(validation.checked)})")
+    if not validation.success:
+        raise CheckFailed(f"{len(validation.failures)} expectations failed")

@@ -1,0 +1,59 @@
+"""`advalign`: the application, and errors on one line. Its help imports neither torch nor mlflow."""
+
+import os
+import sys
+
+import click
+import typer
+
+from advalign.cli import compare, data, doctor, evaluate, publish, registry, train
+from advalign.errors import AdvalignError
+
+app = typer.Typer(
+    help="How tolerant is a vision model to adversarial perturbations, and do they fall where people look?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.add_typer(registry.app, name="registry")
+app.command("publish")(publish.publish)
+app.command("ui")(publish.ui)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """How tolerant is a vision model to adversarial perturbations, and do they fall where people look?"""
+    if debug:
+        os.environ["ADVALIGN_DEBUG"] = "1"
+
+
+def run() -> None:
+    """Run the command line; exit 0 done, 1 a check said no, 2 bad input: one line, no traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except AdvalignError as error:
+        if os.environ.get("ADVALIGN_DEBUG"):
+            raise
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; run the same command again to continue")
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def _say(message: str) -> None:
+    print(f"advalign: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,66 @@
+"""`advalign train RECIPE`: train, write a checkpoint, register a version."""
+
+from fractions import Fraction
+from typing import Any
+
+import typer
+
+from advalign import catalog
+from advalign.errors import InputError
+
+
+def parse_eps(text: str) -> float:
+    """Read a radius: a number or a fraction such as 2/255.
+
+    >>> parse_eps("2/255") == 2 / 255
+    True
+
+    Raises:
+        InputError: not a positive number.
+    """
+    try:
+        eps = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"--eps: expected a number such as 0.25 or 2/255, got {text!r}") from None
+    if eps <= 0:
+        raise InputError(f"--eps: expected a radius above 0, got {text}")
+    return eps
+
+
+def train(
+    recipe: str = typer.Argument(..., help=f"One of: {', '.join(catalog.names('recipe'))}."),
+    model: str = typer.Option("test_resnet", help="Architecture, by its timm name."),
+    eps: str = typer.Option(None, help="Radius of the ball (robust, combined): 0.25, or 2/255 for linf."),
+    constraint: str = typer.Option(None, help="l2 or linf (robust, combined)."),
+    epochs: int = typer.Option(None, min=1, help="Default: params.yaml."),
+    seed: int = typer.Option(None, min=0, help="Default: params.yaml."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, ..."),
+    resume: bool = typer.Option(True, "--resume/--restart", help="Continue a training that was cut off."),
+) -> None:
+    """Train a model with a recipe, write a checkpoint to outputs/runs, register it in MLflow."""
+    catalog.load("recipe", recipe)
+    overrides: dict[str, Any] = {}
+    if eps is not None:
+        overrides["eps"] = parse_eps(eps)
+    if constraint is not None:
+        overrides["constraint"] = constraint
+    from advalign.files import Project
+    from advalign.settings import Training, load_settings
+    from advalign.tracking.publish import Published, publish_checkpoint
+    from advalign.tracking.store import open_store
+    from advalign.tracking.training_run import train_tracked
+    from advalign.training.train import plan
+
+    project = Project.find()
+    settings = load_settings(project.root)
+    if epochs is not None:
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
+    planned = plan(project, settings, Training(model=model, recipe=recipe, overrides=overrides), seed)
+    folder = project.runs / planned.name
+    card, trained = train_tracked(project, planned, folder, device=device, resume=resume)
+    version = publish_checkpoint(project, open_store(project), folder, Published())
+    state = "trained" if trained else "already trained with these settings"
+    typer.echo(
+        f"{card.name}: {state}, val accuracy {card.metrics['val_accuracy']:.3f}; checkpoint "
+        f"{folder.relative_to(project.root)}, models:/{card.name}@candidate is version {version.version}"
+    )

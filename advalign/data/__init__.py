@@ -1,0 +1,1 @@
+"""Sources of pixels, maps and labels, and the stimulus set that is frozen from them."""

@@ -1,0 +1,77 @@
+"""The classes of a data set: index -> wnid, name, superclass, animate. Grouping is data, never a constant in code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from advalign.errors import DataError
+from advalign.files import write_text
+
+DECISIONS = ("inanimate", "animate")  # the two outputs of the attacked decision, by index
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class."""
+
+    index: int
+    wnid: str
+    name: str
+    superclass: str | None  # None: the class is in no superclass of the stimulus set
+    animate: bool
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes, by index 0 .. n - 1."""
+
+    entries: tuple[ClassInfo, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> ClassInfo:
+        return self.entries[index]
+
+    @property
+    def decision_of_class(self) -> list[int]:
+        """Index into `DECISIONS` of every class."""
+        return [int(entry.animate) for entry in self.entries]
+
+    def index_of_wnid(self) -> dict[str, int]:
+        """Class index by wnid."""
+        return {entry.wnid: entry.index for entry in self.entries}
+
+
+def read_classes(path: Path) -> Classes:
+    """Read classes.yaml: a mapping of class index to {wnid, name, superclass, animate}.
+
+    Raises:
+        DataError: missing, malformed, indices not 0 .. n - 1, or a wnid given twice.
+    """
+    try:
+        table = yaml.safe_load(path.read_text())
+        entries = tuple(
+            ClassInfo(int(index), str(row["wnid"]), str(row["name"]), row.get("superclass"), bool(row["animate"]))
+            for index, row in sorted(table.items())
+        )
+    except OSError:
+        raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a table of classes (index: wnid, name, superclass, animate): {error!r}") from None
+    if [entry.index for entry in entries] != list(range(len(entries))):
+        raise DataError(f"{path}: class indices must be 0 .. {len(entries) - 1} without gaps")
+    if len({entry.wnid for entry in entries}) != len(entries):
+        raise DataError(f"{path}: a wnid is given to two classes")
+    return Classes(entries)
+
+
+def write_classes(path: Path, classes: Classes) -> None:
+    """Write classes.yaml, one line per class."""
+    lines = [
+        f"{entry.index}: {{wnid: {entry.wnid}, name: {entry.name}, superclass: {entry.superclass or 'null'}, "
+        f"animate: {str(entry.animate).lower()}}}\n"
+        for entry in classes.entries
+    ]
+    write_text(path, "".join(lines))

@@ -1,0 +1,50 @@
+"""Multi-label sets of validation images: which labels are right, which unclear, and which images are flagged."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from advalign.errors import DataError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Class indices that people judged for one image, and whether the image was flagged problematic."""
+
+    correct: frozenset[int]
+    unclear: frozenset[int] = frozenset()
+    wrong: frozenset[int] = frozenset()
+    problematic: bool = False
+
+
+def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, LabelSet]:
+    """Read the original release's JSON: `initial_annots` and `problematic_images` (Shankar et al. 2020).
+
+    Args:
+        path: data/imagenet/multilabel.json.
+        index_of_wnid: class index by wnid (from classes.yaml).
+
+    Returns:
+        file name -> LabelSet.
+
+    Raises:
+        DataError: missing, not that schema, or an unknown wnid (named).
+    """
+    try:
+        content = json.loads(path.read_text())
+        annotations, problematic = content["initial_annots"], content["problematic_images"]
+    except OSError:
+        raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a multi-label set (initial_annots, problematic_images): {error!r}") from None
+    sets = {}
+    for name, judged in annotations.items():
+        groups = {}
+        for group in ("correct", "unclear", "wrong"):
+            unknown = [wnid for wnid in judged.get(group, []) if wnid not in index_of_wnid]
+            if unknown:
+                raise DataError(f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml)")
+            groups[group] = frozenset(index_of_wnid[wnid] for wnid in judged.get(group, []))
+        sets[name] = LabelSet(**groups, problematic=name in problematic)
+    return sets

@@ -1,0 +1,82 @@
+"""The files of an evaluation: rows, predictions, pictured perturbations, and the summary that is made from them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from advalign.errors import InputError
+from advalign.files import Project, replacing
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of one model under one protocol."""
+
+    folder: Path
+    name: str
+
+    @property
+    def rows(self) -> Path:
+        """One row per stimulus; written last: a model with this file is finished."""
+        return self.folder / f"{self.name}.parquet"
+
+    @property
+    def images(self) -> Path:
+        """One row per validation image."""
+        return self.folder / "images" / f"{self.name}.parquet"
+
+    @property
+    def gallery(self) -> Path:
+        """Perturbations of the gallery's stimuli: {position: (3, H, W)}."""
+        return self.folder / "gallery" / f"{self.name}.safetensors"
+
+    @property
+    def summary(self) -> Path:
+        """The model's metrics and what they were made from."""
+        return self.folder / f"{self.name}.json"
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for path in (self.rows, self.images, self.gallery, self.summary):
+            path.unlink(missing_ok=True)
+
+
+def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]:
+    """Read the summaries of all models evaluated under a protocol, sorted by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    folder = project.evaluations / protocol_name
+    summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if not summaries:
+        raise InputError(f"nothing is evaluated under protocol {protocol_name!r} yet: run `advalign evaluate` first")
+    return summaries
+
+
+def stored_identity(path: Path) -> str | None:
+    """The identity in a table's metadata; None where there is no readable table."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return metadata.get(b"advalign.inputs_sha256", b"").decode() or None
+
+
+def write_table(path: Path, table: pd.DataFrame, identity: str) -> None:
+    """Write a parquet file in one move, with the schema's version and the rows' identity in its metadata."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {
+        **(arrow.schema.metadata or {}),
+        b"advalign.schema_version": str(SCHEMA_VERSION).encode(),
+        b"advalign.inputs_sha256": identity.encode(),
+    }
+    with replacing(path) as temporary:
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary)

@@ -1,0 +1,37 @@
+"""Errors a user can mend: one clear line each; the command line prints it and exits with the error's code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AdvalignError(Exception):
+    """Base of every error that is reported without a traceback."""
+
+    exit_code = 2
+
+
+class InputError(AdvalignError):
+    """A value, file or name from the user cannot be used; the message says what was got, expected, and the mend."""
+
+
+class DataError(InputError):
+    """A data file is missing, truncated, corrupt or of another shape than its format promises."""
+
+
+class CheckFailed(AdvalignError):  # noqa: N818  a verdict, not a fault
+    """A check said no (validation, gate, verification): nothing is wrong with the command itself."""
+
+    exit_code = 1
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Build the error for a name that does not exist, offering the nearest ones that do.
+
+    >>> str(unknown_name("recipe", "robst", ["baseline", "robust"]))
+    "unknown recipe 'robst': did you mean 'robust'? (known: baseline, robust)"
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    question = f": did you mean {' or '.join(repr(n) for n in near)}?" if near else ":"
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return InputError(f"unknown {kind} {name!r}{question} (known: {listed or 'none'})")

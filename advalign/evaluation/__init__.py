@@ -1,0 +1,1 @@
+"""Evaluation: every model attacked on every stimulus, one row each, resumable."""

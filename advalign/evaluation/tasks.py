@@ -1,0 +1,142 @@
+"""The unit of work that an engine runs: one model on one fixed shard of stimuli or of validation images.
+
+A task names files and settings only, so that it travels to another process or machine; the same task gives the same
+result wherever it runs with the same thread count.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from advalign import catalog
+from advalign.attacks.base import protocol
+from advalign.data.classes import read_classes
+from advalign.data.imagenet import ValidationImage, read_validation
+from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.files import Project
+from advalign.metrics.base import AttackedShard
+from advalign.models.checkpoints import Card, load_checkpoint
+from advalign.models.classifier import Classifier
+from advalign.models.superclasses import GroupedClassifier
+from advalign.models.zoo import evaluation_transform
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model on the members first .. last - 1 of the stimuli (kind "stimuli") or validation images ("images")."""
+
+    kind: str
+    root: Path
+    checkpoint: Path
+    first: int
+    last: int
+    protocol: str
+    metrics: tuple[str, ...]
+    gallery: tuple[int, ...]
+    seed: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """Rows of one task, and the perturbations of the gallery's stimuli among them, by position in the set."""
+
+    rows: pd.DataFrame
+    gallery: dict[int, Tensor]
+
+
+def run_task(task: Task) -> ShardResult:
+    """Run one task in this process."""
+    torch.set_num_threads(task.threads)
+    classifier, card = _model(task.checkpoint, task.device)
+    if task.kind == "images":
+        return ShardResult(_predict(task, classifier, card), {})
+    return _attack(task, classifier, card)
+
+
+def _attack(task: Task, classifier: Classifier, card: Card) -> ShardResult:
+    stimuli = _stimuli(task.root)
+    members = slice(task.first, task.last)
+    settled = protocol(task.protocol)
+    grouped = GroupedClassifier(classifier, card.group_of_class).to(task.device)
+    inputs = stimuli.images[members].to(task.device)
+    result = settled.attack.run(grouped, inputs, stimuli.labels[members].to(task.device))
+    perturbations = result.adversarials - inputs
+    others = derangement(len(stimuli), task.seed)
+    shard = AttackedShard(
+        perturbations,
+        stimuli.heatmaps[members].to(task.device),
+        stimuli.heatmaps[others[members]].to(task.device),
+    )
+    rows = pd.DataFrame({"model": card.name, "protocol": settled.name}, index=range(task.last - task.first))
+    manifest = stimuli.manifest.iloc[members].reset_index(drop=True)
+    rows = pd.concat([rows, manifest[["stimulus", "category", "superclass", "label"]]], axis=1)
+    rows["clean_prediction"] = result.clean_predictions.cpu().numpy()
+    rows["status"] = [str(status) for status in result.status]
+    rows["norm_l2"] = result.norm_l2.cpu().numpy()
+    rows["largest_tried"] = result.largest_tried.cpu().numpy()
+    rows["queries"] = result.queries.cpu().numpy()
+    for name in task.metrics:
+        for column, values in catalog.load("metric", name)().measure(shard).items():
+            rows[column] = np.where(rows["status"] == "ok", values.cpu().double().numpy(), np.nan)
+    kept = [position for position in task.gallery if task.first <= position < task.last]
+    return ShardResult(rows, {position: perturbations[position - task.first].cpu() for position in kept})
+
+
+@torch.no_grad()
+def _predict(task: Task, classifier: Classifier, card: Card) -> pd.DataFrame:
+    """Predictions on validation images under the model's own evaluation transform."""
+    images = _validation(task.root)[task.first : task.last]
+    transform = evaluation_transform(classifier.preprocessing)
+    pixels = [transform(Image.open(image.path).convert("RGB")) for image in images]
+    predictions = classifier(torch.stack(pixels).to(task.device)).argmax(1).tolist()
+    return pd.DataFrame(
+        {
+            "model": card.name,
+            "image": [image.path.name for image in images],
+            "label": [image.label for image in images],
+            "prediction": predictions,
+            "correct": [sorted(image.labels.correct) for image in images],
+            "unclear": [sorted(image.labels.unclear) for image in images],
+            "problematic": [image.labels.problematic for image in images],
+        }
+    )
+
+
+def derangement(count: int, seed: int) -> Tensor:
+    """A seeded permutation of 0 .. count - 1 without fixed points: position -> another stimulus's position.
+
+    >>> bool((derangement(5, seed=0) == torch.arange(5)).any())
+    False
+    """
+    rng = np.random.default_rng(seed)
+    if count < 2:
+        return torch.zeros(count, dtype=torch.int64)
+    while True:
+        order = rng.permutation(count)
+        if not (order == np.arange(count)).any():
+            return torch.from_numpy(order)
+
+
+@lru_cache(maxsize=1)
+def _model(checkpoint: Path, device: str) -> tuple[Classifier, Card]:
+    classifier, card = load_checkpoint(checkpoint)
+    return classifier.to(device).to(memory_format=torch.channels_last).requires_grad_(False), card
+
+
+@lru_cache(maxsize=1)
+def _stimuli(root: Path) -> StimulusSet:
+    return load_stimuli(Project(root))
+
+
+@lru_cache(maxsize=1)
+def _validation(root: Path) -> list[ValidationImage]:
+    project = Project(root)
+    return read_validation(project, read_classes(project.data / "classes.yaml"))

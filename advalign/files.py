@@ -1,0 +1,108 @@
+"""The project's folders, and files that are either the old or the new one, never half of it."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from advalign.errors import DataError, InputError
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where everything lies, relative to the root (the folder with params.yaml)."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> "Project":
+        """Find the project that a folder lies in: the nearest parent with a params.yaml.
+
+        Raises:
+            InputError: there is none.
+        """
+        start = (start or Path.cwd()).resolve()
+        for folder in (start, *start.parents):
+            if (folder / "params.yaml").is_file():
+                return cls(folder)
+        raise InputError(f"{start} is not inside a project: no params.yaml here or above; change into one first")
+
+    @property
+    def data(self) -> Path:
+        """Pixels, human maps and labels, versioned by data.dvc."""
+        return self.root / "data"
+
+    @property
+    def stimuli(self) -> Path:
+        """The frozen stimulus set."""
+        return self.root / "outputs" / "stimuli"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the pipeline trained; the train stage owns it."""
+        return self.root / "outputs" / "checkpoints"
+
+    @property
+    def runs(self) -> Path:
+        """What was trained by hand."""
+        return self.root / "outputs" / "runs"
+
+    @property
+    def resume(self) -> Path:
+        """States of trainings that are under way."""
+        return self.root / "outputs" / "resume"
+
+    @property
+    def evaluations(self) -> Path:
+        """One table per protocol and model."""
+        return self.root / "outputs" / "evaluations"
+
+    @property
+    def comparison(self) -> Path:
+        """Statistics, figures and report."""
+        return self.root / "outputs" / "comparison"
+
+    @property
+    def zoo(self) -> Path:
+        """The declared models."""
+        return self.root / "registry" / "zoo.yaml"
+
+    def need_data(self, path: Path) -> Path:
+        """Return a path below data/, or say how to get it.
+
+        Raises:
+            DataError: the path does not exist.
+        """
+        if not path.exists():
+            shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+            raise DataError(f"{shown} is missing: get the data with `dvc pull data.dvc`")
+        return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; move it over `path` when the block ends well, remove it when it does not.
+
+    A killed process leaves the old file; its temporary leftover is overwritten by nobody and harmless.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

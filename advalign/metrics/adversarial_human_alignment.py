@@ -1,0 +1,44 @@
+"""Adversarial Human Alignment (AA): do perturbations fall where people look? (Feng et al. 2025)."""
+
+import numpy as np
+from torch import Tensor
+
+from advalign.metrics._aggregate import mean_with_interval
+from advalign.metrics.base import AttackedShard, Evaluation, Metric
+from advalign.tensors.heatmaps import magnitude_map, released_map
+from advalign.tensors.ranks import rank_correlation
+
+
+class AdversarialHumanAlignment(Metric):
+    """Mean Spearman correlation of perturbation map and human map, divided by the human ceiling."""
+
+    def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
+        """Rank correlation under the released map (the default) and under the magnitude map; NaN for constant maps."""
+        human = shard.heatmaps.flatten(1)
+        return {
+            "rho_released": rank_correlation(released_map(shard.perturbations).flatten(1), human),
+            "rho_magnitude": rank_correlation(magnitude_map(shard.perturbations).flatten(1), human),
+        }
+
+    def summarise(self, evaluation: Evaluation) -> dict[str, float]:
+        """AA (divided by the ceiling), AA raw (undivided), both under the released map; the magnitude map beside them.
+
+        Stimuli with a constant perturbation map have no rank correlation: they are left out and counted.
+        """
+        valid = evaluation.valid
+        rho = valid["rho_released"].dropna().to_numpy(np.float64)
+        magnitude = valid["rho_magnitude"].dropna().to_numpy(np.float64)
+        raw = mean_with_interval("adversarial_human_alignment_raw", rho, evaluation.resamples, evaluation.seed)
+        by_superclass = valid.groupby("superclass")["rho_released"].mean() / evaluation.human_ceiling
+        return {
+            **raw,
+            **{name.replace("_raw", ""): value / evaluation.human_ceiling for name, value in raw.items()},
+            **mean_with_interval(
+                "adversarial_human_alignment_magnitude",
+                magnitude / evaluation.human_ceiling,
+                evaluation.resamples,
+                evaluation.seed,
+            ),
+            "n_without_rank_correlation": float(len(valid) - len(rho)),
+            **{f"adversarial_human_alignment.{name}": float(mean) for name, mean in by_superclass.items()},
+        }

@@ -1,0 +1,31 @@
+"""Perturbation Tolerance (PT): mean l2 norm of the smallest perturbation that flips the decision (Feng et al. 2025)."""
+
+import math
+
+import numpy as np
+
+from advalign.metrics._aggregate import mean_with_interval
+from advalign.metrics.base import Evaluation, Metric
+
+
+class PerturbationTolerance(Metric):
+    """PT over valid stimuli, with n, the attack's success rate, and a bound that does not leave failures out."""
+
+    def summarise(self, evaluation: Evaluation) -> dict[str, float]:
+        """Norms are l2 in the stimulus space, pixels in [0, 1].
+
+        `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried: leaving
+        failures out biases PT down.
+        """
+        rows = evaluation.stimuli
+        norms = evaluation.valid["norm_l2"].to_numpy(np.float64)
+        attacked = rows[rows["status"] != "misclassified_clean"]
+        bounded = attacked["norm_l2"].fillna(attacked["largest_tried"]).to_numpy(np.float64)
+        return {
+            **mean_with_interval("perturbation_tolerance", norms, evaluation.resamples, evaluation.seed),
+            "perturbation_tolerance_lower_bound": float(bounded.mean()) if len(bounded) else math.nan,
+            "n_valid": float(len(norms)),
+            "attack_success_rate": len(norms) / len(attacked) if len(attacked) else math.nan,
+            "clean_decision_accuracy": len(attacked) / len(rows) if len(rows) else math.nan,
+            "queries_per_stimulus": float(attacked["queries"].mean()) if len(attacked) else math.nan,
+        }

@@ -1,0 +1,119 @@
+"""Checkpoints on disk: model.safetensors (weights) and card.json (everything else one must know to use them)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from advalign.errors import DataError
+from advalign.files import replacing, sha256, write_text
+from advalign.models.classifier import Classifier, Preprocessing
+from advalign.models.zoo import create_network
+from advalign.settings import Strict, parse
+
+WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
+
+
+class ClassCard(Strict):
+    """One class a model tells apart; the superclass mapping travels with the weights."""
+
+    wnid: str
+    name: str
+    decision: int = Field(description="index into `decisions`: the group that the class belongs to")
+
+
+class Card(Strict):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        name: the published name ("test_resnet.harmonized").
+        architecture: timm name; `arguments` are its keyword arguments.
+        preprocessing: input size, mean, std, interpolation, crop.
+        classes: per logit; `decisions` names the groups.
+        recipe, settings, seed: how it was trained.
+        inputs_sha256: digest of all that the training depended on (settings, data, code).
+        data_md5: DVC's digest of the data it was trained on, None when the data is not tracked.
+        weights_sha256: of model.safetensors, so that changed weights are noticed.
+        metrics: of the last epoch ("val_accuracy", ...).
+    """
+
+    name: str
+    architecture: str
+    arguments: dict[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[ClassCard, ...]
+    decisions: tuple[str, ...]
+    recipe: str
+    settings: dict[str, Any]
+    seed: int
+    inputs_sha256: str
+    data_md5: str | None
+    weights_sha256: str
+    metrics: dict[str, float]
+    license: str = "MIT"
+
+    @property
+    def group_of_class(self) -> list[int]:
+        """Index of the decision of every class."""
+        return [entry.decision for entry in self.classes]
+
+
+def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) -> Card:
+    """Write weights, then the card that names their digest: a folder with a card is complete.
+
+    Args:
+        folder: the checkpoint's directory; made if needed.
+        classifier: the trained classifier.
+        card: the fields of `Card` other than weights_sha256 and preprocessing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    complete = Card(
+        **card,
+        preprocessing=classifier.preprocessing,
+        weights_sha256=sha256(folder / WEIGHTS),
+    )
+    write_text(folder / CARD, json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
+    return complete
+
+
+def read_card(folder: Path) -> Card:
+    """Read a checkpoint's card.
+
+    Raises:
+        DataError: no card, or not one.
+    """
+    try:
+        values = json.loads((folder / CARD).read_text())
+    except OSError:
+        raise DataError(f"{folder} is not a checkpoint: it has no {CARD}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{folder / CARD} is not valid JSON: {error}") from None
+    return parse(Card, values, str(folder / CARD))
+
+
+def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
+    """Rebuild a classifier in evaluation mode from its checkpoint; nothing is unpickled.
+
+    Raises:
+        DataError: incomplete, changed since it was written, or weights of another architecture.
+    """
+    card = read_card(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise DataError(f"{folder}: {WEIGHTS} is missing")
+    if sha256(weights) != card.weights_sha256:
+        raise DataError(f"{weights}: its SHA-256 is not the one in {CARD}: the weights were changed or damaged")
+    network = create_network(card.architecture, len(card.classes), card.preprocessing.input_size, card.arguments)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        summary = " ".join(str(error).split())[:200]
+        raise DataError(f"{weights} does not fit architecture {card.architecture!r}: {summary}") from None
+    return Classifier(network, card.preprocessing).eval(), card

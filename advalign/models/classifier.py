@@ -1,0 +1,52 @@
+"""The one way a network is called: pixels in [0, 1] -> logits; resizing and normalisation happen inside, once."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advalign.settings import Strict
+
+
+class Preprocessing(Strict):
+    """What a network wants of its input; it travels with the weights.
+
+    Attributes:
+        input_size: side of the square input in pixels.
+        mean, std: per channel, in units of pixels in [0, 1].
+        interpolation: the mode of timm's evaluation transform ("bilinear", "bicubic", ...).
+        crop: share of the resized image that the evaluation transform keeps.
+    """
+
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop: float = 0.875
+
+
+class Classifier(nn.Module):
+    """A network with its preprocessing: (N, 3, H, W) pixels in [0, 1] -> (N, classes) logits.
+
+    An image of another size than the network's is resized (the network's mode if bilinear or bicubic, else bilinear; no
+    antialias, no crop), so that one attack space serves every model (methods: stimuli).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of pixels in [0, 1]; values outside are the caller's error and not checked on this hot path."""
+        size = self.preprocessing.input_size
+        if pixels.shape[-2:] != (size, size):
+            mode = self.preprocessing.interpolation
+            mode = mode if mode in ("bilinear", "bicubic") else "bilinear"
+            pixels = F.interpolate(pixels, size=(size, size), mode=mode, align_corners=False, antialias=False)
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        return logits

@@ -1,0 +1,128 @@
+"""The only importer of timm: architectures, their preprocessing, evaluation transforms and parameter groups."""
+
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from timm.data.transforms_factory import create_transform
+from timm.optim._param_groups import param_groups_weight_decay
+from torch import Tensor, nn
+
+from advalign.errors import InputError, unknown_name
+from advalign.models.classifier import Classifier, Preprocessing
+
+
+def create_network(
+    architecture: str, classes: int, input_size: int, arguments: dict[str, Any] | None = None
+) -> nn.Module:
+    """Build an untrained network.
+
+    Args:
+        architecture: a timm name.
+        classes: number of logits.
+        input_size: side of the square input in pixels; handed to architectures that fix it (transformers).
+        arguments: further keyword arguments of the architecture (patch_size, pad_type, ...).
+
+    Raises:
+        InputError: unknown name (offers the nearest), or arguments that the architecture refuses.
+    """
+    if not timm.is_model(architecture):
+        raise unknown_name("model", architecture, timm.list_models())
+    arguments = dict(arguments or {})
+    config = timm.get_pretrained_cfg(architecture)
+    if config is not None and config.fixed_input_size:
+        arguments.setdefault("img_size", input_size)
+    try:
+        network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **arguments)
+    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(f"model {architecture!r} cannot be built with {arguments}: {error}") from None
+    return network
+
+
+def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
+    """What timm says the architecture wants, at another input size, for a network that is trained on whole images."""
+    config = timm.get_pretrained_cfg(architecture)
+    assert config is not None, f"timm knows no configuration of {architecture}"
+    return Preprocessing(
+        input_size=input_size,
+        mean=(config.mean[0], config.mean[1], config.mean[2]),
+        std=(config.std[0], config.std[1], config.std[2]),
+        interpolation=config.interpolation,
+        crop=1.0,
+    )
+
+
+def create_classifier(
+    architecture: str,
+    classes: int,
+    input_size: int,
+    *,
+    seed: int,
+    arguments: dict[str, Any] | None = None,
+    twice_differentiable: bool = False,
+) -> Classifier:
+    """Build a classifier with random weights that depend on the seed alone.
+
+    Args:
+        architecture, classes, input_size, arguments: as `create_network`.
+        seed: of the weights; the global random state is left as it was.
+        twice_differentiable: replace what has no second derivative (hard activations, fused attention).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_network(architecture, classes, input_size, arguments)
+    if twice_differentiable:
+        make_twice_differentiable(network)
+    return Classifier(network, default_preprocessing(architecture, input_size))
+
+
+def evaluation_transform(preprocessing: Preprocessing) -> Callable[[Image], Tensor]:
+    """timm's own evaluation transform without its normalisation: image -> (3, size, size) pixels in [0, 1]."""
+    size = preprocessing.input_size
+    transform: Callable[[Image], Tensor] = create_transform(
+        input_size=(3, size, size),
+        is_training=False,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        interpolation=preprocessing.interpolation,
+        crop_pct=preprocessing.crop,
+    )
+    return transform
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters split into decayed ones and norm or bias parameters that are not."""
+    groups: list[dict[str, Any]] = param_groups_weight_decay(network, weight_decay)
+    return groups
+
+
+class SmoothHardsigmoid(nn.Module):
+    """relu6(x + 3) / 6: hardsigmoid in a form whose gradient can be differentiated again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return F.relu6(x + 3) / 6
+
+
+class SmoothHardswish(nn.Module):
+    """x relu6(x + 3) / 6: hardswish in a form whose gradient can be differentiated again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x * F.relu6(x + 3) / 6
+
+
+def make_twice_differentiable(network: nn.Module) -> None:
+    """Swap, in place, what PyTorch cannot differentiate twice: hard activations and fused attention kernels."""
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # type: ignore[assignment]
+        for name, child in module.named_children():
+            kind = type(child).__name__.lower()
+            if kind.startswith("hardsigmoid"):
+                setattr(module, name, SmoothHardsigmoid())
+            elif kind.startswith("hardswish"):
+                setattr(module, name, SmoothHardswish())

@@ -1,0 +1,67 @@
+"""Progress of long work: a bar in a terminal, a line now and then elsewhere; both on standard error."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+QUIET_SECONDS = 20.0  # between lines where there is no terminal
+
+
+class Advance(Protocol):
+    """Tells how far the work is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units; the note is shown beside them."""
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Advance]:
+    """Show progress while the block runs; the block calls what it is given with (done, total, note)."""
+    if sys.stderr.isatty():
+        with _bar(label) as advance:
+            yield advance
+    else:
+        yield _Lines(label)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None, note="", rate="")
+        start = time.monotonic()
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            rate = done / max(time.monotonic() - start, 1e-9)
+            bar.update(task, completed=done, total=total, note=note, rate=f"{rate:.1f}/s")
+
+        yield advance
+
+
+class _Lines:
+    """Prints a line at most every `QUIET_SECONDS`, and one when the work is complete."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if not done or (done < total and now - self.last < QUIET_SECONDS):
+            return
+        self.last = now
+        rate = done / max(now - self.start, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+        print(f"{self.label}: {done}/{total} ({rate:.1f}/s{left}) {note}".rstrip(), file=sys.stderr)  # noqa: T201

@@ -1,0 +1,140 @@
+"""`params.yaml` as frozen, typed settings: the only source of run values. An unknown key is an error, not a default."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from advalign.errors import InputError, unknown_name
+
+PARAMS = "params.yaml"
+
+
+class Strict(BaseModel):
+    """Base of all settings: immutable, and a key it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StimuliSettings(Strict):
+    """Which stimuli are frozen, and the attack space (methods: stimuli)."""
+
+    split: Literal["train", "val", "test"] = "test"
+    size: int = Field(224, ge=16, description="side of the attack space in pixels")
+    crop: float = Field(0.875, gt=0, le=1, description="share of the resized image that the centre crop keeps")
+    categories_per_superclass: int = Field(20, ge=1)
+    images_per_category: int = Field(4, ge=1)
+
+
+class TrainSettings(Strict):
+    """What all recipes share, so that twins differ in their recipe alone."""
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(4e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0, description="norm and bias parameters are excluded")
+    warmup: float = Field(0.15, gt=0, lt=1, description="share of the steps in which the rate rises (OneCycle)")
+    clip_norm: float = Field(2.0, gt=0, description="largest l2 norm of the gradient")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    shift: int = Field(4, ge=0, description="largest random shift in pixels; flips are always on")
+    blur_maps: bool = Field(False, description="prepare raw ClickMe maps as Fel et al. 2022 do")
+    threads: int = Field(2, ge=1, description="CPU threads: part of what makes a run repeat to the byte")
+
+
+class EvaluateSettings(Strict):
+    """How models are attacked and scored."""
+
+    protocol: str = "fmn-100"
+    shard_size: int = Field(48, ge=1, description="stimuli per task: fixed members, so that every engine agrees")
+    threads: int = Field(1, ge=1, description="CPU threads per worker")
+    gallery: int = Field(12, ge=0, description="stimuli whose perturbation maps are kept as pictures")
+    metrics: tuple[str, ...] = ()
+
+
+class CompareSettings(Strict):
+    """How the zoo is judged."""
+
+    bootstrap: int = Field(10_000, ge=100, description="resamples of every interval")
+
+
+class Training(Strict):
+    """One trained model: an architecture, a recipe, and what differs from the recipe's settings."""
+
+    model: str
+    recipe: str
+    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class Settings(Strict):
+    """All of params.yaml."""
+
+    seed: int = Field(0, ge=0)
+    stimuli: StimuliSettings
+    train: TrainSettings
+    recipes: dict[str, dict[str, Any]]
+    trainings: dict[str, Training]
+    evaluate: EvaluateSettings
+    compare: CompareSettings
+
+
+AnySettings = TypeVar("AnySettings", bound=Strict)
+
+
+def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
+    """Turn plain values into settings.
+
+    Args:
+        model: the settings class.
+        values: a mapping as YAML gives it.
+        source: where the values come from, for the message ("params.yaml: train").
+
+    Raises:
+        InputError: one line naming the key, what was got and what is wanted.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            message = str(unknown_name("key", str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
+            raise InputError(f"{source}: {message}") from None
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise InputError(f"{source}: {key or 'value'}: {first['msg'].lower()}{got}") from None
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the settings class that lies at a path of keys below `model`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def load_settings(root: Path) -> Settings:
+    """Read `params.yaml` in the project's root.
+
+    Raises:
+        InputError: missing file, broken YAML, unknown key, wrong type or range.
+    """
+    path = root / PARAMS
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run inside a project (a folder with {PARAMS})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(Settings, values, PARAMS)
+
+
+def digest(values: object) -> str:
+    """SHA-256 of plain values (or settings) in canonical JSON: the identity of what a result was made from."""
+    plain = values.model_dump(mode="json") if isinstance(values, BaseModel) else values
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()

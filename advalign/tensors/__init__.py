@@ -1,0 +1,1 @@
+"""Pure tensor functions: norms, ranks, heatmaps, pyramids. They know no models, files or settings."""

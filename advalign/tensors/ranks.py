@@ -1,0 +1,46 @@
+"""Rank correlation of maps, batched and exact with ties."""
+
+import torch
+from torch import Tensor
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks along the last dimension, ties sharing their mean rank: (..., P) -> (..., P) float64, from 1 to P.
+
+    >>> average_ranks(torch.tensor([10.0, 20.0, 10.0]))
+    tensor([1.5000, 3.0000, 1.5000], dtype=torch.float64)
+    """
+    ordered, order = values.sort(dim=-1)
+    count = values.shape[-1]
+    position = torch.arange(count, device=values.device).expand_as(order)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    edge = torch.ones_like(order[..., :1], dtype=torch.bool)
+    first = torch.where(torch.cat([edge, differs], -1), position, 0).cummax(-1).values
+    last = torch.where(torch.cat([differs, edge], -1), position, count).flip(-1).cummin(-1).values.flip(-1)
+    mean_rank = (first + last).double() / 2 + 1
+    ranks: Tensor = torch.empty_like(mean_rank).scatter_(-1, order, mean_rank)
+    return ranks
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation along the last dimension: (..., P), (..., P) -> (...); NaN where either side is constant."""
+    first = first - first.mean(-1, keepdim=True)
+    second = second - second.mean(-1, keepdim=True)
+    product: Tensor = (first * second).sum(-1)
+    return product / (first.norm(dim=-1) * second.norm(dim=-1))
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rho along the last dimension with average ranks for ties; NaN where either side is constant."""
+    return correlation(average_ranks(first), average_ranks(second))
+
+
+def partial_rank_correlation(first: Tensor, second: Tensor, given: Tensor) -> Tensor:
+    """Spearman's rho of two maps when the ranks of a third are held fixed (first-order partial correlation).
+
+    All are (..., P); `given` broadcasts. With c held fixed, rho_ab becomes
+    (rho_ab - rho_ac rho_bc) / sqrt((1 - rho_ac^2) (1 - rho_bc^2)).
+    """
+    ranks = [average_ranks(values) for values in (first, second, given.expand_as(first))]
+    ab, ac, bc = (correlation(ranks[i], ranks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    return (ab - ac * bc) / ((1 - ac.square()) * (1 - bc.square())).sqrt()

@@ -1,0 +1,107 @@
+"""What works on this machine: versions, devices, settings, data, results, tracking store."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from advalign.errors import AdvalignError
+from advalign.files import Project
+from advalign.settings import load_settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One checked thing; `mend` says what to do where the state is not "ok"."""
+
+    what: str
+    state: Literal["ok", "absent", "broken"]
+    detail: str
+    mend: str = ""
+
+
+def examine() -> list[Finding]:
+    """Check everything; a failing check is a finding, never an exception."""
+    findings = [_python(), _packages(), _device()]
+    try:
+        project = Project.find()
+    except AdvalignError as error:
+        return [*findings, Finding("project", "broken", str(error), "change into the project's folder")]
+    checks: list[Callable[[Project], Finding]] = [_settings, _data, _stimuli, _evaluations, _store]
+    return findings + [check(project) for check in checks]
+
+
+def _python() -> Finding:
+    found = sys.version.split()[0]
+    right = sys.version_info[:2] == (3, 11)
+    return Finding("python", "ok" if right else "broken", found, "" if right else "use Python 3.11")
+
+
+def _packages() -> Finding:
+    wrong = []
+    for line in requires("advalign") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = "absent"
+        if found == "absent" or not requirement.specifier.contains(found):
+            wrong.append(f"{requirement.name} {found} (wanted {requirement.specifier})")
+    if wrong:
+        return Finding("packages", "broken", "; ".join(wrong), "pip install -r requirements.lock")
+    return Finding("packages", "ok", "as pinned")
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
+    return Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads; no GPU is visible")
+
+
+def _settings(project: Project) -> Finding:
+    try:
+        settings = load_settings(project.root)
+    except AdvalignError as error:
+        return Finding("params.yaml", "broken", str(error), "mend the named key")
+    return Finding("params.yaml", "ok", f"{len(settings.trainings)} trainings, protocol {settings.evaluate.protocol}")
+
+
+def _data(project: Project) -> Finding:
+    if not project.data.is_dir():
+        return Finding("data", "absent", "data/ is not there", "dvc pull data.dvc")
+    command = [sys.executable, "-m", "dvc", "status", "-q", "data.dvc"]
+    changed = subprocess.run(command, cwd=project.root, capture_output=True, check=False).returncode
+    if changed:
+        return Finding("data", "broken", "data/ is not what data.dvc says", "dvc checkout data.dvc, or dvc add data")
+    return Finding("data", "ok", "as data.dvc says")
+
+
+def _stimuli(project: Project) -> Finding:
+    if not (project.stimuli / "manifest.parquet").is_file():
+        return Finding("stimuli", "absent", "not frozen yet", "dvc repro stimuli")
+    return Finding("stimuli", "ok", "outputs/stimuli")
+
+
+def _evaluations(project: Project) -> Finding:
+    protocols = sorted({path.parent.name for path in project.evaluations.glob("*/*.json")})
+    if not protocols:
+        return Finding("evaluations", "absent", "none yet", "dvc repro, or advalign evaluate")
+    return Finding("evaluations", "ok", ", ".join(protocols))
+
+
+def _store(project: Project) -> Finding:
+    from advalign.tracking.store import open_store, store_uri
+
+    try:
+        open_store(project)
+    except AdvalignError as error:
+        return Finding("tracking store", "broken", str(error), "check MLFLOW_TRACKING_URI, or move mlflow.db away")
+    return Finding("tracking store", "ok", store_uri(project))

@@ -1,0 +1,204 @@
+"""Publishing: bring the tracking store in line with the results on disk. Doing it twice changes nothing.
+
+A stage that DVC finds unchanged does not run, so what it would have logged never reaches a new store: results on disk,
+keyed by (model, digest), are the truth, and runs and versions follow them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from safetensors.torch import load_file
+
+from advalign.analysis.drawing import save
+from advalign.analysis.gallery import gallery_figure
+from advalign.data.results import Paths
+from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.errors import DataError
+from advalign.files import Project, sha256
+from advalign.models.checkpoints import HISTORY, Card, read_card
+from advalign.settings import digest
+from advalign.tracking.registered import checkpoint_folders, find_version, note_evaluation, register
+from advalign.tracking.store import Store
+from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
+
+RESULT = "advalign.result_sha256"
+
+
+@dataclass
+class Published:
+    """What publishing did: names of what it created; what was there already is counted."""
+
+    created: list[str] = field(default_factory=list)
+    present: int = 0
+
+    def note(self, what: str, new: bool) -> None:
+        """Take one thing."""
+        if new:
+            self.created.append(what)
+        else:
+            self.present += 1
+
+
+def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
+    """Publish every checkpoint, evaluation and comparison under outputs/.
+
+    Args:
+        project: whose outputs.
+        store: opened tracking store.
+        on_item: called with the name of each thing before it is looked at.
+    """
+    done = Published()
+    for folder in checkpoint_folders(project):
+        on_item(folder.name)
+        publish_checkpoint(project, store, folder, done)
+    stimuli: StimulusSet | None = None
+    for summary in sorted(project.evaluations.glob("*/*.json")):
+        on_item(f"{summary.parent.name}/{summary.stem}")
+        stimuli = stimuli or load_stimuli(project)
+        publish_evaluation(project, store, summary, stimuli, done)
+    if (project.comparison / "statistics.json").is_file():
+        on_item("comparison")
+        _publish_comparison(project, store, done)
+    return done
+
+
+def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> ModelVersion:
+    """Make sure a checkpoint has a finished training run and a registered version."""
+    card = read_card(folder)
+    run_id, new = _training_run(project, store, card, folder)
+    done.note(f"run {card.name}", new)
+    version = find_version(store, card)
+    done.note(f"version {card.name}", version is None)
+    if version is None:
+        tags = {"settings.sha256": digest(card.settings), **lineage_tags(project)}
+        if card.data_md5:
+            tags["dvc.data.md5"] = card.data_md5
+        version = register(store, card, folder, run_id, tags)
+    return version
+
+
+def _training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
+    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now."""
+    key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
+    finished = store.find_runs("train", key, finished=True)
+    if finished:
+        return finished[0].info.run_id, False
+    params = training_params(card.settings, card.architecture, card.recipe, card.seed)
+    tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
+    run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
+    for row in pd.read_csv(folder / HISTORY).to_dict("records"):
+        run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
+    run.finish(folder)
+    return run.run_id, True
+
+
+def publish_evaluation(
+    project: Project, store: Store, summary_file: Path, stimuli: StimulusSet, done: Published
+) -> None:
+    """Make sure a model's evaluation has a run with metrics, rows, pictures, dataset and lineage."""
+    summary = json.loads(summary_file.read_text())
+    key = {RESULT: sha256(summary_file), "advalign.model": summary["model"]}
+    found = store.find_runs("evaluate", key, finished=True)
+    done.note(f"evaluation {summary['model']} ({summary['protocol']})", not found)
+    run_id = found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, stimuli, key)
+    version = next(
+        (
+            version
+            for version in store.client.search_model_versions(f"name = '{summary['model']}'")
+            if version.tags.get("advalign.weights_sha256") == summary["weights_sha256"]
+        ),
+        None,
+    )
+    if version is not None and version.tags.get(f"{summary['protocol']}.run_id") != run_id:
+        metrics = {name: value for name, value in summary["metrics"].items() if value is not None}
+        note_evaluation(store, version, summary["protocol"], run_id, metrics)
+
+
+def _evaluation_run(
+    project: Project,
+    store: Store,
+    summary_file: Path,
+    summary: dict[str, Any],
+    stimuli: StimulusSet,
+    key: dict[str, str],
+) -> str:
+    client = store.client
+    run_id = client.create_run(store.experiment_ids["evaluate"], run_name=summary["model"]).info.run_id
+    now = now_ms()
+    tags = {
+        "advalign.protocol": summary["protocol"],
+        "advalign.recipe": summary["recipe"],
+        "settings.sha256": summary["protocol_sha256"],
+        **lineage_tags(project),
+        **key,
+    }
+    params = {name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")}
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in summary["metrics"].items() if value is not None],
+        params=[Param(name, value) for name, value in params.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    _log_dataset(client, run_id, stimuli, tags.get("dvc.data.md5", ""))
+    paths = Paths(summary_file.parent, summary["model"])
+    client.log_artifact(run_id, str(paths.rows))
+    client.log_artifact(run_id, str(summary_file))
+    client.log_table(run_id, pd.read_parquet(paths.rows), "stimuli.json")
+    _log_gallery(client, run_id, paths, stimuli)
+    client.set_terminated(run_id, "FINISHED")
+    return str(run_id)
+
+
+def _log_dataset(client: mlflow.MlflowClient, run_id: str, stimuli: StimulusSet, data_md5: str) -> None:
+    dataset = from_pandas(stimuli.manifest, name="stimuli", digest=stimuli.digest[:36])
+    tags = [InputTag("mlflow.data.context", "evaluation"), InputTag("dvc.data.md5", data_md5)]
+    client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+
+def _log_gallery(client: mlflow.MlflowClient, run_id: str, paths: Paths, stimuli: StimulusSet) -> None:
+    perturbations = {int(name): delta for name, delta in load_file(paths.gallery).items()}
+    if not perturbations:
+        return
+    positions = sorted(perturbations)
+    if positions[-1] >= len(stimuli):
+        raise DataError(f"{paths.gallery} is of another stimulus set: run `advalign evaluate` again")
+    figure = gallery_figure(
+        stimuli.images[positions].numpy(),
+        stimuli.heatmaps[positions].numpy(),
+        {paths.name: [perturbations[position].numpy() for position in positions]},
+        list(stimuli.manifest["category"].iloc[positions]),
+    )
+    with TemporaryDirectory() as folder:
+        picture = Path(folder) / "gallery.png"
+        save(figure, picture)
+        client.log_artifact(run_id, str(picture))
+
+
+def _publish_comparison(project: Project, store: Store, done: Published) -> None:
+    files = [path for path in sorted(project.comparison.rglob("*")) if path.is_file()]
+    key = {RESULT: digest([sha256(path) for path in files if path.suffix in (".csv", ".json")])}
+    found = store.find_runs("compare", key, finished=True)
+    done.note("comparison", not found)
+    if found:
+        return
+    statistics = json.loads((project.comparison / "statistics.json").read_text())
+    run_id = store.client.create_run(store.experiment_ids["compare"], run_name="comparison").info.run_id
+    tags = {"advalign.protocol": str(statistics["protocol"]), **lineage_tags(project), **key}
+    now = now_ms()
+    metrics = [
+        Metric(f"rho_{entry['x']}_{entry['y']}", entry["rho"], now, 0)
+        for entry in statistics["correlations"]
+        if entry.get("rho") is not None
+    ]
+    store.client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+    store.client.log_artifacts(run_id, str(project.comparison))
+    store.client.set_terminated(run_id, "FINISHED")

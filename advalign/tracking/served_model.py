@@ -1,0 +1,56 @@
+"""The registered model's code: MLflow runs this file to load a version. It is never imported and pickles nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.pyfunc.model import PythonModel
+
+from advalign.errors import InputError
+from advalign.models.checkpoints import load_checkpoint
+from advalign.models.superclasses import GroupedClassifier
+
+
+class ServedClassifier(PythonModel):
+    """Images in, class and decision scores out."""
+
+    def load_context(self, context: Any) -> None:
+        """Rebuild the network from safetensors and card."""
+        self.classifier, self.card = load_checkpoint(Path(context.artifacts["checkpoint"]))
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classify images.
+
+        Args:
+            context: unused.
+            model_input: (N, 3, H, W) array of pixels in [0, 1].
+            params: unused.
+
+        Returns:
+            One row per image: class_index, class_name, class_probability, decision, and one `<decision>_score` (the
+            largest logit of the decision's classes) each.
+        """
+        pixels = torch.as_tensor(np.asarray(model_input), dtype=torch.float32)
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or not bool(((pixels >= 0) & (pixels <= 1)).all()):
+            raise InputError(f"expected images (N, 3, H, W) with pixels in [0, 1], got {tuple(pixels.shape)}")
+        with torch.no_grad():
+            logits = self.classifier(pixels)
+            scores = GroupedClassifier(lambda _: logits, self.card.group_of_class)(pixels)
+        best = logits.argmax(1).tolist()
+        table = pd.DataFrame(
+            {
+                "class_index": best,
+                "class_name": [self.card.classes[index].name for index in best],
+                "class_probability": logits.softmax(1).amax(1).tolist(),
+                "decision": [self.card.decisions[index] for index in scores.argmax(1).tolist()],
+            }
+        )
+        for number, decision in enumerate(self.card.decisions):
+            table[f"{decision}_score"] = scores[:, number].tolist()
+        return table
+
+
+mlflow.models.set_model(ServedClassifier())

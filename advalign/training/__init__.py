@@ -1,0 +1,1 @@
+"""Training: one loop that knows no recipe, and the checkpoint it ends in."""

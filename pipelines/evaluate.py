@@ -1,0 +1,30 @@
+"""Stage `evaluate`: attack and score every trained model; finished ones whose inputs are unchanged are kept."""
+
+from advalign.errors import CheckFailed
+from advalign.evaluation.engines import local
+from advalign.evaluation.runner import Evaluator, default_workers
+from advalign.files import Project
+from advalign.progress import progress
+from advalign.settings import Settings
+from advalign.training.train import choose_device
+from pipelines._stage import run_stage
+
+
+def stage(project: Project, settings: Settings) -> None:
+    """outputs/checkpoints -> outputs/evaluations/PROTOCOL."""
+    device = str(choose_device("auto"))
+    evaluator = Evaluator(project, settings, device=device)
+    subjects = [evaluator.subject(project.checkpoints / name) for name in settings.trainings]
+    evaluator.remove_stale({subject.name for subject in subjects})
+    engine = local(default_workers(device, settings.evaluate.threads))
+    with progress(f"evaluating {len(subjects)} models") as advance:
+        outcomes = evaluator.run(subjects, engine, advance)
+    for outcome in outcomes:
+        print(f"{outcome.name}: {outcome.state} {outcome.error}".rstrip())
+    failed = [outcome.name for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        raise CheckFailed(f"{len(failed)} of {len(outcomes)} models failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    run_stage(stage)

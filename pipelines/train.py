@@ -1,0 +1,26 @@
+"""Stage `train`: one checkpoint, by its name under `trainings` in params.yaml."""
+
+import sys
+
+from advalign.errors import InputError, unknown_name
+from advalign.files import Project
+from advalign.settings import Settings
+from advalign.tracking.training_run import train_tracked
+from advalign.training.train import plan
+from pipelines._stage import run_stage
+
+
+def stage(project: Project, settings: Settings) -> None:
+    """data/clickme -> outputs/checkpoints/NAME."""
+    name = sys.argv[1]
+    if name not in settings.trainings:
+        raise unknown_name("training", name, settings.trainings)
+    planned = plan(project, settings, settings.trainings[name])
+    if planned.name != name:
+        raise InputError(f"params.yaml: trainings.{name} must be called {planned.name!r} after its settings")
+    card, trained = train_tracked(project, planned, project.checkpoints / name)
+    print(f"{name}: {'trained' if trained else 'kept'}, val accuracy {card.metrics['val_accuracy']:.3f}")
+
+
+if __name__ == "__main__":
+    run_stage(stage)

@@ -1,0 +1,99 @@
+"""Reading and checking a table of models: what is refused is told in one line with file, row and mend."""
+
+import math
+
+import pytest
+
+from advalign.analysis.table import family, read_table
+from advalign.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+HEADER = "model,pt,aa,multilabel_accuracy,group,big_data\n"
+
+
+def write(tmp_path, text):
+    path = tmp_path / "zoo.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_table_is_read_with_types_and_extra_columns(tmp_path):
+    text = "\ufeffmodel , pt,aa,group,big_data,licence\r\na,1.5,0.2, cnn ,0,MIT\r\n\r\nb,,-0.1,vit,1,\r\n"
+    table = read_table(write(tmp_path, text))
+    assert table["model"].tolist() == ["a", "b"]
+    assert table["group"].tolist() == ["cnn", "vit"]
+    assert table["big_data"].tolist() == [0, 1]
+    assert table["pt"].iloc[0] == 1.5
+    assert math.isnan(table["pt"].iloc[1])
+    assert table["multilabel_accuracy"].isna().all()
+    assert table["licence"].iloc[0] == "MIT"
+    assert table.index.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is empty"),
+        (HEADER, "has a header but no rows"),
+        ("model,pt,group\na,1,cnn\n", "header lacks aa, big_data (found: model, pt, group)"),
+        ("model,pt,pt,aa,group,big_data\na,1,1,0,cnn,0\n", "header has pt more than once"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,vitt,0\n", "row 3 (b): unknown group 'vitt': did you mean 'vit'"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,,0\n", "row 3 (b): group is missing"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\n,1,0.1,0.9,cnn,0\n", "row 3: the model has no name"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0,0.9,cnn,0\na,2,0,0.9,vit,0\n", "row 4: 'a' is already in row 2"),
+        (HEADER + "a,high,0.1,0.9,cnn,0\n", "row 2 (a): pt is 'high'; write a finite number"),
+        (HEADER + 'a,"1,5",0.1,0.9,cnn,0\n', "row 2 (a): pt is '1,5'"),
+        (HEADER + "a,inf,0.1,0.9,cnn,0\n", "row 2 (a): pt is 'inf'"),
+        (HEADER + "a,-1,0.1,0.9,cnn,0\n", "row 2 (a): pt is -1.0; it must be at least 0"),
+        (HEADER + "a,1,0.1,120,cnn,0\n", "multilabel_accuracy is 120.0; it must be between 0 and 100"),
+        (HEADER + "a,1,0.1,0.9,cnn,maybe\n", "row 2 (a): big_data is 'maybe'; write 1"),
+        (HEADER + "a,1,0.1,0.9,cnn,\n", "row 2 (a): big_data is ''"),
+        (HEADER + "a,1,0.1,0.9,cnn,0,7,8\n", "is not a CSV table"),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line_that_names_file_row_and_mend(tmp_path, text, told):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    message = str(caught.value)
+    assert told in message
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def test_protocols_never_mix(tmp_path):
+    header = "model,pt,aa,group,big_data,protocol\n"
+    with pytest.raises(InputError, match=r"2 protocols \(fmn, fmn-fast\)"):
+        read_table(write(tmp_path, header + "a,1,0,cnn,0,fmn\nb,1,0,cnn,0,fmn-fast\n"))
+    with pytest.raises(InputError, match=r"\(none\), fmn"):
+        read_table(write(tmp_path, header + "a,1,0,cnn,0,fmn\nb,1,0,cnn,0,\n"))
+
+
+def test_files_that_are_no_text_or_not_there(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path)
+    path = tmp_path / "latin.csv"
+    path.write_bytes((HEADER + "caf\xe9,1,0,0.9,cnn,0\n").encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("resnet18.baseline", "resnet"),
+        ("resnetv2_50.a1h_in1k", "resnetv2"),
+        ("legacy_seresnet18.in1k", "seresnet"),
+        ("tf_mobilenetv3_large_075.in1k", "mobilenetv3"),
+        ("wide_resnet50_2_linf_eps0.5", "wide_resnet"),
+        ("eva02_large_patch14_448.mim_in22k_ft_in1k", "eva"),
+        ("test_vit.baseline", "vit"),
+        ("vgg11_bn.tv_in1k", "vgg"),
+        ("test", "test"),
+    ],
+)
+def test_family(model, expected):
+    assert family(model) == expected
