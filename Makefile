@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: repro test test-fast lint bench clean
+.PHONY: repro test test-fast lint bench lock clean
 
 repro: $(VENV)/.installed
 	$(RUN) dvc pull -q data.dvc
@@ -13,7 +13,7 @@ repro: $(VENV)/.installed
 	@$(RUN) advalign compare --show
 
 test: $(VENV)/.installed lint
-	$(RUN) pytest -n 2 --dist loadscope tests advalign
+	$(RUN) pytest -n 2 --dist loadgroup tests advalign
 
 test-fast: $(VENV)/.installed
 	$(RUN) pytest -n 2 -m "not slow" tests advalign
@@ -34,6 +34,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+# After changing pins in pyproject.toml and installing them: freeze what is there (names and versions, no addresses).
+lock:
+	$(BIN)/python -m pip freeze --exclude advalign > requirements.lock
 
 clean:
 	rm -rf $(VENV) outputs mlflow.db mlartifacts .mlflow.lock

@@ -28,10 +28,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that does not exist, offering the nearest ones that do.
 
     >>> str(unknown_name("recipe", "robst", ["baseline", "robust"]))
-    "unknown recipe 'robst': did you mean 'robust'? (known: baseline, robust)"
+    "unknown recipe 'robst'; did you mean 'robust'? (known: baseline, robust)"
     """
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    question = f": did you mean {' or '.join(repr(n) for n in near)}?" if near else ":"
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return InputError(f"unknown {kind} {name!r}{question} (known: {listed or 'none'})")
+    question = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    listed = f" (known: {', '.join(names) or 'none'})" if len(names) <= 20 else ""
+    return InputError(f"unknown {kind} {name!r}{question}{listed}")

@@ -40,6 +40,7 @@ COLUMNS = {
     "top1_accuracy": "top1_accuracy",
     "attack_success_rate": "attack_success_rate",
 }
+HEADLINES = ("pt", "aa", "multilabel_accuracy")
 GALLERY_MODELS = 8  # rows of the printed gallery; each model's own gallery is in its MLflow run
 CURVE_POINTS = 101
 
@@ -156,9 +157,9 @@ def _write(folder: Path, table: pd.DataFrame, statistics: dict[str, Any], figure
     with replacing(folder / "zoo.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
     write_text(folder / "statistics.json", json.dumps(statistics, indent=1) + "\n")
-    headline = ["pt", "aa", "multilabel_accuracy", "attack_success_rate"]
-    metrics = {str(row["model"]): {name: row[name] for name in headline} for row in table.to_dict("records")}
-    write_text(folder / "metrics.json", json.dumps(plain(metrics), indent=1) + "\n")
+    for name in HEADLINES:  # one small file each, so that `dvc metrics show` is a table of metric by model
+        values = dict(zip(table["model"], table[name], strict=True))
+        write_text(folder / "metrics" / f"{name}.json", json.dumps(plain(values), indent=1) + "\n")
     for name, figure in figures.items():
         save(figure, folder / "figures" / f"{name}.png")
     write_text(folder / "report.html", _report(table, statistics, folder / "figures", list(figures)))

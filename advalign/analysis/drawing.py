@@ -4,7 +4,6 @@ Colours are those of Okabe and Ito (2008), chosen to stay apart for colour-blind
 Only matplotlib's object interface is used: no global figure, no window system, nothing changed at import.
 """
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from advalign.analysis.table import recipe_of
 from advalign.errors import InputError
+from advalign.files import replacing
 
 COLOURS = {
     "cnn": "#0072B2",
@@ -164,13 +164,7 @@ def save(figure: Figure, path: Path | str) -> Path:
     kind = target.suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise InputError(f"{target}: figures are written as .png or .svg, got {target.suffix or 'no suffix'!r}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     metadata: dict[str, str | None] = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    try:
-        with mpl.rc_context({"svg.hashsalt": "advalign", "svg.fonttype": "path"}):
-            figure.savefig(temporary, format=kind, dpi="figure", metadata=metadata, facecolor="white")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as temporary, mpl.rc_context({"svg.hashsalt": "advalign", "svg.fonttype": "path"}):
+        figure.savefig(temporary, format=kind, dpi="figure", metadata=metadata, facecolor="white")
     return target

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -40,8 +41,7 @@ def gallery_figure(
         axes[0, column].set_title(name, fontsize=8, color=INK)
         axes[1, column].imshow(heatmap, cmap=MAP_COLOURS, vmin=0, vmax=1)
         for row, deltas in enumerate(perturbations.values(), start=2):
-            found = np.abs(deltas[column].max(0))
-            axes[row, column].imshow(found, cmap=MAP_COLOURS, vmin=0, vmax=float(found.max()) or 1.0)
+            _draw_map(axes[row, column], np.abs(deltas[column].max(0)))
     for row, caption in enumerate(["stimulus", "human map", *perturbations]):
         axes[row, 0].set_ylabel(_wrapped(caption), fontsize=7, color=INK, rotation=0, ha="right", va="center")
     for axis in axes.flat:
@@ -49,6 +49,15 @@ def gallery_figure(
         axis.set_yticks([])
         axis.spines[:].set_visible(False)
     return figure
+
+
+def _draw_map(axes: Axes, found: NDArray[np.float32]) -> None:
+    """A perturbation map, or words where the model was wrong already or the attack failed."""
+    if found.max() > 0:
+        axes.imshow(found, cmap=MAP_COLOURS, vmin=0, vmax=float(found.max()))
+        return
+    axes.imshow(np.full_like(found, 0.92), cmap="gray", vmin=0, vmax=1)
+    axes.text(0.5, 0.5, "not valid", transform=axes.transAxes, ha="center", va="center", fontsize=7, color=INK)
 
 
 def _wrapped(caption: str, width: int = 18) -> str:

@@ -51,13 +51,3 @@ class Paired:
     difference: float
     n: int
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Bootstrap interval of a mean, in the unit of the values; `method` is "BCa", "constant" or "none"."""
-
-    low: float
-    high: float
-    method: str
-    note: str = ""

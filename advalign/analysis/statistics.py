@@ -12,21 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from advalign.analysis.results import Interval, Paired, Quadratic, Spearman, Welch
+from advalign.analysis.results import Paired, Quadratic, Spearman, Welch
+from advalign.averages import Vector, constant, poor, vector
 from advalign.errors import InputError
-
-Vector = npt.NDArray[np.float64]
 
 NAN = float("nan")
 EXACT_UP_TO = 8
 """Spearman's p is also counted over all orderings up to this many pairs (8! = 40,320)."""
-LARGEST = 1e100
-"""Numbers from here on count as not finite: their squares would not be."""
 TOO_CLOSE = "the values lie too close together or too far apart for double precision"
-
-
-def _vector(values: npt.ArrayLike) -> Vector:
-    return np.asarray(values, dtype=np.float64).ravel()
 
 
 def _same_length(a: Vector, b: Vector) -> None:
@@ -34,40 +27,8 @@ def _same_length(a: Vector, b: Vector) -> None:
         raise InputError(f"two series of equal length are expected, got {a.size} and {b.size} values")
 
 
-def _poor(values: Vector, name: str, least: int) -> str:
-    """Say why `values` cannot be used, "" when there are `least` finite numbers."""
-    bad = int(np.count_nonzero(~(np.abs(values) < LARGEST)))
-    if bad:
-        return f"{bad} of {values.size} values in {name} are not finite"
-    if values.size < least:
-        return f"{name} has {values.size} value{'' if values.size == 1 else 's'}, at least {least} are needed"
-    return ""
-
-
-def _constant(values: Vector) -> bool:
-    return bool(np.all(values == values[0]))
-
-
 def _mean(values: Vector) -> float:
-    return NAN if _poor(values, "the series", 1) else float(np.mean(values))
-
-
-def sem(values: npt.ArrayLike) -> float:
-    """Standard error of the mean, s / sqrt(n) with the unbiased variance (any textbook; Feng's error bars).
-
-    Args:
-        values: (n,) numbers.
-
-    Returns:
-        The standard error in the unit of the values; nan for fewer than two values or any that is not finite.
-
-    >>> round(sem([1.0, 2.0, 3.0, 4.0]), 6)
-    0.645497
-    """
-    series = _vector(values)
-    if _poor(series, "the series", 2):
-        return NAN
-    return 0.0 if _constant(series) else float(np.std(series, ddof=1) / math.sqrt(series.size))
+    return NAN if poor(values, "the series", 1) else float(np.mean(values))
 
 
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> Spearman:
@@ -86,11 +47,11 @@ def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> Spearman:
     >>> round(spearman([1, 2, 3, 4], [1, 3, 2, 4]).rho, 6)
     0.8
     """
-    first, second = _vector(x), _vector(y)
+    first, second = vector(x), vector(y)
     _same_length(first, second)
-    note = _poor(first, "x", 3) or _poor(second, "y", 3)
-    if not note and (_constant(first) or _constant(second)):
-        note = f"all values of {'x' if _constant(first) else 'y'} are equal, ranks say nothing"
+    note = poor(first, "x", 3) or poor(second, "y", 3)
+    if not note and (constant(first) or constant(second)):
+        note = f"all values of {'x' if constant(first) else 'y'} are equal, ranks say nothing"
     if note:
         return Spearman(NAN, NAN, NAN, first.size, note)
     result = stats.spearmanr(first, second)
@@ -124,10 +85,10 @@ def quadratic_fit(x: npt.ArrayLike, y: npt.ArrayLike) -> Quadratic:
     >>> [round(c, 9) for c in quadratic_fit([0, 1, 2, 3], [1, 2, 5, 10]).coefficients]
     [1.0, 0.0, 1.0]
     """
-    first, second = _vector(x), _vector(y)
+    first, second = vector(x), vector(y)
     _same_length(first, second)
     nothing = (NAN, NAN, NAN)
-    note = _poor(first, "x", 3) or _poor(second, "y", 3)
+    note = poor(first, "x", 3) or poor(second, "y", 3)
     if not note and np.unique(first).size < 3:
         note = "a second-degree fit needs at least three different x"
     if note:
@@ -145,7 +106,7 @@ def quadratic_fit(x: npt.ArrayLike, y: npt.ArrayLike) -> Quadratic:
     coefficients = (float(powers[2]), float(powers[1]), float(powers[0]))
     if np.unique(first).size == 3:
         return Quadratic(coefficients, NAN, first.size, "three different x fit any parabola: r2 would say nothing")
-    if _constant(second) or total == 0.0 or not math.isfinite(total):
+    if constant(second) or total == 0.0 or not math.isfinite(total):
         return Quadratic(coefficients, NAN, first.size, "all values of y are equal: r2 is not defined")
     return Quadratic(coefficients, 1.0 - residual / total, first.size)
 
@@ -167,10 +128,10 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike) -> Welch:
     >>> round(result.t, 4), round(result.df, 4)
     (-1.7321, 4.4118)
     """
-    first, second = _vector(a), _vector(b)
+    first, second = vector(a), vector(b)
     n1, n2, mean1, mean2 = first.size, second.size, _mean(first), _mean(second)
-    note = _poor(first, "the first group", 2) or _poor(second, "the second group", 2)
-    if not note and _constant(first) and _constant(second):
+    note = poor(first, "the first group", 2) or poor(second, "the second group", 2)
+    if not note and constant(first) and constant(second):
         note = "neither group varies, a t test is not defined"
     if note:
         return Welch(NAN, NAN, NAN, NAN, n1, n2, mean1, mean2, note)
@@ -198,7 +159,7 @@ def holm(p_values: npt.ArrayLike) -> Vector:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    p = _vector(p_values)
+    p = vector(p_values)
     corrected = np.full(p.size, NAN)
     made = np.flatnonzero(~np.isnan(p))
     order = made[np.argsort(p[made], kind="stable")]
@@ -222,10 +183,10 @@ def paired(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
     >>> round(result.t, 4), result.difference, result.d_z
     (3.4641, 2.0, 2.0)
     """
-    first, second = _vector(a), _vector(b)
+    first, second = vector(a), vector(b)
     _same_length(first, second)
     n = first.size
-    note = _poor(first, "the first series", 2) or _poor(second, "the second series", 2)
+    note = poor(first, "the first series", 2) or poor(second, "the second series", 2)
     if note:
         return Paired(NAN, NAN, NAN, NAN, NAN, _mean(first) - _mean(second), n, note)
     with np.errstate(all="ignore"):
@@ -235,44 +196,8 @@ def paired(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
     if not math.isfinite(mean):
         return Paired(NAN, NAN, NAN, NAN, NAN, NAN, n, TOO_CLOSE)
     rank_p = float(stats.wilcoxon(delta).pvalue) if np.any(delta != 0) else NAN
-    if _constant(delta) or spread == 0.0 or not np.isfinite(t):
+    if constant(delta) or spread == 0.0 or not np.isfinite(t):
         note = "all differences are equal, a paired t test is not defined"
         return Paired(NAN, NAN, NAN, rank_p, NAN, mean, n, note)
     p = float(2 * stats.t.sf(abs(t), n - 1))
     return Paired(float(t), float(n - 1), p, rank_p, mean / spread, mean, n)
-
-
-def bootstrap_interval(values: npt.ArrayLike, resamples: int = 10_000, *, seed: int, level: float = 0.95) -> Interval:
-    """BCa bootstrap interval of the mean (Efron 1987), seeded; the same seed gives the same interval.
-
-    Args:
-        values: (n,) numbers, for example one norm per stimulus.
-        resamples: How many resamples are drawn.
-        seed: Seed of the resampling, from the settings.
-        level: Coverage in (0, 1).
-
-    Returns:
-        The interval; (value, value) for a constant series, nan with a note for fewer than 2 values or values that are
-        not finite, and where BCa is not defined.
-    """
-    series = _vector(values)
-    note = _poor(series, "the series", 2)
-    if note:
-        return Interval(NAN, NAN, "none", note)
-    if _constant(series):
-        return Interval(float(series[0]), float(series[0]), "constant", "all values are equal, nothing varies")
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported below, in the note
-        found = stats.bootstrap(
-            (series,),
-            np.mean,
-            n_resamples=resamples,
-            batch=min(resamples, 1000),
-            vectorized=True,
-            confidence_level=level,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return Interval(NAN, NAN, "none", "the BCa interval is not defined for these values")
-    return Interval(float(found.low), float(found.high), "BCa")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from advalign.analysis.statistics import bootstrap_interval, holm, paired, sem
+from advalign.analysis.statistics import holm, paired
 from advalign.analysis.table import recipe_of
+from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
 COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -15,8 +15,13 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(_plain(value), indent=1))
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "") -> None:
-    """Print rows as a table; numbers are aligned right, missing values are a dash."""
+def print_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    title: str = "",
+    headings: Mapping[str, str] | None = None,
+) -> None:
+    """Print rows as a table; numbers are aligned right, missing values are a dash; `headings` renames columns."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -24,7 +29,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for column in columns:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "model")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column((headings or {}).get(column, column), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console()

@@ -10,6 +10,18 @@ COLUMNS = ["model", "group", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw"
            "multilabel_accuracy", "top1_accuracy", "attack_success_rate"]  # fmt: skip
 
 
+HEADINGS = {
+    "n_valid": "n",
+    "pt_sem": "sem",
+    "aa_sem": "sem",
+    "aa_raw": "aa raw",
+    "aligned_minus_shuffled": "aligned-shuffled",
+    "multilabel_accuracy": "multi-label",
+    "top1_accuracy": "top-1",
+    "attack_success_rate": "success",
+}
+
+
 def compare(
     protocol: str = typer.Option(None, help="Which evaluations; default: params.yaml."),
     table: Path = typer.Option(None, help="Statistics of any CSV table of models instead; nothing is written."),
@@ -34,7 +46,7 @@ def compare(
     if as_json:
         print_json({"models": rows, "statistics": statistics})
         return
-    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}")
+    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", HEADINGS)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.root}, then open http://127.0.0.1:5000")
 

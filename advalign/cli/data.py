@@ -25,6 +25,15 @@ def sample(
 
 
 @app.command()
+def sheet(output: Path = typer.Argument(..., help="JPEG to write.")) -> None:
+    """Draw the contact sheet of the sample's categories."""
+    from advalign.data.sample.sheet import write_contact_sheet
+
+    write_contact_sheet(output)
+    typer.echo(f"contact sheet in {output}")
+
+
+@app.command()
 def validate(as_json: bool = JSON) -> None:
     """Check stimuli, maps and labels against their declared expectations; exit 1 if any fails."""
     from advalign.data.expectations import validate as check

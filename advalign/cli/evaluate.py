@@ -9,6 +9,7 @@ from advalign.cli._output import JSON, print_json, print_table
 
 DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds"]
 COLUMNS = ["model", "state", "n_valid", "pt", "aa", "multilabel_accuracy", "attack_success_rate", "error"]
+HEADINGS = {"n_valid": "n", "multilabel_accuracy": "multi-label", "attack_success_rate": "success"}
 METRICS = {
     "n_valid": "n_valid",
     "pt": "perturbation_tolerance",
@@ -62,7 +63,7 @@ def evaluate(
             publish_evaluation(project, store, summary, evaluator.stimuli, Published())
             metrics = json.loads(summary.read_text())["metrics"]
             row |= {short: metrics.get(name) for short, name in METRICS.items()}
-    print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}")
+    print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")

@@ -2,12 +2,15 @@
 
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from advalign.cli import compare, data, doctor, evaluate, publish, registry, train
 from advalign.errors import AdvalignError
+
+# typer carries click inside itself; this is the base of all its usage errors
+USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     help="How tolerant is a vision model to adversarial perturbations, and do they fall where people look?",
@@ -42,10 +45,10 @@ def run() -> None:
             raise
         _say(str(error))
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except USAGE_ERROR as error:
         _say(error.format_message())
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _say("interrupted; run the same command again to continue")
         sys.exit(130)
     sys.exit(code or 0)

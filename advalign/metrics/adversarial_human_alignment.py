@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from advalign.metrics._aggregate import mean_with_interval
+from advalign.averages import mean_with_interval
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
 from advalign.tensors.heatmaps import magnitude_map, released_map
 from advalign.tensors.ranks import rank_correlation

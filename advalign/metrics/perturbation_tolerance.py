@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from advalign.metrics._aggregate import mean_with_interval
+from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
 
 

@@ -26,8 +26,9 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson correlation along the last dimension: (..., P), (..., P) -> (...); NaN where either side is constant."""
     first = first - first.mean(-1, keepdim=True)
     second = second - second.mean(-1, keepdim=True)
-    product: Tensor = (first * second).sum(-1)
-    return product / (first.norm(dim=-1) * second.norm(dim=-1))
+    lengths = torch.linalg.vector_norm(first, dim=-1) * torch.linalg.vector_norm(second, dim=-1)
+    result: Tensor = (first * second).sum(-1) / lengths
+    return result
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ keyed by (model, digest), are the truth, and runs and versions follow them.
 """
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,14 +133,13 @@ def _evaluation_run(
     key: dict[str, str],
 ) -> str:
     client = store.client
-    run_id = client.create_run(store.experiment_ids["evaluate"], run_name=summary["model"]).info.run_id
+    run_id = store.begin_run("evaluate", summary["model"], key)
     now = now_ms()
     tags = {
         "advalign.protocol": summary["protocol"],
         "advalign.recipe": summary["recipe"],
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
-        **key,
     }
     params = {name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")}
     client.log_batch(
@@ -155,13 +155,15 @@ def _evaluation_run(
     client.log_table(run_id, pd.read_parquet(paths.rows), "stimuli.json")
     _log_gallery(client, run_id, paths, stimuli)
     client.set_terminated(run_id, "FINISHED")
-    return str(run_id)
+    return run_id
 
 
 def _log_dataset(client: mlflow.MlflowClient, run_id: str, stimuli: StimulusSet, data_md5: str) -> None:
-    dataset = from_pandas(stimuli.manifest, name="stimuli", digest=stimuli.digest[:36])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; this is a table
+        dataset = from_pandas(stimuli.manifest, name="stimuli", digest=stimuli.digest[:36])._to_mlflow_entity()
     tags = [InputTag("mlflow.data.context", "evaluation"), InputTag("dvc.data.md5", data_md5)]
-    client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+    client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
 def _log_gallery(client: mlflow.MlflowClient, run_id: str, paths: Paths, stimuli: StimulusSet) -> None:
@@ -191,8 +193,8 @@ def _publish_comparison(project: Project, store: Store, done: Published) -> None
     if found:
         return
     statistics = json.loads((project.comparison / "statistics.json").read_text())
-    run_id = store.client.create_run(store.experiment_ids["compare"], run_name="comparison").info.run_id
-    tags = {"advalign.protocol": str(statistics["protocol"]), **lineage_tags(project), **key}
+    run_id = store.begin_run("compare", "comparison", key)
+    tags = {"advalign.protocol": str(statistics["protocol"]), **lineage_tags(project)}
     now = now_ms()
     metrics = [
         Metric(f"rho_{entry['x']}_{entry['y']}", entry["rho"], now, 0)

@@ -1,5 +1,6 @@
 """Registered models: a version per checkpoint, what it says of itself, and the way back to a torch module."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed
@@ -41,12 +42,13 @@ def register(store: Store, card: Card, folder: Path, run_id: str, tags: dict[str
         run_id: of its training run, which keeps the artifacts.
         tags: lineage.
     """
-    with _active(run_id):
+    with _active(run_id), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on type hints of predict; the signature is given here
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(SERVED),
             artifacts={"checkpoint": str(folder)},
-            signature=ModelSignature(inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "images")])),
+            signature=ModelSignature(inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 3, -1, -1))])),
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
         )
     client = store.client

@@ -21,7 +21,8 @@ class ServedClassifier(PythonModel):
         """Rebuild the network from safetensors and card."""
         self.classifier, self.card = load_checkpoint(Path(context.artifacts["checkpoint"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    # MLflow reads type hints here as a schema of the input, so there are none.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Classify images.
 
         Args:

@@ -14,6 +14,7 @@ from advalign.errors import InputError
 from advalign.files import Project
 
 EXPERIMENTS = {"train": "advalign/train", "evaluate": "advalign/evaluate", "compare": "advalign/compare"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 
@@ -41,6 +42,12 @@ class Store:
             parts.append(f"attributes.status {'=' if finished else '!='} 'FINISHED'")
         found = self.client.search_runs([self.experiment_ids[kind]], " and ".join(parts), max_results=100)
         return list(found)
+
+    def begin_run(self, kind: str, name: str, key: dict[str, str]) -> str:
+        """Create a run that is known by its key from the first moment; earlier ones that were cut off are deleted."""
+        for run in self.find_runs(kind, key, finished=False):
+            self.client.delete_run(run.info.run_id)
+        return str(self.client.create_run(self.experiment_ids[kind], run_name=name, tags=key).info.run_id)
 
 
 def open_store(project: Project) -> Store:
@@ -71,4 +78,4 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
         return str(found.experiment_id)
     # The path of an experiment's artifacts is absolute: on a local store it is set here, a server chooses its own.
     location = (project.root / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from advalign.analysis.statistics import bootstrap_interval, holm, paired, quadratic_fit, sem, spearman, welch
+from advalign.analysis.statistics import holm, paired, quadratic_fit, spearman, welch
+from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("error")

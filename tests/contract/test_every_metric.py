@@ -1,0 +1,154 @@
+"""What holds for every metric in the catalog: a new file in advalign/metrics is tested here by itself."""
+
+import inspect
+import math
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from advalign import catalog
+from advalign.metrics.base import AttackedShard, Evaluation, Metric
+
+torch.set_num_threads(1)
+
+NAMES = catalog.names("metric")
+COUNT = 14
+every_metric = pytest.mark.parametrize("name", NAMES)
+
+
+def shard(count=COUNT, constant=()):
+    """Random perturbations (zero for the numbers in `constant`) and random maps."""
+    generator = torch.Generator().manual_seed(0)
+    perturbations = 0.1 * torch.randn(count, 3, 8, 8, generator=generator)
+    perturbations[list(constant)] = 0.0
+    maps = torch.rand(count, 8, 8, generator=generator)
+    return AttackedShard(perturbations, maps, maps.roll(1, 0))
+
+
+def rows(metrics, status):
+    """Rows as the runner stores them: the contract's columns, and what these metrics measure."""
+    count = len(status)
+    ok = np.array([entry == "ok" for entry in status], dtype=bool)
+    norms = np.linspace(0.2, 1.4, count)
+    table = pd.DataFrame(
+        {
+            "model": "m",
+            "protocol": "fmn-100",
+            "stimulus": [f"s{number}" for number in range(count)],
+            "category": "n01440764",
+            "superclass": [["bird", "wheeled vehicle"][number % 2] for number in range(count)],
+            "label": 1,
+            "clean_prediction": [0 if entry == "misclassified_clean" else 1 for entry in status],
+            "status": status,
+            "norm_l2": np.where(ok, norms, np.nan),
+            "largest_tried": norms + 1,
+            "queries": 102,
+        }
+    )
+    for name in metrics:
+        for column, values in catalog.load("metric", name)().measure(shard(count)).items():
+            table[column] = np.where(ok, values.double().numpy(), np.nan)
+    return table
+
+
+def images(count=6):
+    return pd.DataFrame(
+        {
+            "model": "m",
+            "image": [f"{number}.JPEG" for number in range(count)],
+            "label": range(count),
+            "prediction": [0, 1, 2, 0, 1, 2][:count],
+            "correct": [[0], [1, 2], [], [3], [4], [2, 5]][:count],
+            "unclear": [[], [], [2], [], [1], []][:count],
+            "problematic": [False, False, False, True, False, False][:count],
+        }
+    )
+
+
+def evaluation(stimuli, pictures):
+    return Evaluation(stimuli=stimuli, images=pictures, human_ceiling=0.65, resamples=200, seed=0)
+
+
+ORDINARY = ["ok"] * 9 + ["attack_failed"] * 2 + ["misclassified_clean"] * 3
+CASES = {
+    "ordinary": ORDINARY,
+    "one valid": ["ok"] + ["attack_failed"] * 3,
+    "all failed": ["attack_failed"] * COUNT,
+    "all misclassified": ["misclassified_clean"] * COUNT,
+    "empty": [],
+}
+
+
+@every_metric
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("pictures", [6, 0])
+def test_a_summary_is_made_of_floats_whatever_became_of_the_attacks(name, case, pictures):
+    table, predictions = rows(NAMES, CASES[case]), images(6).iloc[:pictures]
+    before = table.copy(), predictions.copy()
+    found = catalog.load("metric", name)().summarise(evaluation(table, predictions))
+    assert found
+    assert all(isinstance(value, float) for value in found.values()), found
+    assert not any(math.isinf(value) for value in found.values())
+    pd.testing.assert_frame_equal(table, before[0])
+    pd.testing.assert_frame_equal(predictions, before[1])
+    if case == "ordinary" and pictures:
+        assert not any(math.isnan(value) for value in found.values()), found
+
+
+@every_metric
+def test_it_can_be_the_only_metric_of_a_run(name):
+    """params.yaml may list any of them: what a metric needs, it measures itself or finds in the runner's columns."""
+    found = catalog.load("metric", name)().summarise(evaluation(rows([name], ORDINARY), images()))
+    every = catalog.load("metric", name)().summarise(evaluation(rows(NAMES, ORDINARY), images()))
+    assert found == every
+
+
+@every_metric
+def test_names_do_not_depend_on_what_was_found_and_can_be_logged(name):
+    metric = catalog.load("metric", name)()
+    keys = {case: metric.summarise(evaluation(rows(NAMES, status), images())) for case, status in CASES.items()}
+    plain = {case: {key for key in found if "." not in key.split("eps")[0]} for case, found in keys.items()}
+    assert len(set(map(frozenset, plain.values()))) == 1, plain
+    assert all(re.fullmatch(r"[\w\-. /:]+", key) for found in keys.values() for key in found)
+
+
+@every_metric
+def test_two_summaries_are_the_same(name):
+    metric = catalog.load("metric", name)()
+    first, second = (metric.summarise(evaluation(rows(NAMES, ORDINARY), images())) for _ in range(2))
+    assert first == second
+
+
+@every_metric
+def test_columns_have_one_number_per_stimulus_and_survive_constant_maps(name):
+    metric = catalog.load("metric", name)()
+    whole, spoiled, part = metric.measure(shard()), metric.measure(shard(constant=[2])), metric.measure(shard(1))
+    for column, values in whole.items():
+        assert values.shape == (COUNT,)
+        assert values.isfinite().all()
+        assert part[column].shape == (1,)
+        others = torch.arange(COUNT) != 2
+        torch.testing.assert_close(spoiled[column][others], values[others])
+        assert not spoiled[column][2].isfinite(), f"{column} of a perturbation that is zero has no value"
+
+
+def test_no_two_metrics_use_one_name():
+    found = [catalog.load("metric", name)() for name in NAMES]
+    summaries = [key for metric in found for key in metric.summarise(evaluation(rows(NAMES, ORDINARY), images()))]
+    columns = [column for metric in found for column in metric.measure(shard())]
+    assert len(summaries) == len(set(summaries))
+    assert len(columns) == len(set(columns))
+    assert {"rho_released", "rho_magnitude"} <= set(columns)  # the contract's columns
+
+
+@every_metric
+def test_it_is_described(name):
+    metric_class = catalog.load("metric", name)
+    assert issubclass(metric_class, Metric)
+    for described in (sys.modules[metric_class.__module__], metric_class, metric_class.summarise):
+        assert described.__doc__
+        assert inspect.getdoc(described)

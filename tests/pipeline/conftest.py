@@ -1,0 +1,78 @@
+"""A small project on which the whole road is walked once per worker: same code, tiny data, two trainings."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+CODE = ("advalign", "pipelines", "registry", "dvc.yaml", "params.yaml", ".dvcignore", "pyproject.toml")
+SMALL = {
+    "stimuli": {"images_per_category": 1},
+    "train": {"epochs": 2, "batch_size": 16, "threads": 1},
+    "evaluate": {"protocol": "fmn-5", "shard_size": 12, "gallery": 3},
+    "compare": {"bootstrap": 200},
+}
+TRAININGS = ("test_resnet.baseline", "test_resnet.harmonized")
+
+
+def environment() -> dict[str, str]:
+    """The environment of commands: this interpreter's programs first, no store from outside, one thread."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
+    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+
+
+def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project and give back what it printed; its exit code is the caller's to check."""
+    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+
+
+def make_project(root: Path) -> Path:
+    """Copy the code into a new DVC project without git, with tiny settings and tiny data."""
+    root.mkdir(parents=True)
+    for name in CODE:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    settings = yaml.safe_load((root / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        settings[section] |= values
+    settings["trainings"] = {name: settings["trainings"][name] for name in TRAININGS}
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    assert run(root, "dvc", "init", "--no-scm", "-q").returncode == 0
+    made = run(root, sys.executable, "-m", "advalign.cli.main", "data", "sample", "--scale", "0.01")
+    assert made.returncode == 0, made.stderr
+    assert run(root, "dvc", "add", "-q", "data").returncode == 0
+    return root
+
+
+def change_params(root: Path, section: str, **values: object) -> None:
+    """Change a section of params.yaml."""
+    settings = yaml.safe_load((root / "params.yaml").read_text())
+    place = settings
+    for part in section.split("/"):
+        place = place[part]
+    place |= values
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def stages_run(output: str) -> list[str]:
+    """Names of the stages that a `dvc repro` ran, from what it printed."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory) -> Path:
+    """A project after its first `dvc repro`."""
+    root = make_project(tmp_path_factory.mktemp("pipeline") / "project")
+    done = run(root, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root

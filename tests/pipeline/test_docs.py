@@ -1,0 +1,64 @@
+"""What README and docs tell a user to type works, and the examples of new entries are entries."""
+
+import re
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.pipeline.conftest import REPOSITORY, change_params, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)  # blocks marked `sh once` are for a person
+COMMANDS = [
+    pytest.param(line.split("#")[0].strip(), id=f"{page.stem}: {line.strip()}")
+    for page in PAGES
+    for block in BLOCK.findall(page.read_text())
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_documented_command_works(reproduced, command):
+    words = command.split()
+    if words[0] == "advalign":
+        words = [sys.executable, "-m", "advalign.cli.main", *words[1:]]
+    if words[-1] == "regenerated":
+        words += ["--scale", "0.01"]
+        shutil.rmtree(reproduced / "regenerated", ignore_errors=True)
+    done = run(reproduced, *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_example_entries_are_found_and_run(reproduced, tmp_path):
+    root = tmp_path / "extended"
+    shutil.copytree(reproduced, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts", "regenerated"))
+    page = (REPOSITORY / "docs" / "extending.md").read_text()
+    examples = re.findall(r"`(advalign/\w+/\w+\.py)`\n\n```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 3
+    for name, code in examples:
+        (root / name).write_text(code)
+    settings = yaml.safe_load((root / "params.yaml").read_text())
+    change_params(root, "evaluate", metrics=[*settings["evaluate"]["metrics"], "median-tolerance"])
+    program = (sys.executable, "-m", "advalign.cli.main")
+    trained = run(root, *program, "train", "noisy", "--epochs", "1")
+    assert trained.returncode == 0, trained.stderr
+    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--json")
+    assert attacked.returncode == 0, attacked.stderr
+    folder = root / "outputs" / "evaluations" / "straight-line"
+    rows = pd.read_parquet(folder / "test_resnet.noisy0.1.parquet")
+    valid = rows[rows["status"] == "ok"]
+    summary = yaml.safe_load((folder / "test_resnet.noisy0.1.json").read_text())
+    assert summary["metrics"]["median_tolerance"] == pytest.approx(valid["norm_l2"].median())
+    assert (valid["queries"] <= 3 + 10).all()
