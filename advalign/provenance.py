@@ -27,7 +27,7 @@ def code_digest(parts: Iterable[str]) -> str:
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)
                 if isinstance(body, list) and body and _is_docstring(body[0]):
-                    body[0] = ast.Pass()
+                    body[:] = body[1:] or [ast.Pass()]
             content.update(f"{file.relative_to(PACKAGE).as_posix()}\n{ast.dump(tree)}".encode())
     return content.hexdigest()
 

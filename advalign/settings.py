@@ -3,10 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from advalign.errors import InputError, unknown_name
 
@@ -17,6 +17,13 @@ class Strict(BaseModel):
     """Base of all settings: immutable, and a key it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")  # pydantic would take `true` for 1
+    @classmethod
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("a number is wanted, an integer or a fraction")
+        return value
 
 
 class StimuliSettings(Strict):
@@ -47,7 +54,8 @@ class TrainSettings(Strict):
 class EvaluateSettings(Strict):
     """How models are attacked and scored."""
 
-    protocol: str = "fmn-100"
+    protocol: str = Field("fmn-100", description="the headline: what statistics and figures are about")
+    also: tuple[str, ...] = Field((), description="further protocols, set beside the headline and never mixed with it")
     shard_size: int = Field(48, ge=1, description="stimuli per task: fixed members, so that every engine agrees")
     threads: int = Field(1, ge=1, description="CPU threads per worker")
     gallery: int = Field(12, ge=0, description="stimuli whose perturbation maps are kept as pictures")
@@ -109,13 +117,15 @@ def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Names of the fields of the settings class that lies at a path of keys below `model`."""
+    kind: Any = model
     for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and str(part) in kind.model_fields:
+            kind = kind.model_fields[str(part)].annotation
+        else:
             return []
-        model = annotation
-    return list(model.model_fields)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
 
 
 def load_settings(root: Path) -> Settings:

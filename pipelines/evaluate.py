@@ -11,19 +11,21 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs/checkpoints -> outputs/evaluations/PROTOCOL."""
+    """outputs/checkpoints -> outputs/evaluations/PROTOCOL, for the headline protocol and those beside it."""
     device = str(choose_device("auto"))
-    evaluator = Evaluator(project, settings, device=device)
-    subjects = [evaluator.subject(project.checkpoints / name) for name in settings.trainings]
-    evaluator.remove_stale({subject.name for subject in subjects})
     engine = local(default_workers(device, settings.evaluate.threads))
-    with progress(f"evaluating {len(subjects)} models") as advance:
-        outcomes = evaluator.run(subjects, engine, advance)
-    for outcome in outcomes:
-        print(f"{outcome.name}: {outcome.state} {outcome.error}".rstrip())
-    failed = [outcome.name for outcome in outcomes if outcome.state == "failed"]
+    failed = []
+    for protocol in (settings.evaluate.protocol, *settings.evaluate.also):
+        evaluator = Evaluator(project, settings, protocol, device=device)
+        subjects = [evaluator.subject(project.checkpoints / name) for name in settings.trainings]
+        evaluator.remove_stale({subject.name for subject in subjects})
+        with progress(f"{protocol} on {len(subjects)} models") as advance:
+            outcomes = evaluator.run(subjects, engine, advance)
+        for outcome in outcomes:
+            print(f"{protocol} {outcome.name}: {outcome.state} {outcome.error}".rstrip())
+        failed += [f"{outcome.name} ({protocol})" for outcome in outcomes if outcome.state == "failed"]
     if failed:
-        raise CheckFailed(f"{len(failed)} of {len(outcomes)} models failed: {', '.join(failed)}")
+        raise CheckFailed(f"{len(failed)} evaluations failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

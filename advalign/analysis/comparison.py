@@ -1,20 +1,24 @@
 """The comparison of all evaluated models: zoo table, statistics, figures and report from results on disk."""
 
-import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
-from safetensors.torch import load_file
 
+from advalign import provenance
+from advalign.analysis.assembly import gallery_of, zoo_table
 from advalign.analysis.drawing import save
 from advalign.analysis.figures import robust_accuracy_curves, twin_bars
 from advalign.analysis.gallery import gallery_figure
+from advalign.analysis.interactive import Curve
+from advalign.analysis.protocols import compare_protocols
+from advalign.analysis.report import Gallery, Material, Provenance, render_report
 from advalign.analysis.scatter import against_accuracy, pt_aa_plane
+from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
 from advalign.data.results import Paths, read_summaries
@@ -22,67 +26,34 @@ from advalign.data.stimuli import StimulusSet, load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project, replacing, write_text
 from advalign.metrics.robust_accuracy import robust_accuracy
-from advalign.models.declared import ZooEntry, read_zoo
+from advalign.models.declared import read_zoo
 from advalign.settings import Settings
 from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
 
-RECIPE_GROUPS = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
-COLUMNS = {
-    "n_valid": "n_valid",
-    "pt": "perturbation_tolerance",
-    "pt_sem": "perturbation_tolerance_sem",
-    "aa": "adversarial_human_alignment",
-    "aa_sem": "adversarial_human_alignment_sem",
-    "aa_raw": "adversarial_human_alignment_raw",
-    "aligned_minus_shuffled": "aligned_minus_shuffled",
-    "multilabel_accuracy": "multilabel_accuracy",
-    "top1_accuracy": "top1_accuracy",
-    "attack_success_rate": "attack_success_rate",
-}
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
-GALLERY_MODELS = 8  # rows of the printed gallery; each model's own gallery is in its MLflow run
+GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
 CURVE_POINTS = 101
 
 
-def group_of(architecture: str, recipe: str, zoo: dict[str, ZooEntry]) -> str:
-    """Group of a trained model: its recipe's, or for a baseline its architecture's (registry/zoo.yaml).
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs are looked at: the MLflow UI's address and the experiment of evaluations, where known."""
 
-    Raises:
-        InputError: the architecture is not declared.
-    """
-    if recipe in RECIPE_GROUPS:
-        return RECIPE_GROUPS[recipe]
-    if architecture not in zoo:
-        raise InputError(f"{architecture!r} is not declared in registry/zoo.yaml: add it there with its group")
-    return zoo[architecture].group
+    url: str = "http://127.0.0.1:5000"
+    experiment_id: str | None = None
 
 
-def zoo_table(summaries: list[dict[str, Any]], zoo: dict[str, ZooEntry]) -> pd.DataFrame:
-    """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1]."""
-    rows = []
-    for summary in summaries:
-        architecture, recipe = summary["architecture"], summary["recipe"]
-        row = {
-            "model": summary["model"],
-            "group": group_of(architecture, recipe, zoo),
-            "recipe": recipe,
-            "protocol": summary["protocol"],
-            **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
-            "big_data": int(architecture in zoo and zoo[architecture].big_data),
-        }
-        row["n_valid"] = int(row["n_valid"] or 0)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def compare(project: Project, settings: Settings, protocol: str | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+def compare(
+    project: Project, settings: Settings, protocol: str | None = None, tracking: Tracking = Tracking()
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Compare all models evaluated under one protocol and write outputs/comparison.
 
     Args:
         project: whose results.
-        settings: params.yaml.
+        settings: params.yaml; protocols in `evaluate.also` are set beside the headline where they are evaluated.
         protocol: default: settings.evaluate.protocol.
+        tracking: for the report's links.
 
     Returns:
         The zoo table and the statistics, as they are in zoo.csv and statistics.json.
@@ -92,12 +63,12 @@ def compare(project: Project, settings: Settings, protocol: str | None = None) -
     """
     protocol = protocol or settings.evaluate.protocol
     summaries = read_summaries(project, protocol)
-    folder = project.evaluations / protocol
     table = zoo_table(summaries, read_zoo(project.zoo))
+    folder = project.evaluations / protocol
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
-    ceiling = float(summaries[0]["human_ceiling"])
     twins = find_twins(table["model"])
+    ceiling = float(summaries[0]["human_ceiling"])
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
     statistics["reference"] = {
@@ -106,9 +77,34 @@ def compare(project: Project, settings: Settings, protocol: str | None = None) -
         "centred_gaussian_aa": centre_bias(stimuli) / ceiling,
         "n_stimuli": int(summaries[0]["n_stimuli"]),
     }
-    figures = _figures(table, frames, twins, plain(paired), stimuli, folder)
-    _write(project.comparison, table, statistics, figures)
+    statistics["protocols"] = plain(compare_protocols(_tables(project, settings, protocol, table)))
+    material = Material(
+        check_table(table, "the evaluations"),
+        statistics,
+        twins,
+        _curves(frames),
+        {summary["model"]: _details(summary, frames[summary["model"]]) for summary in summaries},
+        gallery_of(folder, list(table["model"]), stimuli),
+        Provenance(_facts(project, statistics, frames), tracking.url, tracking.experiment_id),
+    )
+    _write(project.comparison, table, material)
     return table, statistics
+
+
+def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict[str, Any]:
+    """Statistics of any checked table of models; with `output`, also its figures and report.
+
+    Args:
+        table: from `table.read_table`.
+        output: folder for zoo.csv, statistics.json, figures and report.html; None writes nothing.
+        source: what the report calls the table.
+    """
+    statistics = zoo_statistics(table)
+    if output is not None:
+        twins = find_twins(table["model"])
+        facts = {"table": source, "protocol": statistics["protocol"] or "not stated in the table"}
+        _write(output, table, Material(table, statistics, twins, provenance=Provenance(facts)))
+    return statistics
 
 
 def centre_bias(stimuli: StimulusSet) -> float:
@@ -118,58 +114,104 @@ def centre_bias(stimuli: StimulusSet) -> float:
     return float(rank_correlation(centred_gaussian(height, width).flatten().expand_as(maps), maps).mean())
 
 
-def _figures(
-    table: pd.DataFrame,
-    frames: dict[str, pd.DataFrame],
-    twins: list[tuple[str, str]],
-    paired: list[dict[str, Any]],
-    stimuli: StimulusSet,
-    folder: Path,
-) -> dict[str, Figure]:
-    largest = max((float(frame["norm_l2"].max()) for frame in frames.values()), default=1.0)
-    radii = np.linspace(0, largest if np.isfinite(largest) else 1.0, CURVE_POINTS)
-    curves = {name: (radii, robust_accuracy(frame, radii)) for name, frame in frames.items()}
-    groups = dict(zip(table["model"], table["group"], strict=True))
+def _tables(project: Project, settings: Settings, protocol: str, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Zoo tables by protocol, the headline first; a protocol that nothing was evaluated under is left out."""
+    zoo = read_zoo(project.zoo)
+    tables = {protocol: table}
+    for name in dict.fromkeys((settings.evaluate.protocol, *settings.evaluate.also)):
+        if name not in tables and any((project.evaluations / name).glob("*.json")):
+            tables[name] = zoo_table(read_summaries(project, name), zoo)
+    return tables
+
+
+def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
+    largest = np.nanmax([0.0, *(frame["norm_l2"].max() for frame in frames.values())]) or 1.0
+    radii = np.linspace(0, float(largest), CURVE_POINTS)
+    return {name: (radii, robust_accuracy(frame, radii)) for name, frame in frames.items()}
+
+
+def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """What the report's head says of data, code, and what was left out."""
+    commit, dirty = provenance.git_state(project.root)
+    status = pd.concat([frame["status"] for frame in frames.values()])
     return {
-        "pt_aa_plane": pt_aa_plane(table, twins),
+        "protocol": str(statistics["protocol"]),
+        "stimuli": str(statistics["reference"]["n_stimuli"]),
+        "human ceiling": f"{statistics['reference']['human_ceiling']:.5f}",
+        "rows (model, stimulus)": _counted(status),
+        "data (DVC)": provenance.data_md5(project.root) or "not tracked",
+        "code (git)": f"{commit}{' with changes' if dirty else ''}" if commit else "not under git",
+    }
+
+
+def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
+    """What is shown of a model when it is chosen."""
+    metrics = summary["metrics"]
+    prefix = "adversarial_human_alignment."
+    by_superclass = [f"{name.removeprefix(prefix)} {metrics[name]:.2f}" for name in metrics if name.startswith(prefix)]
+    shown = {
+        "architecture, recipe": f"{summary['architecture']}, {summary['recipe']}",
+        "stimuli": _counted(frame["status"]),
+        "PT (95 % interval)": _interval(metrics, "perturbation_tolerance"),
+        "AA (95 % interval)": _interval(metrics, "adversarial_human_alignment"),
+        "AA by superclass": ", ".join(by_superclass),
+        "weights (SHA-256)": summary["weights_sha256"],
+        "rows (SHA-256)": summary["rows_sha256"],
+    }
+    return {label: value for label, value in shown.items() if value}
+
+
+def _counted(status: "pd.Series[str]") -> str:
+    """What became of the rows, in words: nothing is dropped silently."""
+    counts = status.value_counts()
+    wrong, failed = counts.get("misclassified_clean", 0), counts.get("attack_failed", 0)
+    return f"{counts.get('ok', 0)} of {len(status)} valid; {wrong} wrong before the attack, {failed} attacks failed"
+
+
+def _interval(metrics: dict[str, float | None], name: str) -> str:
+    values = [metrics.get(key) for key in (name, f"{name}_ci_low", f"{name}_ci_high")]
+    if None in values:
+        return ""
+    return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+def _figures(material: Material) -> dict[str, Figure]:
+    table, paired = material.table, material.statistics["paired"]
+    groups = dict(zip(table["model"], table["group"], strict=True))
+    figures = {
+        "pt_aa_plane": pt_aa_plane(table, material.twins),
         "pt_against_accuracy": against_accuracy(table, "pt"),
         "aa_against_accuracy": against_accuracy(table, "aa"),
         "pt_twins": twin_bars(paired, "pt"),
         "aa_twins": twin_bars(paired, "aa"),
-        "robust_accuracy": robust_accuracy_curves(curves, groups),
-        "gallery": _gallery(list(table["model"])[:GALLERY_MODELS], stimuli, folder),
     }
+    if material.curves:
+        figures["robust_accuracy"] = robust_accuracy_curves(material.curves, groups)
+    if material.gallery is not None:
+        figures["gallery"] = _printed_gallery(material.gallery)
+    return figures
 
 
-def _gallery(models: list[str], stimuli: StimulusSet, folder: Path) -> Figure:
-    found = {name: load_file(Paths(folder, name).gallery) for name in models}
-    positions = sorted(int(key) for key in next(iter(found.values()))) if found else []
-    deltas = {name: [kept[str(position)].numpy() for position in positions] for name, kept in found.items()}
-    return gallery_figure(
-        stimuli.images[positions].numpy(),
-        stimuli.heatmaps[positions].numpy(),
-        deltas,
-        list(stimuli.manifest["category"].iloc[positions]),
-    )
+def _printed_gallery(gallery: Gallery) -> Figure:
+    models = list(gallery.perturbations)[:GALLERY_MODELS]
+    shown = {name: gallery.perturbations[name] for name in models}
+    return gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
 
 
-def _write(folder: Path, table: pd.DataFrame, statistics: dict[str, Any], figures: dict[str, Figure]) -> None:
+def _write(folder: Path, table: pd.DataFrame, material: Material) -> None:
     with replacing(folder / "zoo.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    write_text(folder / "statistics.json", json.dumps(statistics, indent=1) + "\n")
+    with replacing(folder / "zoo.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    write_text(folder / "statistics.json", json.dumps(material.statistics, indent=1) + "\n")
     for name in HEADLINES:  # one small file each, so that `dvc metrics show` is a table of metric by model
         values = dict(zip(table["model"], table[name], strict=True))
         write_text(folder / "metrics" / f"{name}.json", json.dumps(plain(values), indent=1) + "\n")
-    for name, figure in figures.items():
+    for name, figure in _figures(material).items():
         save(figure, folder / "figures" / f"{name}.png")
-    write_text(folder / "report.html", _report(table, statistics, folder / "figures", list(figures)))
-
-
-def _report(table: pd.DataFrame, statistics: dict[str, Any], folder: Path, figures: list[str]) -> str:
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    pictures = {name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode() for name in figures}
-    rows = table.sort_values("pt", ascending=False).to_dict("records")
-    return environment.get_template("report.html.j2").render(rows=rows, statistics=statistics, pictures=pictures)
+        if name != "gallery":  # pictures gain nothing from being vectors
+            save(figure, folder / "figures" / f"{name}.svg")
+    write_text(folder / "report.html", render_report(material))
 
 
 def read_comparison(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:

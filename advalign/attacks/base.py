@@ -74,9 +74,9 @@ class Oracle:
             points: (M, ...) images in [0, 1].
             index: (M,) int64: which input each point belongs to.
         """
-        self.queries[index] += 1
-        norms = l2_norm(points.detach() - self.inputs[index]).double()
-        self.largest_tried[index] = torch.maximum(self.largest_tried[index], norms)
+        norms = l2_norm(points.detach() - self.inputs[index]).double().nan_to_num(0.0)
+        self.queries.index_add_(0, index, torch.ones_like(index))  # an input may have several points in one batch
+        self.largest_tried.scatter_reduce_(0, index, norms, "amax")
         logits = self._logits(points)
         right = self.labels[index][:, None]
         others = logits.scatter(1, right, -torch.inf)
@@ -116,7 +116,7 @@ class Attack(ABC):
             index: (M,) which inputs to attack.
 
         Returns:
-            (M, ...) adversarial images in [0, 1]; where none was found, the clean image.
+            (M, ...) adversarial images in [0, 1]; where none was found, the clean image or the last point tried.
         """
 
     def run(self, logits: Logits, inputs: Tensor, labels: Tensor) -> AttackResult:

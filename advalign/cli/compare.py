@@ -24,24 +24,30 @@ HEADINGS = {
 
 def compare(
     protocol: str = typer.Option(None, help="Which evaluations; default: params.yaml."),
-    table: Path = typer.Option(None, help="Statistics of any CSV table of models instead; nothing is written."),
+    table: Path = typer.Option(None, help="Any CSV table of models instead of the evaluated ones."),
+    output: Path = typer.Option(None, help="With --table: folder for its figures and report; else only statistics."),
     show: bool = typer.Option(False, "--show", help="Only print the last comparison."),
     as_json: bool = JSON,
 ) -> None:
     """Compare all evaluated models: outputs/comparison holds table, statistics, figures and report."""
     from advalign.analysis.comparison import compare as run
-    from advalign.analysis.comparison import read_comparison
+    from advalign.analysis.comparison import compare_table, read_comparison
     from advalign.analysis.table import read_table
-    from advalign.analysis.zoo import zoo_statistics
     from advalign.files import Project
     from advalign.settings import load_settings
+    from advalign.tracking.store import tracking_links
 
     if table is not None:
-        statistics = zoo_statistics(read_table(table))
+        statistics = compare_table(read_table(table), output, str(table))
         print_json(statistics) if as_json else _print_statistics(statistics)
+        if output is not None:
+            typer.echo(f"report  {output / 'report.html'}", err=as_json)
         return
     project = Project.find()
-    zoo, statistics = read_comparison(project) if show else run(project, load_settings(project.root), protocol)
+    if show:
+        zoo, statistics = read_comparison(project)
+    else:
+        zoo, statistics = run(project, load_settings(project.root), protocol, tracking_links(project))
     rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
     if as_json:
         print_json({"models": rows, "statistics": statistics})

@@ -107,6 +107,8 @@ def load_training_data(project: Project, split: str, classes: int, blur_maps: bo
         pixels.append(record.image)
         heatmaps.append(record.heatmap)
         labels.append(record.label)
+    if not pixels:
+        raise DataError(f"the {split}-*.tfrecords hold no record: get the data with `dvc pull data.dvc`")
     maps = torch.from_numpy(np.stack(heatmaps)).float() / 255
     if blur_maps:
         maps = training_maps(maps, maps.shape[-1])

@@ -1,5 +1,6 @@
 """The classes of a data set: index -> wnid, name, superclass, animate. Grouping is data, never a constant in code."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,13 @@ class Classes:
         return {entry.wnid: entry.index for entry in self.entries}
 
 
+def _boolean(value: object) -> bool:
+    """Only true and false: a quoted "false" would count as true and flip the attacked decision."""
+    if not isinstance(value, bool):
+        raise ValueError(f"animate must be true or false, got {value!r}")
+    return value
+
+
 def read_classes(path: Path) -> Classes:
     """Read classes.yaml: a mapping of class index to {wnid, name, superclass, animate}.
 
@@ -53,13 +61,15 @@ def read_classes(path: Path) -> Classes:
     try:
         table = yaml.safe_load(path.read_text())
         entries = tuple(
-            ClassInfo(int(index), str(row["wnid"]), str(row["name"]), row.get("superclass"), bool(row["animate"]))
+            ClassInfo(int(index), str(row["wnid"]), str(row["name"]), row.get("superclass"), _boolean(row["animate"]))
             for index, row in sorted(table.items())
         )
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a table of classes (index: wnid, name, superclass, animate): {error!r}") from None
+        raise DataError(
+            f"{path}: not a table of classes (index: wnid, name, superclass, animate): {' '.join(str(error).split())}"
+        ) from None
     if [entry.index for entry in entries] != list(range(len(entries))):
         raise DataError(f"{path}: class indices must be 0 .. {len(entries) - 1} without gaps")
     if len({entry.wnid for entry in entries}) != len(entries):
@@ -70,8 +80,8 @@ def read_classes(path: Path) -> Classes:
 def write_classes(path: Path, classes: Classes) -> None:
     """Write classes.yaml, one line per class."""
     lines = [
-        f"{entry.index}: {{wnid: {entry.wnid}, name: {entry.name}, superclass: {entry.superclass or 'null'}, "
-        f"animate: {str(entry.animate).lower()}}}\n"
+        f"{entry.index}: {{wnid: {entry.wnid}, name: {json.dumps(entry.name)}, "  # YAML reads JSON's strings
+        f"superclass: {json.dumps(entry.superclass)}, animate: {json.dumps(entry.animate)}}}\n"
         for entry in classes.entries
     ]
     write_text(path, "".join(lines))

@@ -82,9 +82,11 @@ def decode_jpeg(encoded: bytes, mode: str, where: str) -> NDArray[np.uint8]:
         DataError: not an image, or of another colour mode than wanted ("RGB" or "L").
     """
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
         image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError:
+        raise DataError(f"{where} cannot be decoded: neither JPEG nor PNG") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be decoded: {error}") from None
     if image.mode != mode:
         raise DataError(f"{where} is {image.mode}, expected {mode}: convert it before importing")

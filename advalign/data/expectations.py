@@ -14,6 +14,8 @@ from advalign.data.stimuli import StimulusSet, load_stimuli
 from advalign.files import Project, write_text
 from advalign.settings import Settings
 
+# the column that names a row of each table in a message
+NAMED_BY = {"manifest": "stimulus", "maps": "stimulus", "labels": "image", "superclasses": "superclass"}
 SHOWN = 5  # unexpected values listed per failure
 
 
@@ -60,10 +62,22 @@ def validate(project: Project, settings: Settings) -> Validation:
     stimuli = load_stimuli(project)
     tables = {
         "manifest": (stimuli.manifest, lambda gxe: manifest_suite(gxe, settings, classes)),
+        "superclasses": (superclass_table(stimuli), lambda gxe: superclass_suite(gxe, settings)),
         "maps": (map_table(stimuli), map_suite),
         "labels": (label_table(project, classes), lambda gxe: label_suite(gxe, len(classes))),
     }
     return check_tables(tables)
+
+
+def superclass_table(stimuli: StimulusSet) -> pd.DataFrame:
+    """Number of stimuli per superclass."""
+    return stimuli.manifest.groupby("superclass").size().rename("stimuli").reset_index()
+
+
+def superclass_suite(gxe: Any, settings: Settings) -> list[Any]:
+    """Superclasses are equally large."""
+    wanted = settings.stimuli.categories_per_superclass * settings.stimuli.images_per_category
+    return [gxe.ExpectColumnValuesToBeBetween(column="stimuli", min_value=wanted, max_value=wanted)]
 
 
 def map_table(stimuli: StimulusSet) -> pd.DataFrame:
@@ -114,6 +128,16 @@ def manifest_suite(gxe: Any, settings: Settings, classes: Classes) -> list[Any]:
         gxe.ExpectColumnValuesToMatchRegex(column="sha256", regex=r"^[0-9a-f]{64}$"),
         gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(range(len(DECISIONS)))),
         gxe.ExpectColumnMeanToBeBetween(column="label", min_value=share - 1e-9, max_value=share + 1e-9),
+        gxe.ExpectColumnPairValuesToBeInSet(
+            column_A="class_index",
+            column_B="superclass",
+            value_pairs_set=[(entry.index, entry.superclass) for entry in classes.entries if entry.superclass],
+        ),
+        gxe.ExpectColumnPairValuesToBeInSet(
+            column_A="class_index",
+            column_B="label",
+            value_pairs_set=list(enumerate(classes.decision_of_class)),
+        ),
         gxe.ExpectColumnUniqueValueCountToBeBetween(
             column="category", min_value=len(superclasses) * wanted.categories_per_superclass
         ),
@@ -162,24 +186,37 @@ def check_tables(tables: "dict[str, tuple[pd.DataFrame, Callable[[Any], list[Any
     for name, (frame, build) in tables.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
         suite = gx.ExpectationSuite(name=name, expectations=build(gxe))
-        result = batch.get_batch(batch_parameters={"dataframe": frame}).validate(suite)
+        wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [NAMED_BY[name]]}
+        result = batch.get_batch(batch_parameters={"dataframe": frame}).validate(suite, result_format=wanted)
         checked[name] = len(result.results)
         failures += [_failure(name, item) for item in result.results if not item.success]
     return Validation(checked, tuple(failures))
 
 
 def _failure(table: str, item: Any) -> Failure:
-    found = item.result or {}
-    examples = found.get("partial_unexpected_list") or [found.get("observed_value")]
-    if item.exception_info and item.exception_info.get("raised_exception"):
-        examples = [item.exception_info.get("exception_message")]
+    found, settings = item.result or {}, item.expectation_config.kwargs
+    column = settings.get("column")
+    raised = [info["exception_message"] for info in _exceptions(item.exception_info)]
+    rows = [_named(row, column) for row in found.get("unexpected_index_list") or []]
+    values = found.get("partial_unexpected_list") or [found.get("observed_value")]
     return Failure(
         table,
         item.expectation_config.type,
-        str(item.expectation_config.kwargs.get("column", "")),
+        column or ", ".join(str(settings[key]) for key in ("column_A", "column_B") if key in settings),
         int(found.get("unexpected_count") or 1),
-        tuple(str(example) for example in examples[:SHOWN]),
+        tuple(str(example) for example in (raised or rows or values)[:SHOWN]),
     )
+
+
+def _exceptions(info: Any) -> list[dict[str, Any]]:
+    """What was raised while checking: Great Expectations keeps it by the id of a metric."""
+    return [entry for entry in (info or {}).values() if isinstance(entry, dict) and entry.get("raised_exception")]
+
+
+def _named(row: dict[str, Any], column: str | None) -> str:
+    """A failing row in words: its name, then the value that failed."""
+    names = [str(value) for key, value in row.items() if key != column]
+    return " ".join([*names, str(row[column])] if column in row else names)
 
 
 def write_validation(project: Project, validation: Validation) -> None:

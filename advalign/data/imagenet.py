@@ -31,7 +31,12 @@ def read_validation(project: Project, classes: Classes) -> list[ValidationImage]
     folder = project.need_data(project.data / "imagenet")
     index_of_wnid = classes.index_of_wnid()
     sets = read_multilabel(folder / "multilabel.json", index_of_wnid)
-    table = pd.read_csv(project.need_data(folder / "labels.csv"), dtype=str)
+    try:
+        table = pd.read_csv(project.need_data(folder / "labels.csv"), dtype=str)
+    except ValueError as error:
+        raise DataError(
+            f"{folder / 'labels.csv'}: not a table of image, wnid: {' '.join(str(error).split())}"
+        ) from None
     if list(table.columns) != ["image", "wnid"]:
         raise DataError(f"{folder / 'labels.csv'}: columns must be image, wnid; got {', '.join(table.columns)}")
     original = dict(zip(table["image"], table["wnid"], strict=True))

@@ -34,9 +34,12 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
     try:
         content = json.loads(path.read_text())
         annotations, problematic = content["initial_annots"], content["problematic_images"]
+        strays = [group for judged in annotations.values() for group in judged.values() if not isinstance(group, list)]
+        if strays:
+            raise TypeError(f"{strays[0]!r} is not a list of wnids")
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a multi-label set (initial_annots, problematic_images): {error!r}") from None
     sets = {}
     for name, judged in annotations.items():

@@ -16,7 +16,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from pyarrow import ArrowInvalid
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from advalign.data.classes import Classes, read_classes
@@ -164,10 +166,16 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
     )
 
 
+def _names(manifest: pd.DataFrame) -> str:
+    """Digest of the stimuli's names: binds the two files to each other."""
+    return hashlib.sha256("\n".join(manifest["stimulus"]).encode()).hexdigest()
+
+
 def save_stimuli(project: Project, stimuli: StimulusSet) -> None:
     """Write outputs/stimuli/{manifest.parquet, stimuli.safetensors}."""
     with replacing(project.stimuli / "stimuli.safetensors") as temporary:
-        save_file({"pixels": stimuli.pixels, "maps": stimuli.map_pixels}, temporary)
+        tensors = {"pixels": stimuli.pixels, "maps": stimuli.map_pixels}
+        save_file(tensors, temporary, {"stimuli": _names(stimuli.manifest)})
     with replacing(project.stimuli / "manifest.parquet") as temporary:
         stimuli.manifest.to_parquet(temporary, index=False)
 
@@ -180,9 +188,15 @@ def load_stimuli(project: Project) -> StimulusSet:
     """
     try:
         manifest = pd.read_parquet(project.stimuli / "manifest.parquet")
-        tensors = load_file(project.stimuli / "stimuli.safetensors")
+        with safe_open(project.stimuli / "stimuli.safetensors", "pt") as file:
+            pixels, maps = file.get_tensor("pixels"), file.get_tensor("maps")
+            names = (file.metadata() or {}).get("stimuli")
     except FileNotFoundError:
         raise DataError("outputs/stimuli is missing: make it with `dvc repro stimuli`") from None
-    if len(manifest) != len(tensors["pixels"]):
+    except (SafetensorError, ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"outputs/stimuli cannot be read ({error}): make it again with `dvc repro -f stimuli`"
+        ) from None
+    if len(manifest) != len(pixels) or names != _names(manifest):
         raise DataError("outputs/stimuli: manifest and tensors disagree: make them again with `dvc repro -f stimuli`")
-    return StimulusSet(manifest, tensors["pixels"], tensors["maps"])
+    return StimulusSet(manifest, pixels, maps)

@@ -13,11 +13,12 @@ class AlignmentControls(Metric):
     """AA against other stimuli's maps, given distance from the centre, and energy on the most human pixels."""
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
-        """rho_shuffled, rho_partial, energy_top10; NaN for a constant perturbation map."""
+        """rho_released (what it is compared with), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
         found = released_map(shard.perturbations).flatten(1)
         height, width = shard.heatmaps.shape[1:]
         distance = centre_distance(height, width).flatten().to(found)
         return {
+            "rho_released": rank_correlation(found, shard.heatmaps.flatten(1)),
             "rho_shuffled": rank_correlation(found, shard.other_heatmaps.flatten(1)),
             "rho_partial": partial_rank_correlation(found, shard.heatmaps.flatten(1), distance),
             "energy_top10": energy_on_top(shard.perturbations, shard.heatmaps),

@@ -87,13 +87,14 @@ def read_card(folder: Path) -> Card:
     """Read a checkpoint's card.
 
     Raises:
-        DataError: no card, or not one.
+        DataError: no card, or not JSON.
+        InputError: a key that cards do not have, or a value of another type.
     """
     try:
         values = json.loads((folder / CARD).read_text())
     except OSError:
         raise DataError(f"{folder} is not a checkpoint: it has no {CARD}") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{folder / CARD} is not valid JSON: {error}") from None
     return parse(Card, values, str(folder / CARD))
 

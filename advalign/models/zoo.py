@@ -32,13 +32,16 @@ def create_network(
     if not timm.is_model(architecture):
         raise unknown_name("model", architecture, timm.list_models())
     arguments = dict(arguments or {})
-    config = timm.get_pretrained_cfg(architecture)
-    if config is not None and config.fixed_input_size:
-        arguments.setdefault("img_size", input_size)
+    if "checkpoint_path" in arguments:
+        raise InputError(f"model {architecture!r}: weights come from model.safetensors, not from checkpoint_path")
     try:
+        config = timm.get_pretrained_cfg(architecture)
+        if config is not None and config.fixed_input_size:
+            arguments.setdefault("img_size", input_size)
         network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **arguments)
-    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(f"model {architecture!r} cannot be built with {arguments}: {error}") from None
+    except Exception as error:  # noqa: BLE001  what an architecture raises on wrong arguments is its own affair
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"model {architecture!r} cannot be built with {arguments}: {reason}") from None
     return network
 
 

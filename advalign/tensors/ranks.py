@@ -24,10 +24,11 @@ def average_ranks(values: Tensor) -> Tensor:
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson correlation along the last dimension: (..., P), (..., P) -> (...); NaN where either side is constant."""
+    constant = (first.amax(-1) == first.amin(-1)) | (second.amax(-1) == second.amin(-1))
     first = first - first.mean(-1, keepdim=True)
     second = second - second.mean(-1, keepdim=True)
     lengths = torch.linalg.vector_norm(first, dim=-1) * torch.linalg.vector_norm(second, dim=-1)
-    result: Tensor = (first * second).sum(-1) / lengths
+    result: Tensor = ((first * second).sum(-1) / lengths).masked_fill(constant, torch.nan)
     return result
 
 

@@ -19,6 +19,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from safetensors.torch import load_file
 
+from advalign.analysis.assembly import group_of
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.data.results import Paths
@@ -26,6 +27,7 @@ from advalign.data.stimuli import StimulusSet, load_stimuli
 from advalign.errors import DataError
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import HISTORY, Card, read_card
+from advalign.models.declared import read_zoo
 from advalign.settings import digest
 from advalign.tracking.registered import checkpoint_folders, find_version, note_evaluation, register
 from advalign.tracking.store import Store
@@ -138,6 +140,7 @@ def _evaluation_run(
     tags = {
         "advalign.protocol": summary["protocol"],
         "advalign.recipe": summary["recipe"],
+        "advalign.group": group_of(summary["architecture"], summary["recipe"], read_zoo(project.zoo)),
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
     }

@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from advalign.analysis.comparison import Tracking
 from advalign.errors import InputError
 from advalign.files import Project
 
@@ -68,6 +69,13 @@ def open_store(project: Project) -> Store:
     except MlflowException as error:
         raise InputError(f"tracking store {uri} cannot be used: {' '.join(str(error).split())[:200]}") from None
     return Store(client, uri, ids)
+
+
+def tracking_links(project: Project) -> Tracking:
+    """What a report needs to link to runs: the address of the UI and the experiment of the evaluations."""
+    uri = store_uri(project)
+    url = uri.rstrip("/") if uri.startswith("http") else Tracking.url
+    return Tracking(url, open_store(project).experiment_ids["evaluate"])
 
 
 def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> str:

@@ -62,7 +62,7 @@ class Fit:
             self.optimiser,
             self.settings.learning_rate,
             total_steps=self.steps,
-            pct_start=self.settings.warmup,
+            pct_start=self.settings.warmup * (1 + 1e-6),  # it divides by zero where this comes to exactly one step
             div_factor=10,
             final_div_factor=100,
         )
@@ -113,17 +113,21 @@ class Fit:
     def _step(self, batch: Batch, position: Position) -> dict[str, Tensor]:
         result = self.recipe(self.classifier, batch, position)
         loss = result["loss"]
-        if not torch.isfinite(loss):
-            raise AdvalignError(
-                f"the loss became {loss.item()} at step {position.step + 1}: lower train.learning_rate; "
-                f"the last good state is {self.state_file}"
-            )
+        self._check_finite("loss", loss, position)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.classifier.parameters(), self.settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.classifier.parameters(), self.settings.clip_norm)
+        self._check_finite("gradient", norm, position)
         self.optimiser.step()
         self.schedule.step()
         return {name: value.detach() for name, value in result.items()}
+
+    def _check_finite(self, what: str, value: Tensor, position: Position) -> None:
+        if not torch.isfinite(value):
+            raise AdvalignError(
+                f"the {what} became {value.item()} at step {position.step + 1}: lower train.learning_rate; "
+                f"the last good state is {self.state_file}"
+            )
 
     @torch.no_grad()
     def _accuracy(self) -> float:

@@ -210,9 +210,9 @@ def test_margin_and_gradient_by_hand():
 @pytest.mark.parametrize("training", [False, True])
 def test_the_model_is_left_as_it_was(training):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2)).train(training)
+    model = nn.Sequential(nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2)).train(training)
     model[1].momentum = 0.0  # in training mode BatchNorm's own bookkeeping is the caller's affair
-    images = torch.rand(6, 1, 2, 2)
+    images = torch.rand(6, 1, 4, 4)
     before = {name: value.clone() for name, value in model.state_dict().items() if "num_batches" not in name}
     protocol("fmn-5").attack.run(model, images, model(images).argmax(1))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())

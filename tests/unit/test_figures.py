@@ -157,7 +157,7 @@ def test_accuracy_figure_counts_models_without_accuracy_and_refuses_other_metric
     table = large()
     table.loc[:45, "multilabel_accuracy"] = np.nan
     assert "46 of 351 models have no PT or multi-label accuracy" in texts(against_accuracy(table, "pt"))
-    with pytest.raises(InputError, match="unknown metric 'ptt': did you mean 'pt'"):
+    with pytest.raises(InputError, match="unknown metric 'ptt'; did you mean 'pt'"):
         against_accuracy(table, "ptt")
 
 

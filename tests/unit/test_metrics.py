@@ -170,14 +170,14 @@ def test_controls_by_hand():
 
 
 def pictures():
-    """Six images of two classes: two left out (one flagged, one without a correct label)."""
+    """Seven images of two classes: two left out (number 3 is flagged, number 4 has no correct label)."""
     return pd.DataFrame(
         {
-            "label": [0, 0, 0, 1, 1, 1],
-            "prediction": [0, 5, 7, 1, 1, 2],
-            "correct": [[0], [0, 5], [0], [1], [], [1, 3]],
-            "unclear": [[], [], [7], [], [1], []],
-            "problematic": [False, False, False, True, False, False],
+            "label": [0, 0, 0, 1, 1, 1, 0],
+            "prediction": [0, 5, 7, 1, 1, 3, 9],
+            "correct": [[0], [0, 5], [0], [1], [], [1, 3], [0]],
+            "unclear": [[], [], [7], [], [1], [], []],
+            "problematic": [False, False, False, True, False, False, False],
         }
     )
 
@@ -189,10 +189,9 @@ def test_both_multilabel_conventions_by_hand(stored_as):
         images[column] = [stored_as(labels) for labels in images[column]]
     assert summary("multilabel-accuracy", images=images) == pytest.approx(
         {
-            "multilabel_accuracy": 2 / 4,  # images 0, 1 of 0, 1, 2, 5
-            "multilabel_accuracy_per_class": (3 / 3 + 0 / 1)
-            / 2,  # image 2 counts as unclear; class 1 has image 5 alone
-            "top1_accuracy": 3 / 6,
+            "multilabel_accuracy": 3 / 5,  # images 0, 1, 5 of 0, 1, 2, 5, 6
+            "multilabel_accuracy_per_class": (3 / 4 + 1) / 2,  # image 2 is unclear, so accepted; class 1 is image 5
+            "top1_accuracy": 3 / 7,
             "n_images_left_out": 2,
         }
     )
@@ -202,8 +201,8 @@ def test_multilabel_accuracy_where_every_image_is_left_out():
     found = summary("multilabel-accuracy", images=pictures().assign(problematic=True))
     assert math.isnan(found["multilabel_accuracy"])
     assert math.isnan(found["multilabel_accuracy_per_class"])
-    assert found["n_images_left_out"] == 6
-    assert found["top1_accuracy"] == 0.5
+    assert found["n_images_left_out"] == 7
+    assert found["top1_accuracy"] == pytest.approx(3 / 7)
 
 
 def test_intervals_are_scipys_and_cover_the_mean():

@@ -38,7 +38,7 @@ def test_table_is_read_with_types_and_extra_columns(tmp_path):
         (HEADER, "has a header but no rows"),
         ("model,pt,group\na,1,cnn\n", "header lacks aa, big_data (found: model, pt, group)"),
         ("model,pt,pt,aa,group,big_data\na,1,1,0,cnn,0\n", "header has pt more than once"),
-        (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,vitt,0\n", "row 3 (b): unknown group 'vitt': did you mean 'vit'"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,vitt,0\n", "row 3 (b): unknown group 'vitt'; did you mean 'vit'"),
         (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,,0\n", "row 3 (b): group is missing"),
         (HEADER + "a,1,0.1,0.9,cnn,0\n,1,0.1,0.9,cnn,0\n", "row 3: the model has no name"),
         (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0,0.9,cnn,0\na,2,0,0.9,vit,0\n", "row 4: 'a' is already in row 2"),

@@ -1,0 +1,83 @@
+"""From results on disk to what the comparison works on: the zoo table and the gallery."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import load_file
+
+from advalign.analysis.report import Gallery
+from advalign.data.results import Paths
+from advalign.data.stimuli import StimulusSet
+from advalign.errors import InputError
+from advalign.models.declared import ZooEntry
+
+RECIPE_GROUPS = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
+COLUMNS = {
+    "n_valid": "n_valid",
+    "pt": "perturbation_tolerance",
+    "pt_sem": "perturbation_tolerance_sem",
+    "aa": "adversarial_human_alignment",
+    "aa_sem": "adversarial_human_alignment_sem",
+    "aa_raw": "adversarial_human_alignment_raw",
+    "aligned_minus_shuffled": "aligned_minus_shuffled",
+    "multilabel_accuracy": "multilabel_accuracy",
+    "top1_accuracy": "top1_accuracy",
+    "attack_success_rate": "attack_success_rate",
+}
+
+
+def group_of(architecture: str, recipe: str, zoo: dict[str, ZooEntry]) -> str:
+    """Group of a trained model: its recipe's, or else its architecture's (registry/zoo.yaml).
+
+    Raises:
+        InputError: the architecture is not declared.
+    """
+    if recipe in RECIPE_GROUPS:
+        return RECIPE_GROUPS[recipe]
+    if architecture not in zoo:
+        raise InputError(f"{architecture!r} is not declared in registry/zoo.yaml: add it there with its group")
+    return zoo[architecture].group
+
+
+def zoo_table(summaries: list[dict[str, Any]], zoo: dict[str, ZooEntry]) -> pd.DataFrame:
+    """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
+
+    Args:
+        summaries: of all models under one protocol (`data.results.read_summaries`).
+        zoo: the declared architectures.
+    """
+    rows = []
+    for summary in summaries:
+        architecture, recipe = summary["architecture"], summary["recipe"]
+        row = {
+            "model": summary["model"],
+            "group": group_of(architecture, recipe, zoo),
+            "recipe": recipe,
+            "protocol": summary["protocol"],
+            **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
+            "big_data": int(architecture in zoo and zoo[architecture].big_data),
+        }
+        row["n_valid"] = int(row["n_valid"] or 0)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery | None:
+    """The pictured stimuli with every model's perturbations on them; None where none are pictured.
+
+    Args:
+        folder: of the evaluations under one protocol.
+        models: names.
+        stimuli: the set they were evaluated on.
+    """
+    kept = {name: load_file(Paths(folder, name).gallery) for name in models}
+    positions = sorted({int(key) for found in kept.values() for key in found})
+    if not positions:
+        return None
+    return Gallery(
+        list(stimuli.manifest["category"].iloc[positions]),
+        stimuli.images[positions].numpy(),
+        stimuli.heatmaps[positions].numpy(),
+        {name: [found[str(position)].numpy() for position in positions] for name, found in kept.items()},
+    )

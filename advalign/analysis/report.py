@@ -1,0 +1,168 @@
+"""report.html: one self-contained file with table, plots, galleries and lineage; no network is needed to read it."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader
+from numpy.typing import NDArray
+from PIL import Image
+from plotly.io import to_json
+from plotly.offline import get_plotlyjs
+
+from advalign.analysis import interactive
+from advalign.analysis.drawing import COLOURS, NAMES, kinds_of
+from advalign.analysis.gallery import MAP_COLOURS
+from advalign.analysis.interactive import Curve
+from advalign.analysis.zoo import plain
+
+CELL = 112  # side of a gallery picture in pixels
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictured stimuli, and every model's perturbations on them.
+
+    Attributes:
+        names: captions of the K stimuli.
+        images: (K, 3, H, W) in [0, 1]; heatmaps: (K, H, W) in [0, 1].
+        perturbations: model -> K arrays (3, H, W), zero where there is no valid one.
+    """
+
+    names: Sequence[str]
+    images: NDArray[np.float32]
+    heatmaps: NDArray[np.float32]
+    perturbations: Mapping[str, Sequence[NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the report says of its making.
+
+    Attributes:
+        facts: label -> value, shown at the top (data version, commit, number of stimuli, ...).
+        mlflow_url: where the MLflow UI answers; experiment_id: of the evaluations; either may be unknown.
+    """
+
+    facts: Mapping[str, str] = field(default_factory=dict)
+    mlflow_url: str = "http://127.0.0.1:5000"
+    experiment_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made from.
+
+    Attributes:
+        table: one row per model (`table.check_table`).
+        statistics: as in statistics.json.
+        twins: (baseline, twin) names.
+        curves: model -> robust accuracy over radii; empty for a table without rows.
+        details: model -> label -> value, shown when a model is chosen.
+        gallery: pictures; None where there are none.
+    """
+
+    table: pd.DataFrame
+    statistics: Mapping[str, Any]
+    twins: Sequence[tuple[str, str]] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gallery: Gallery | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+
+def render_report(material: Material) -> str:
+    """Render the report.
+
+    Returns:
+        HTML with the plotting library, data and pictures inside.
+    """
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.filters["number"] = _number
+    kinds = kinds_of(material.table)
+    data = {
+        "models": [_model(row, kind, material) for row, kind in zip(_rows(material.table), kinds, strict=True)],
+        "kinds": {kind: {"name": NAMES[kind], "colour": COLOURS[kind]} for kind in dict.fromkeys(kinds)},
+        "pictures": _pictures(material.gallery),
+        "mlflow": {"url": material.provenance.mlflow_url, "experiment": material.provenance.experiment_id},
+    }
+    plots = _plots(material, kinds)
+    drawn = {name: json.loads(to_json(plot)) for name, plot in plots.items() if isinstance(plot, go.Figure)}
+    return environment.get_template("report.html.j2").render(
+        statistics=material.statistics,
+        facts=material.provenance.facts,
+        sentences={name: plot for name, plot in plots.items() if isinstance(plot, str)},
+        plots=_script(drawn),
+        data=_script(plain(data)),
+        plotly=get_plotlyjs(),
+        count=len(material.table),
+        with_gallery=material.gallery is not None and len(material.gallery.names) > 0,
+    )
+
+
+def _plots(material: Material, kinds: Sequence[str]) -> dict[str, go.Figure | str]:
+    table, paired = material.table, material.statistics["paired"]
+    kind_of_model = dict(zip(table["model"], kinds, strict=True))
+    plots: dict[str, go.Figure | str] = {
+        "plane": interactive.plane(table, material.twins),
+        "pt_accuracy": interactive.against_accuracy(table, "pt"),
+        "aa_accuracy": interactive.against_accuracy(table, "aa"),
+        "pt_twins": interactive.twin_bars(paired, "pt"),
+        "aa_twins": interactive.twin_bars(paired, "aa"),
+        "curves": interactive.robust_accuracy_curves(material.curves, kind_of_model),
+    }
+    if "protocols" in material.statistics:
+        plots["protocols"] = interactive.protocol_scatter(material.statistics["protocols"], kind_of_model)
+    return plots
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _model(row: dict[str, Any], kind: str, material: Material) -> dict[str, Any]:
+    name = str(row["model"])
+    deltas = material.gallery.perturbations.get(name) if material.gallery else None
+    strip = _strip([_coloured(np.abs(delta.max(0))) for delta in deltas]) if deltas else None
+    return {**row, "kind": kind, "details": dict(material.details.get(name, {})), "strip": strip}
+
+
+def _pictures(gallery: Gallery | None) -> dict[str, Any] | None:
+    if gallery is None or not len(gallery.names):
+        return None
+    images = [(image.transpose(1, 2, 0) * 255).astype(np.uint8) for image in gallery.images]
+    maps = [_coloured(heatmap) for heatmap in gallery.heatmaps]
+    return {"names": list(gallery.names), "stimuli": _strip(images), "maps": _strip(maps), "cell": CELL}
+
+
+def _coloured(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A map in colours, scaled to its maximum; grey where it is zero everywhere."""
+    if not values.max() > 0:
+        return np.full((*values.shape, 3), 225, np.uint8)
+    colours: NDArray[np.uint8] = (mpl.colormaps[MAP_COLOURS](values / values.max())[..., :3] * 255).astype(np.uint8)
+    return colours
+
+
+def _strip(cells: Sequence[NDArray[np.uint8]]) -> str:
+    """Pictures side by side as a data URL."""
+    resized = [np.asarray(Image.fromarray(cell).resize((CELL, CELL), Image.Resampling.NEAREST)) for cell in cells]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(resized, 1)).save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _script(value: Any) -> str:
+    """JSON that may stand inside a script element, whatever the names in it are."""
+    return json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
