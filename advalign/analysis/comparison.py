@@ -32,6 +32,7 @@ from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
 
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
+ESTIMATES = ("perturbation_tolerance", "adversarial_human_alignment", "aligned", "alignment", "energy", "n_valid")
 GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
 CURVE_POINTS = 101
 
@@ -77,6 +78,7 @@ def compare(
         "centred_gaussian_aa": centre_bias(stimuli) / ceiling,
         "n_stimuli": int(summaries[0]["n_stimuli"]),
     }
+    statistics["models"] = [_estimates(summary) for summary in summaries]
     statistics["protocols"] = plain(compare_protocols(_tables(project, settings, protocol, table)))
     material = Material(
         check_table(table, "the evaluations"),
@@ -154,6 +156,7 @@ def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
         "stimuli": _counted(frame["status"]),
         "PT (95 % interval)": _interval(metrics, "perturbation_tolerance"),
         "AA (95 % interval)": _interval(metrics, "adversarial_human_alignment"),
+        "AA controls": _controls(metrics),
         "AA by superclass": ", ".join(by_superclass),
         "weights (SHA-256)": summary["weights_sha256"],
         "rows (SHA-256)": summary["rows_sha256"],
@@ -161,11 +164,28 @@ def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     return {label: value for label, value in shown.items() if value}
 
 
+def _controls(metrics: dict[str, float | None]) -> str:
+    """The controls of centre bias, undivided by the ceiling."""
+    shown = {
+        "own minus other images' maps": "aligned_minus_shuffled",
+        "given distance from the centre": "alignment_given_centre",
+        "energy on the top 10 % of map pixels": "energy_on_human_top10",
+    }
+    return ", ".join(f"{label} {metrics[name]:.3f}" for label, name in shown.items() if metrics.get(name) is not None)
+
+
 def _counted(status: "pd.Series[str]") -> str:
     """What became of the rows, in words: nothing is dropped silently."""
     counts = status.value_counts()
     wrong, failed = counts.get("misclassified_clean", 0), counts.get("attack_failed", 0)
     return f"{counts.get('ok', 0)} of {len(status)} valid; {wrong} wrong before the attack, {failed} attacks failed"
+
+
+def _estimates(summary: dict[str, Any]) -> dict[str, Any]:
+    """A model's headline numbers with SEM and bootstrap interval, and the controls that belong beside AA."""
+    metrics = summary["metrics"]
+    wanted = [name for name in metrics if name.split(".")[0].startswith(ESTIMATES) and "." not in name]
+    return {"model": summary["model"], **{name: metrics[name] for name in wanted}}
 
 
 def _interval(metrics: dict[str, float | None], name: str) -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from advalign.analysis.drawing import BAND, COLOURS, INK, METRIC_NAMES, NAMES, kinds_of
+from advalign.analysis.drawing import BAND, COLOURS, INK, METRIC_NAMES, NAMES, kind_of, kinds_of, stars
 from advalign.analysis.pareto import pareto_front
 from advalign.analysis.scatter import HUMAN_ACCURACY, percent
 from advalign.analysis.statistics import quadratic_fit
@@ -27,9 +27,9 @@ SYMBOLS = {
 FITTED = 6  # from this many models a second-degree fit is drawn
 LAYOUT = {
     "template": "plotly_white",
-    "margin": {"l": 60, "r": 20, "t": 30, "b": 55},
+    "margin": {"l": 60, "r": 20, "t": 35, "b": 110},
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "legend": {"orientation": "h", "y": 1.08},
+    "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
     "hovermode": "closest",
     "height": 480,
 }
@@ -90,18 +90,24 @@ def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | s
     figure = go.Figure(layout=LAYOUT)
     names = [entry["twin"] for entry in entries]
     p_values = [entry["p_holm"] for entry in entries]
-    for side, colour in (("baseline", "#999999"), ("twin", "#0072B2")):
+    twin_colours = [COLOURS[kind_of(name)] for name in names]
+    for side, colour in (("baseline", "#999999"), ("twin", twin_colours)):
         figure.add_trace(
             go.Bar(
                 y=names, x=[entry[f"{side}_mean"] for entry in entries], name=side, orientation="h",
-                marker_color=colour, error_x={"array": [entry[f"{side}_sem"] for entry in entries]},
+                marker_color=colour, text=[stars(entry["p_holm"]) if side == "twin" else "" for entry in entries],
+                textposition="outside", error_x={"array": [entry[f"{side}_sem"] for entry in entries]},
                 customdata=[[p, entry["n"], entry["d_z"]] for p, entry in zip(p_values, entries, strict=True)],
                 hovertemplate="%{y}<br>%{x:.3f}<br>p (Holm) = %{customdata[0]:.2g}, n = %{customdata[1]}"
                 "<br>d_z = %{customdata[2]:.2f}",
             )
         )  # fmt: skip
     figure.update_layout(
-        barmode="group", xaxis_title=METRIC_NAMES[metric], margin_l=230, height=max(300, 90 + 60 * len(entries))
+        barmode="group",
+        xaxis_title=METRIC_NAMES[metric],
+        margin={"l": 230, "b": 60},
+        showlegend=False,
+        height=max(300, 90 + 60 * len(entries)),
     )
     return figure
 

@@ -42,8 +42,7 @@ def register(store: Store, card: Card, folder: Path, run_id: str, tags: dict[str
         run_id: of its training run, which keeps the artifacts.
         tags: lineage.
     """
-    with _active(run_id), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # advice on type hints of predict; the signature is given here
+    with _active(run_id), warnings.catch_warnings(record=True):  # advice on type hints and examples is not shown
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(SERVED),

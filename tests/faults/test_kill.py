@@ -63,7 +63,7 @@ def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
         else:
             assert found[name] == value, f"{name} differs"
     leftovers = [path for path in (killed / "outputs" / "evaluations").rglob("*.parquet") if path.name[0] != "."]
-    assert len(leftovers) == 2 * len(TRAININGS)  # rows and images of each model
+    assert len(leftovers) == 4 * len(TRAININGS)  # rows and images of each model under two protocols
 
 
 def test_workers_end_with_their_killed_parent(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-CODE = ("advalign", "pipelines", "registry", "dvc.yaml", "params.yaml", ".dvcignore", "pyproject.toml")
+CODE = ("advalign", "pipelines", "registry", "docs", "dvc.yaml", "params.yaml", ".dvcignore", "pyproject.toml")
 SMALL = {
     "stimuli": {"images_per_category": 1},
     "train": {"epochs": 2, "batch_size": 16, "threads": 1},

@@ -1,6 +1,7 @@
 """The whole road on tiny data: what runs, what is kept, what comes back, what a user finds."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -79,8 +80,18 @@ def test_files_are_where_the_contract_says(reproduced):
     assert json.loads((outputs / "validation.json").read_text())["success"] == 1
     report = (outputs / "comparison" / "report.html").read_text()
     assert all(name in report for name in TRAININGS)
-    assert "http://" not in report
-    assert "https://" not in report
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.http", report)  # nothing is fetched
+
+
+def test_protocols_stand_side_by_side(reproduced):
+    statistics = json.loads((reproduced / "outputs" / "comparison" / "statistics.json").read_text())
+    assert statistics["protocol"] == "fmn-5"
+    side_by_side = statistics["protocols"]
+    assert [entry["protocol"] for entry in side_by_side["trade_off"]] == ["fmn-5", "feng2025-released"]
+    for row in side_by_side["models"]:
+        for protocol in ("fmn-5", "feng2025-released"):
+            rows = pd.read_parquet(reproduced / "outputs" / "evaluations" / protocol / f"{row['model']}.parquet")
+            assert row["pt"][protocol] == pytest.approx(rows["norm_l2"].mean())
 
 
 def test_a_second_repro_runs_nothing(reproduced):
@@ -106,8 +117,8 @@ def test_store_is_rebuilt_after_it_is_deleted(reproduced):
     assert json.loads(cli(reproduced, "publish", "--json").stdout)["created"] == []
     (reproduced / "mlflow.db").unlink()
     published = json.loads(cli(reproduced, "publish", "--json").stdout)
-    # a run and a version per checkpoint, a run per evaluation, the comparison
-    assert len(published["created"]) == 3 * len(TRAININGS) + 1
+    # a run and a version per checkpoint, a run per evaluation under two protocols, the comparison
+    assert len(published["created"]) == 4 * len(TRAININGS) + 1
     assert json.loads(cli(reproduced, "publish", "--json").stdout)["created"] == []
     after = json.loads(cli(reproduced, "registry", "list", "--json").stdout)
     digests = [{row["name"]: row["tags"]["advalign.weights_sha256"] for row in rows} for rows in (before, after)]
