@@ -1,5 +1,6 @@
 """The figures of the report, interactive: the same content and colours as the printed ones, with hover and zoom."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import plotly.graph_objects as go
 
 from advalign.analysis.drawing import BAND, COLOURS, INK, METRIC_NAMES, NAMES, kind_of, kinds_of, stars
 from advalign.analysis.pareto import pareto_front
+from advalign.analysis.points import wide_range
 from advalign.analysis.scatter import HUMAN_ACCURACY, percent
 from advalign.analysis.statistics import quadratic_fit
 from advalign.analysis.table import is_standard
@@ -42,6 +44,9 @@ def plane(table: pd.DataFrame, twins: Sequence[tuple[str, str]]) -> go.Figure | 
     if not len(rows):
         return "No model has PT and AA."
     figure = _points(rows, "pt", "aa")
+    logarithmic = wide_range(rows["pt"])
+    if logarithmic:
+        figure.update_xaxes(type="log", dtick="D1", title=f"{METRIC_NAMES['pt']}, log scale")
     standard = rows[is_standard(rows)]
     front = standard[pareto_front(standard["pt"], standard["aa"])].sort_values("pt")
     if len(front):
@@ -52,9 +57,10 @@ def plane(table: pd.DataFrame, twins: Sequence[tuple[str, str]]) -> go.Figure | 
     places = rows.set_index("model")
     for baseline, twin in twins:
         if baseline in places.index and twin in places.index:
-            start, end = places.loc[baseline], places.loc[twin]
+            start, end = dict(places.loc[baseline]), dict(places.loc[twin])
+            from_pt, to_pt = (math.log10(pt) if logarithmic else pt for pt in (float(start["pt"]), float(end["pt"])))
             figure.add_annotation(
-                x=end["pt"], y=end["aa"], ax=start["pt"], ay=start["aa"], xref="x", yref="y", axref="x", ayref="y",
+                x=to_pt, y=end["aa"], ax=from_pt, ay=start["aa"], xref="x", yref="y", axref="x", ayref="y",
                 showarrow=True, arrowhead=2, arrowwidth=1.2, arrowcolor="rgba(80,80,80,0.6)", standoff=7, text="",
             )  # fmt: skip
     return figure

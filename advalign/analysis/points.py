@@ -20,9 +20,14 @@ FITTED = 6
 """From this many models a second-degree fit is drawn: through fewer points it would pass almost anyhow."""
 
 
+def wide_range(pt: "pd.Series[float]") -> bool:
+    """Whether the largest PT is over 8 times the smallest."""
+    return bool(pt.min() > 0 and pt.max() / pt.min() > 8)
+
+
 def spread_out(axes: Axes, pt: "pd.Series[float]") -> None:
     """Take a logarithmic PT axis where the largest is over 8 times the smallest: else most points lie on a heap."""
-    if not (pt.min() > 0 and pt.max() / pt.min() > 8):
+    if not wide_range(pt):
         return
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from advalign.data.batches import Batch, TrainingData, augment, load_training_data
-from advalign.data.clickme import read_clickme, split_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advalign.data.batches import Batch, TrainingData, augment, load_training_data
+from advalign.data.clickme import read_clickme, split_shards
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError
 from advalign.files import Project

@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 import pytest
-from advalign.data.clickme import decode_jpeg, read_clickme, read_human_ceiling, split_shards
 from PIL import Image
 
+from advalign.data.clickme import decode_jpeg, read_clickme, read_human_ceiling, split_shards
 from advalign.data.tfrecord import encode_example, write_payloads
 from advalign.errors import DataError
 from advalign.files import Project

@@ -6,13 +6,13 @@ import shutil
 
 import pandas as pd
 import pytest
+
 from advalign.data.classes import read_classes
 from advalign.data.expectations import Failure, Validation, check_tables, map_suite, validate, write_validation
 from advalign.data.stimuli import StimulusSet, freeze_stimuli, load_stimuli, save_stimuli
-from advalign.settings import load_settings
-
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.settings import load_settings
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from advalign.tensors.ranks import average_ranks, correlation, partial_rank_correlation, rank_correlation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+
+from advalign.tensors.ranks import average_ranks, correlation, partial_rank_correlation, rank_correlation
 
 QUICK = settings(max_examples=80, deadline=None)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(2, 40))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from advalign.data.classes import read_classes
-from advalign.data.clickme import decode_jpeg, read_clickme, read_human_ceiling, split_shards
-from advalign.data.imagenet import read_validation
 from PIL import Image
 from scipy.stats import spearmanr
 
+from advalign.data.classes import read_classes
+from advalign.data.clickme import decode_jpeg, read_clickme, read_human_ceiling, split_shards
+from advalign.data.imagenet import read_validation
 from advalign.data.sample import generate
 from advalign.data.sample.drawings import CATEGORIES
 from advalign.data.sample.generate import SampleSettings, generate_sample, sample_classes

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from advalign.settings import Settings, Strict, Training, digest, load_settings, parse
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from advalign.errors import InputError
+from advalign.settings import Settings, Strict, Training, digest, load_settings, parse
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from advalign.data.classes import Classes, ClassInfo, read_classes
-from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
-from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, into_attack_space, load_stimuli, save_stimuli
-from advalign.settings import StimuliSettings, load_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
+from advalign.data.classes import Classes, ClassInfo, read_classes
+from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
+from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, into_attack_space, load_stimuli, save_stimuli
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.settings import StimuliSettings, load_settings
 
 NOTHING = np.zeros((1, 1), np.uint8)
 SUPERCLASSES = ("dog", "bird", "food")
