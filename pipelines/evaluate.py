@@ -15,10 +15,11 @@ def stage(project: Project, settings: Settings) -> None:
     device = str(choose_device("auto"))
     engine = local(default_workers(device, settings.evaluate.threads))
     failed = []
+    by_hand = {folder.name for folder in project.runs.glob("*")}
     for protocol in (settings.evaluate.protocol, *settings.evaluate.also):
         evaluator = Evaluator(project, settings, protocol, device=device)
         subjects = [evaluator.subject(project.checkpoints / name) for name in settings.trainings]
-        evaluator.remove_stale({subject.name for subject in subjects})
+        evaluator.remove_stale({subject.name for subject in subjects} | by_hand)
         with progress(f"{protocol} on {len(subjects)} models") as advance:
             outcomes = evaluator.run(subjects, engine, advance)
         for outcome in outcomes:

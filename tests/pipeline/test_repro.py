@@ -173,6 +173,21 @@ def test_dvc_shows_metrics_and_plots(reproduced):
     assert (reproduced / "plots" / "index.html").is_file()
 
 
+def test_models_trained_by_hand_keep_their_results(reproduced):
+    """The pipeline's stage shares the folder with what a user evaluates, and removes only what nobody has any more."""
+    trained = cli(reproduced, "train", "robust", "--eps", "0.5", "--epochs", "1")
+    assert trained.returncode == 0, trained.stderr
+    assert cli(reproduced, "evaluate", "test_resnet_l2_eps0.5").returncode == 0
+    mine = reproduced / "outputs" / "evaluations" / "fmn-5" / "test_resnet_l2_eps0.5.parquet"
+    stale = mine.with_name("gone.baseline.json")
+    stale.write_text("{}")
+    done = run(reproduced, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert mine.is_file()
+    assert not stale.exists()
+    assert "test_resnet_l2_eps0.5" in (reproduced / "outputs" / "comparison" / "zoo.csv").read_text()
+
+
 def test_changing_one_recipe_reruns_only_what_depends_on_it(reproduced):
     """Runs last: it changes the project."""
     change_params(reproduced, "recipes/harmonized", lambda_1=2.0)
