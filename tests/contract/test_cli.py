@@ -60,6 +60,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["data", "sample"], "is not empty"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_input_is_one_line_and_exit_2(small_outputs, arguments, wanted):
     done = cli(*arguments, cwd=small_outputs)
     assert done.returncode == 2, done.stderr
