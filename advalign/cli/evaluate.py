@@ -1,6 +1,7 @@
 """`advalign evaluate`: attack and score models; what is finished is kept."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -57,13 +58,17 @@ def evaluate(
         outcomes = evaluator.run(subjects, engine, advance)
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]
-    for row in rows:
-        if row["state"] != "failed":
-            summary = evaluator.paths(row["model"]).summary
-            publish_evaluation(project, store, summary, evaluator.stimuli, Published())
-            metrics = json.loads(summary.read_text())["metrics"]
-            row |= {short: metrics.get(name) for short, name in METRICS.items()}
+    for row in (row for row in rows if row["state"] != "failed"):
+        summary = evaluator.paths(row["model"]).summary
+        publish_evaluation(project, store, summary, evaluator.stimuli, Published())
+        row |= _headline(summary)
     print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+
+
+def _headline(summary: Path) -> dict[str, float | None]:
+    """The numbers of a model's summary that the table shows."""
+    metrics = json.loads(summary.read_text())["metrics"]
+    return {short: metrics.get(name) for short, name in METRICS.items()}

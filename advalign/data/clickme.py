@@ -2,20 +2,21 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from advalign.data.tfrecord import read_examples
+from advalign.data.tfrecord import Feature, read_examples
 from advalign.errors import DataError
 from advalign.files import Project
 
-SPLITS = ("train", "val", "test")
+Kind = TypeVar("Kind", bytes, int)
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,23 @@ def read_clickme(shards: list[Path], classes: int) -> Iterator[ClickMeRecord]:
     for shard in shards:
         for number, example in enumerate(read_examples(shard)):
             where = f"{shard}: record {number}"
-            for name, kind in (("image", bytes), ("heatmap", bytes), ("label", int)):
-                if not isinstance(example.get(name), kind):
-                    raise DataError(
-                        f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema)"
-                    )
-            image = decode_jpeg(bytes(example["image"]), "RGB", f"{where}: image")  # type: ignore[arg-type]
-            heatmap = decode_jpeg(bytes(example["heatmap"]), "L", f"{where}: heatmap")  # type: ignore[arg-type]
-            label = int(example["label"])  # type: ignore[arg-type]
+            encoded, encoded_map = _feature(example, "image", bytes, where), _feature(example, "heatmap", bytes, where)
+            label = _feature(example, "label", int, where)
+            image = decode_jpeg(encoded, "RGB", f"{where}: image")
+            heatmap = decode_jpeg(encoded_map, "L", f"{where}: heatmap")
             if heatmap.shape != image.shape[:2]:
                 raise DataError(f"{where}: heatmap is {_size(heatmap)}, its image {_size(image)}: sizes must agree")
             if not 0 <= label < classes:
                 raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml)")
-            digest = hashlib.sha256(bytes(example["image"])).hexdigest()  # type: ignore[arg-type]
+            digest = hashlib.sha256(encoded).hexdigest()
             yield ClickMeRecord(f"{shard.name}:{number}", digest, image, heatmap, label)
+
+
+def _feature(example: Mapping[str, Feature], name: str, kind: type[Kind], where: str) -> Kind:
+    value = example.get(name)
+    if not isinstance(value, kind):
+        raise DataError(f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema)")
+    return value
 
 
 def decode_jpeg(encoded: bytes, mode: str, where: str) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, read_card,
 from advalign.models.zoo import create_classifier
 from advalign.recipes.base import Recipe
 from advalign.settings import Settings, Training, digest, parse
-from advalign.training.loop import Fit, Observer
+from advalign.training.loop import Fit, Observer, Row
 
 CODE = ["data/batches.py", "data/clickme.py", "data/tfrecord.py", "models", "recipes", "tensors", "training"]
 
@@ -113,29 +113,29 @@ def train(
     (folder / CARD).unlink(missing_ok=True)
     with replacing(folder / HISTORY) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
-    last = history[-1]
-    card = save_checkpoint(
-        folder,
-        fit.classifier,
-        {
-            "name": planned.name,
-            "architecture": planned.training.model,
-            "arguments": planned.training.arguments,
-            "classes": [
-                {"wnid": entry.wnid, "name": entry.name, "decision": decision}
-                for entry, decision in zip(classes.entries, classes.decision_of_class, strict=True)
-            ],
-            "decisions": DECISIONS,
-            "recipe": planned.training.recipe,
-            "settings": {"recipe": planned.recipe_settings, "train": planned.settings.train.model_dump()},
-            "seed": planned.seed,
-            "inputs_sha256": planned.identity,
-            "data_md5": provenance.data_md5(project.root),
-            "metrics": {name: value for name, value in last.items() if name not in ("epoch", "step")},
-        },
-    )
+    card = save_checkpoint(folder, fit.classifier, _card(project, planned, classes, history[-1]))
     state_file.unlink(missing_ok=True)
     return card
+
+
+def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[str, Any]:
+    """What the checkpoint says of itself, other than what `save_checkpoint` adds."""
+    return {
+        "name": planned.name,
+        "architecture": planned.training.model,
+        "arguments": planned.training.arguments,
+        "classes": [
+            {"wnid": entry.wnid, "name": entry.name, "decision": decision}
+            for entry, decision in zip(classes.entries, classes.decision_of_class, strict=True)
+        ],
+        "decisions": DECISIONS,
+        "recipe": planned.training.recipe,
+        "settings": {"recipe": planned.recipe_settings, "train": planned.settings.train.model_dump()},
+        "seed": planned.seed,
+        "inputs_sha256": planned.identity,
+        "data_md5": provenance.data_md5(project.root),
+        "metrics": {name: value for name, value in last.items() if name not in ("epoch", "step")},
+    }
 
 
 def _prepare(project: Project, planned: Plan, classes: Classes, state_file: Path, device: torch.device) -> Fit:
