@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -107,7 +108,7 @@ class Evaluator:
                 "weights": card.weights_sha256,
                 "model": [card.architecture, card.arguments, card.preprocessing.model_dump(), card.group_of_class],
                 "stimuli": [self.stimuli.digest, self.count],
-                "images": self._validation_digest(),
+                "images": self._validation_digest,
                 "protocol": self.protocol.sha256,
                 "metrics": self.metrics,
                 "shards": [self.settings.evaluate.shard_size, self.settings.evaluate.threads],
@@ -118,10 +119,12 @@ class Evaluator:
         )
         return Subject(card, checkpoint, identity)
 
+    @cached_property
     def _validation_digest(self) -> str:
-        labels = [(image.path.name, image.label, sorted(image.labels.correct)) for image in self.validation]
+        """Digest of the validation images' bytes and labels."""
         folder = self.project.data / "imagenet"
-        return digest([labels, sha256(folder / "multilabel.json"), sha256(folder / "labels.csv")])
+        images = [(image.path.name, image.label, sha256(image.path)) for image in self.validation]
+        return digest([images, sha256(folder / "multilabel.json"), sha256(folder / "labels.csv")])
 
     def paths(self, name: str) -> Paths:
         """Where a model's results lie."""

@@ -1,0 +1,96 @@
+"""What an evaluation's identity depends on: everything its rows are made from, and nothing else."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advalign.data.classes import DECISIONS, read_classes
+from advalign.data.stimuli import freeze_stimuli, save_stimuli
+from advalign.errors import DataError
+from advalign.evaluation.runner import Evaluator
+from advalign.files import Project
+from advalign.models.checkpoints import CARD, save_checkpoint
+from advalign.models.zoo import create_classifier
+from advalign.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def evaluated(sample_root, tmp_path_factory):
+    """A project with stimuli and an untrained checkpoint."""
+    root = tmp_path_factory.mktemp("evaluator") / "project"
+    shutil.copytree(sample_root, root)
+    project = Project(root)
+    settings = load_settings(root)
+    save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
+    classes = read_classes(project.data / "classes.yaml")
+    card = {
+        "name": "test_resnet.baseline",
+        "architecture": "test_resnet",
+        "arguments": {},
+        "classes": [
+            {"wnid": entry.wnid, "name": entry.name, "decision": int(entry.animate)} for entry in classes.entries
+        ],
+        "decisions": DECISIONS,
+        "recipe": "baseline",
+        "settings": {},
+        "seed": 0,
+        "inputs_sha256": "0",
+        "data_md5": None,
+        "metrics": {},
+    }
+    save_checkpoint(project.checkpoints / card["name"], create_classifier("test_resnet", 36, 64, seed=0), card)
+    return project
+
+
+def identity(project, **changes):
+    settings = load_settings(project.root)
+    evaluate = settings.evaluate.model_copy(update=changes)
+    evaluator = Evaluator(project, settings.model_copy(update={"evaluate": evaluate}))
+    return evaluator.subject(project.checkpoints / "test_resnet.baseline").identity
+
+
+def test_identity_repeats_and_follows_what_rows_depend_on(evaluated):
+    first = identity(evaluated)
+    assert identity(evaluated) == first
+    assert identity(evaluated, protocol="fmn-7") != first
+    assert identity(evaluated, shard_size=5) != first
+    assert identity(evaluated, metrics=("perturbation-tolerance",)) != first
+
+
+def test_bootstrap_does_not_cost_an_attack(evaluated):
+    settings = load_settings(evaluated.root)
+    compare = settings.compare.model_copy(update={"bootstrap": 123})
+    evaluator = Evaluator(evaluated, settings.model_copy(update={"compare": compare}))
+    assert evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").identity == identity(evaluated)
+
+
+def test_a_changed_validation_image_changes_the_identity(evaluated):
+    first = identity(evaluated)
+    image = next((evaluated.data / "imagenet" / "val").glob("*.JPEG"))
+    before = image.read_bytes()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(image)
+    assert identity(evaluated) != first
+    image.write_bytes(before)
+    assert identity(evaluated) == first
+
+
+def test_tasks_cover_every_stimulus_and_image_once(evaluated):
+    settings = load_settings(evaluated.root)
+    evaluator = Evaluator(evaluated, settings)
+    tasks = evaluator.tasks(evaluator.subject(evaluated.checkpoints / "test_resnet.baseline"))
+    for kind, count in (("stimuli", len(evaluator.stimuli)), ("images", len(evaluator.validation))):
+        members = [k for task in tasks if task.kind == kind for k in range(task.first, task.last)]
+        assert members == list(range(count))
+
+
+def test_a_model_of_other_classes_is_refused(evaluated, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(evaluated.checkpoints / "test_resnet.baseline", folder)
+    card = json.loads((folder / CARD).read_text())
+    card["classes"] = card["classes"][:10]
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(DataError, match="tells 10 classes apart that are not those of"):
+        Evaluator(evaluated, load_settings(evaluated.root)).subject(folder)
