@@ -1,7 +1,6 @@
 """The comparison of all evaluated models: zoo table, statistics, figures and report from results on disk."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from advalign.analysis.figures import robust_accuracy_curves, twin_bars
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.interactive import Curve
 from advalign.analysis.protocols import compare_protocols
-from advalign.analysis.report import Gallery, Material, Provenance, render_report
+from advalign.analysis.report import DEFAULT_TRACKING, Gallery, Material, Provenance, Tracking, render_report
 from advalign.analysis.scatter import against_accuracy, pt_aa_plane
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
@@ -37,16 +36,8 @@ GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
 CURVE_POINTS = 101
 
 
-@dataclass(frozen=True)
-class Tracking:
-    """Where runs are looked at: the MLflow UI's address and the experiment of evaluations, where known."""
-
-    url: str = "http://127.0.0.1:5000"
-    experiment_id: str | None = None
-
-
 def compare(
-    project: Project, settings: Settings, protocol: str | None = None, tracking: Tracking = Tracking()
+    project: Project, settings: Settings, protocol: str | None = None, tracking: Tracking = DEFAULT_TRACKING
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Compare all models evaluated under one protocol and write outputs/comparison.
 
@@ -87,7 +78,7 @@ def compare(
         _curves(frames),
         {summary["model"]: _details(summary, frames[summary["model"]]) for summary in summaries},
         gallery_of(folder, list(table["model"]), stimuli),
-        Provenance(_facts(project, statistics, frames), tracking.url, tracking.experiment_id),
+        Provenance(_facts(project, statistics, frames), tracking),
     )
     _write(project.comparison, table, material)
     return table, statistics

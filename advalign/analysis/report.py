@@ -44,17 +44,27 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """Where runs are looked at: the MLflow UI's address and the experiment of evaluations, where known."""
+
+    url: str = "http://127.0.0.1:5000"
+    experiment_id: str | None = None
+
+
+DEFAULT_TRACKING = Tracking()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What the report says of its making.
 
     Attributes:
         facts: label -> value, shown at the top (data version, commit, number of stimuli, ...).
-        mlflow_url: where the MLflow UI answers; experiment_id: of the evaluations; either may be unknown.
+        tracking: where its runs are looked at.
     """
 
     facts: Mapping[str, str] = field(default_factory=dict)
-    mlflow_url: str = "http://127.0.0.1:5000"
-    experiment_id: str | None = None
+    tracking: Tracking = DEFAULT_TRACKING
 
 
 @dataclass(frozen=True)
@@ -87,12 +97,12 @@ def render_report(material: Material) -> str:
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["number"] = _number
-    kinds = kinds_of(material.table)
+    kinds, tracking = kinds_of(material.table), material.provenance.tracking
     data = {
         "models": [_model(row, kind, material) for row, kind in zip(_rows(material.table), kinds, strict=True)],
         "kinds": {kind: {"name": NAMES[kind], "colour": COLOURS[kind]} for kind in dict.fromkeys(kinds)},
         "pictures": _pictures(material.gallery),
-        "mlflow": {"url": material.provenance.mlflow_url, "experiment": material.provenance.experiment_id},
+        "mlflow": {"url": tracking.url, "experiment": tracking.experiment_id},
     }
     plots = _plots(material, kinds)
     drawn = {name: json.loads(to_json(plot)) for name, plot in plots.items() if isinstance(plot, go.Figure)}

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from advalign.analysis.comparison import Tracking
+from advalign.analysis.report import Tracking
 from advalign.errors import InputError
 from advalign.files import Project
 

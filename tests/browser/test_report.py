@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from advalign.analysis.comparison import compare_table
-from advalign.analysis.report import Gallery, Material, Provenance, render_report
+from advalign.analysis.report import Gallery, Material, Provenance, Tracking, render_report
 from advalign.analysis.table import check_table
 from advalign.analysis.zoo import zoo_statistics
 
@@ -65,7 +65,7 @@ def large_report(tmp_path_factory):
     details = {name: {"recipe": "baseline", "weights (SHA-256)": "ab" * 32} for name in table["model"]}
     made = Material(
         table, zoo_statistics(table), gallery=gallery, details=details,
-        provenance=Provenance({"data (DVC)": "0123.dir"}, experiment_id="2"),
+        provenance=Provenance({"data (DVC)": "0123.dir"}, Tracking(experiment_id="2")),
     )  # fmt: skip
     path = folder / "report.html"
     path.write_text(render_report(made))
