@@ -1,6 +1,7 @@
 # make repro: everything, from nothing to the comparison. make test / test-fast / bench: see README.md.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+PEERS := .venv-bench
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -12,8 +13,8 @@ repro: $(VENV)/.installed
 	$(RUN) advalign publish
 	@$(RUN) advalign compare --show
 
-test: $(VENV)/.installed lint
-	$(RUN) pytest -n 2 --dist loadgroup tests advalign
+test: $(VENV)/.installed $(PEERS)/.installed lint
+	$(RUN) PYTHONPATH=$(PEERS) pytest -n 2 --dist loadgroup tests advalign
 
 test-fast: $(VENV)/.installed
 	$(RUN) pytest -n 2 -m "not slow" tests advalign
@@ -24,8 +25,8 @@ lint: $(VENV)/.installed
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-bench: $(VENV)/.installed
-	$(RUN) python -m benchmarks.run
+bench: $(VENV)/.installed $(PEERS)/.installed
+	$(RUN) PYTHONPATH=$(PEERS) python -m benchmarks.run
 
 # The lock pins every package; the stamp is written last, so that an interrupted installation starts again.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -36,9 +37,16 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# The libraries that we are measured against, in a folder of their own beside .venv (pyproject.toml: bench).
+$(PEERS)/.installed: $(VENV)/.installed
+	rm -rf $(PEERS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) $$($(BIN)/python -c \
+		'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	touch $@
+
 # After changing pins in pyproject.toml and installing them: freeze what is there (names and versions, no addresses).
 lock:
 	$(BIN)/python -m pip freeze --exclude advalign > requirements.lock
 
 clean:
-	rm -rf $(VENV) outputs mlflow.db mlartifacts .mlflow.lock
+	rm -rf $(VENV) $(PEERS) outputs mlflow.db mlartifacts .mlflow.lock

@@ -54,10 +54,14 @@ class TrainSettings(Strict):
 class EvaluateSettings(Strict):
     """How models are attacked and scored."""
 
-    protocol: str = Field("fmn-100", description="the headline: what statistics and figures are about")
+    protocol: str = Field("fmn-fast", description="the headline: what statistics and figures are about")
     also: tuple[str, ...] = Field((), description="further protocols, set beside the headline and never mixed with it")
     shard_size: int = Field(48, ge=1, description="stimuli per task: fixed members, so that every engine agrees")
     threads: int = Field(1, ge=1, description="CPU threads per worker")
+    batch_size: int | None = Field(None, ge=1, description="most images in one pass; halved where memory runs out")
+    search_precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the passes that fmn-fast searches with; it verifies in float32"
+    )
     gallery: int = Field(12, ge=0, description="stimuli whose perturbation maps are kept as pictures")
     metrics: tuple[str, ...] = ()
 

@@ -1,106 +1,67 @@
-"""Ratios against named peers, measured in this one process, alternating, the median of several turns.
+"""The benchmarks: ratios against named peers, measured in one process, the attacks taking turns.
 
-make bench        # about a minute; needs the sample's trained models (make repro)
+make bench                                     # all of them; an hour on one core, with a real model at hand two
+python -m benchmarks.run attacks --images 12   # one section, fewer images
+
+Every section writes outputs/benchmarks/SECTION.md; docs/benchmarks.md holds them as measured once.
 """
 
-import statistics
-import time
-from collections.abc import Callable
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 import torch
-from scipy.stats import spearmanr
 
-from advalign import catalog
-from advalign.attacks.base import protocol
-from advalign.data.batches import load_training_data
-from advalign.data.stimuli import load_stimuli
-from advalign.files import Project
-from advalign.models.checkpoints import load_checkpoint
-from advalign.models.superclasses import GroupedClassifier
-from advalign.models.zoo import create_classifier
-from advalign.recipes.base import Position
-from advalign.settings import load_settings, parse
-from advalign.tensors.heatmaps import magnitude_map
-from advalign.tensors.ranks import rank_correlation
-
-TURNS = 5
+from advalign.errors import AdvalignError
+from advalign.files import Project, write_text
+from benchmarks import attacks, budgets, cost, guard, numerics, ranks, recipes
+from benchmarks._victims import real_victim, sample_victims
 
 
-def ratio(ours: Callable[[], object], peer: Callable[[], object], turns: int = TURNS) -> float:
-    """Median over turns of our time divided by the peer's, the two run one after the other in each turn."""
-    ratios = []
-    for _ in range(turns + 1):
-        times = []
-        for work in (ours, peer):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-        ratios.append(times[0] / times[1])
-    return statistics.median(ratios[1:])  # the first turn warms up
-
-
-def rank_correlations() -> None:
-    """Batched rank correlation against a loop over scipy's."""
-    generator = torch.Generator().manual_seed(0)
-    human = (torch.rand(16, 224 * 224, generator=generator) * 255).round() / 255
-    found = magnitude_map(torch.randn(16, 3, 224, 224, generator=generator)).flatten(1)
-    value = ratio(
-        lambda: rank_correlation(found, human),
-        lambda: [spearmanr(a, b).statistic for a, b in zip(found.numpy(), human.numpy(), strict=True)],
-    )
-    print(f"rank correlation, 16 maps of 224x224: {value:.2f} x the time of scipy.stats.spearmanr in a loop")
-
-
-def attack_budgets(project: Project) -> None:
-    """fmn-100 against fmn (1000 passes) on the same stimuli: norms and time."""
-    stimuli = load_stimuli(project)
-    inputs, labels = stimuli.images[:24], stimuli.labels[:24]
-    for name in ("test_resnet.baseline", "test_resnet_l2_eps1"):
-        classifier, card = load_checkpoint(project.checkpoints / name)
-        grouped = GroupedClassifier(classifier.requires_grad_(False), card.group_of_class)
-        norms, times = [], []
-        for budget in ("fmn-100", "fmn"):
-            start = time.perf_counter()
-            norms.append(protocol(budget).attack.run(grouped, inputs, labels).norm_l2)
-            times.append(time.perf_counter() - start)
-        both = norms[0].isfinite() & norms[1].isfinite()
-        mean = float(norms[0][both].mean() / norms[1][both].mean())
-        print(f"{name}: fmn-100 has {mean:.4f} x the mean norm of fmn at {times[0] / times[1]:.3f} x its time")
-
-
-def recipe_costs(project: Project) -> None:
-    """A training step of every recipe against the baseline's."""
-    settings = load_settings(project.root)
-    torch.set_num_threads(settings.train.threads)
-    data = load_training_data(project, "val", 36, blur_maps=False)
-    batch = next(data.epoch(settings.train.batch_size, settings.train.shift, seed=0, epoch=0))
-
-    def step(name: str) -> Callable[[], None]:
-        recipe_class = catalog.load("recipe", name)
-        recipe = recipe_class(parse(recipe_class.Settings, settings.recipes[name], name))
-        twice = recipe.twice_differentiable
-        classifier = create_classifier("test_resnet", 36, 64, seed=0, twice_differentiable=twice).train()
-
-        def work() -> None:
-            for number in (100, 101):  # an even and an odd step: the map term enters every second one
-                recipe(classifier, batch, Position(number, 200))["loss"].backward()
-
-        return work
-
-    baseline = step("baseline")
-    for name in catalog.names("recipe"):
-        if name != "baseline":
-            print(f"a {name} step costs {ratio(step(name), baseline):.1f} x a baseline step (test_resnet, batch 64)")
+def sections(project: Project, images: int, real_images: int) -> dict[str, Callable[[], Iterator[str]]]:
+    """Name -> what measures it; nothing is loaded before it is asked for."""
+    figure = project.root / "outputs/benchmarks/budgets.png"
+    return {
+        "ranks": ranks.report,
+        "recipes": lambda: recipes.report(project),
+        "cost": lambda: cost.report(project),
+        "numerics": lambda: numerics.report(sample_victims(project, images)),
+        "guard": lambda: guard.report(sample_victims(project, images // 4)),
+        "attacks": lambda: attacks.report(sample_victims(project, images)),
+        "real": lambda: attacks.report_real(real_victim(project), real_images),
+        "budgets": lambda: budgets.report(sample_victims(project, images // 2), figure),
+    }
 
 
 def main() -> None:
-    """Run all."""
+    """Run the sections that are named, or all."""
     project = Project.find()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    rank_correlations()
-    recipe_costs(project)
-    attack_budgets(project)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Ratios against named peers.")
+    parser.add_argument("section", nargs="*", help=", ".join(sections(project, 1, 1)) + "; default: all")
+    parser.add_argument("--images", type=int, default=48, help="stimuli per sample model (default 48)")
+    parser.add_argument("--real-images", type=int, default=12, help="real images for slow attacks (default 12)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    known = sections(project, wanted.images, wanted.real_images)
+    for name in wanted.section or known:
+        if name not in known:
+            parser.error(f"unknown section {name!r}: one of {', '.join(known)}")
+    print(
+        f"{platform.machine()}, {wanted.threads} threads, Python {platform.python_version()}, torch {version('torch')}"
+    )
+    for name in wanted.section or known:
+        parts = []
+        for part in known[name]():
+            print(part, flush=True)
+            parts.append(part)
+        write_text(project.root / f"outputs/benchmarks/{name}.md", "\n".join(parts))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AdvalignError as error:
+        sys.exit(f"error: {error}")

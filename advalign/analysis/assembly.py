@@ -56,6 +56,7 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: dict[str, ZooEntry]) -> pd.D
             "recipe": recipe,
             "protocol": summary["protocol"],
             **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
+            "flags": ",".join(summary["flags"]),
             "big_data": int(architecture in zoo and zoo[architecture].big_data),
         }
         row["n_valid"] = int(row["n_valid"] or 0)

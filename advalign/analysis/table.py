@@ -68,7 +68,7 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """
     _check_columns(table, source)
     checked = table.copy()
-    for column in ("model", "group", "protocol", "recipe"):
+    for column in ("model", "group", "protocol", "recipe", "flags"):
         if column in checked:
             checked[column] = ["" if pd.isna(cell) else str(cell).strip() for cell in checked[column]]
     _check_models(checked, source)

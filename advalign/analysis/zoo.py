@@ -47,7 +47,7 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
     """Compute everything in `statistics.json` from one table of models (methods.md section 5; Feng section 4).
 
     Args:
-        table: One row per model, as `read_table` returns it; one protocol.
+        table: One row per model, as `read_table` returns it; one protocol. Models with `flags` are left out.
         paired: Entries of `twins.paired_statistics`, passed through.
 
     Returns:
@@ -65,6 +65,8 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
         raise InputError(
             f"the table is of protocol {protocol}, the twins of {', '.join(other)}; give both of one protocol"
         )
+    flagged = checked[checked["flags"] != ""] if "flags" in checked else checked[:0]
+    checked = checked.drop(index=flagged.index)
     standard = checked[is_standard(checked)]
     front = _front(standard)
     result = {
@@ -74,7 +76,7 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
         "pareto": _points(standard[front]),
         "beyond_front": _beyond(checked, standard[front]),
         "paired": twins,
-        "notes": _notes(checked),
+        "notes": [*_distrusted(flagged), *_notes(checked)],
     }
     cleaned: dict[str, Any] = plain(result)
     return cleaned
@@ -185,6 +187,14 @@ def _beyond(table: pd.DataFrame, front: pd.DataFrame) -> list[dict[str, Any]]:
     """Harmonized and robust models that no standard model on the front dominates."""
     others = table[~is_standard(table)]
     return _points(others[beyond_front(others["pt"], others["aa"], front["pt"], front["aa"])])
+
+
+def _distrusted(flagged: pd.DataFrame) -> list[str]:
+    """The sentence about models whose sanity flags keep them out."""
+    if flagged.empty:
+        return []
+    named = ", ".join(f"{model} ({flags})" for model, flags in zip(flagged["model"], flagged["flags"], strict=True))
+    return [f"Left out of correlations, contrasts and front, since their gradients mislead an attack: {named}."]
 
 
 def _notes(table: pd.DataFrame) -> list[str]:

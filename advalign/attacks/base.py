@@ -1,8 +1,6 @@
 """What every attack shares: checks, the meter, verification. An attack writes only its search."""
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -11,11 +9,11 @@ import torch
 from torch import Tensor
 
 from advalign import catalog
+from advalign.attacks._oracle import Logits as Logits
+from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
 from advalign.settings import Strict, digest, parse
 from advalign.tensors.norms import l2_norm, per_sample
-
-Logits = Callable[[Tensor], Tensor]
 
 STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
 STRETCHES = 10
@@ -51,61 +49,24 @@ class AttackResult:
     queries: Tensor
 
 
-class Oracle:
-    """The attacked function with its meter: the only way an attack may ask the model anything.
-
-    Args:
-        logits: (N, ...) in [0, 1] -> (N, K).
-        inputs: (N, ...) the clean images.
-        labels: (N,) the right outputs.
-    """
-
-    def __init__(self, logits: Logits, inputs: Tensor, labels: Tensor) -> None:
-        self._logits = logits
-        self.inputs = inputs
-        self.labels = labels
-        self.queries = torch.ones_like(labels)  # the clean image's own pass
-        self.largest_tried = torch.zeros(len(labels), dtype=torch.float64, device=inputs.device)
-
-    def margin(self, points: Tensor, index: Tensor) -> Tensor:
-        """Right output minus the largest other one; negative means adversarial. Counts one query per point.
-
-        Args:
-            points: (M, ...) images in [0, 1].
-            index: (M,) int64: which input each point belongs to.
-        """
-        norms = l2_norm(points.detach() - self.inputs[index]).double().nan_to_num(0.0)
-        self.queries.index_add_(0, index, torch.ones_like(index))  # an input may have several points in one batch
-        self.largest_tried.scatter_reduce_(0, index, norms, "amax")
-        logits = self._logits(points)
-        right = self.labels[index][:, None]
-        others = logits.scatter(1, right, -torch.inf)
-        return logits.gather(1, right)[:, 0] - others.amax(1)
-
-    def margin_and_gradient(self, points: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Margin (M,) and its gradient with respect to the points (M, ...)."""
-        points = points.detach().requires_grad_(True)
-        with torch.enable_grad():
-            margin = self.margin(points, index)
-            (gradient,) = torch.autograd.grad(margin.sum(), points)
-        return margin.detach(), gradient
-
-    def is_adversarial(self, points: Tensor, index: Tensor) -> Tensor:
-        """(M,) bool, from a plain forward pass."""
-        with torch.no_grad():
-            return self.margin(points, index) < 0
-
-
 class Attack(ABC):
     """Base of all attacks: minimise ||delta||_2 so that the decision changes, with inputs + delta in [0, 1]."""
 
     class Settings(Strict):
         """The attack's own settings, with its protocol's values as defaults."""
 
-    budgeted: ClassVar[bool] = False  # whether NAME-STEPS is a protocol too
+    budget: ClassVar[str | None] = None  # the setting that NAME-VALUE gives, where that is a protocol too
+
+    uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
 
     def __init__(self, settings: Strict | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
+
+    @property
+    def passes(self) -> int | None:
+        """Passes (forward and input gradient) per image, at most; None where that is not known beforehand."""
+        steps: int | None = getattr(self.settings, "steps", None)
+        return steps
 
     @abstractmethod
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
@@ -119,30 +80,41 @@ class Attack(ABC):
             (M, ...) adversarial images in [0, 1]; where none was found, the clean image or the last point tried.
         """
 
-    def run(self, logits: Logits, inputs: Tensor, labels: Tensor) -> AttackResult:
+    def run(
+        self,
+        logits: Logits,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        groups: Tensor | None = None,
+        search: Logits | None = None,
+        batch_size: int | None = None,
+    ) -> AttackResult:
         """Attack every input that the model gets right, and verify what the search returns.
 
         Args:
             logits: the attacked function, (N, ...) in [0, 1] -> (N, K), in evaluation mode.
             inputs: (N, ...) float32 in [0, 1].
-            labels: (N,) int64 in 0 .. K - 1.
+            labels: (N,) int64: the right decisions.
+            groups: (K,) int64: the decision that each class belongs to; None: every class is its own.
+            search: a cheaper stand-in for `logits` that a search may step along; `logits` stays the judge.
+            batch_size: the most images in one pass; None: as the attack likes.
 
         Raises:
             InputError: inputs outside [0, 1], not finite or not float32.
         """
         _check(inputs, labels)
-        with torch.no_grad():
-            clean_predictions = logits(inputs).argmax(1)
-        oracle = Oracle(logits, inputs, labels)
-        index = torch.nonzero(clean_predictions == labels)[:, 0]
+        oracle = Oracle(logits, inputs, labels, groups=groups, search=search, batch_size=batch_size)
+        clean_predictions = oracle.decide(oracle.clean_logits)
+        right = clean_predictions == labels
+        index = torch.nonzero(right)[:, 0]
         adversarials = inputs.clone()
-        found = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+        found = torch.zeros_like(right)
         if len(index):
             candidates, holds = _verify(oracle, self.search(oracle, index), index)
             adversarials[index[holds]] = candidates[holds]
             found[index[holds]] = True
         norms = l2_norm((adversarials - inputs).double())
-        right = clean_predictions == labels
         status = [
             Status.OK if ok else Status.ATTACK_FAILED if valid else Status.MISCLASSIFIED_CLEAN
             for ok, valid in zip(found.tolist(), right.tolist(), strict=True)
@@ -185,7 +157,7 @@ class Protocol:
     """An attack with settled settings, known by a name: results of different protocols are never mixed.
 
     Attributes:
-        name: "fmn", "fmn-100", "feng2025-released", ...
+        name: "fmn-fast", "fmn-fast-thorough", "fmn-100", "feng2025-released", ...
         attack: ready to run.
         sha256: digest of the attack's name and settings.
     """
@@ -196,23 +168,28 @@ class Protocol:
 
 
 def protocol(name: str) -> Protocol:
-    """Resolve a protocol: an attack's name, or NAME-STEPS for the same search under another budget.
+    """Resolve a protocol: an attack's name, or NAME-BUDGET for the same search under another budget.
 
     >>> protocol("fmn-100").attack.settings.steps
     100
+    >>> protocol("fmn-fast-thorough").attack.settings.budget
+    'thorough'
 
     Raises:
-        InputError: unknown name, or a budget where the attack has none.
+        InputError: unknown name, a budget that the attack does not take, or its own one.
     """
     known = catalog.names("attack")
-    budget = re.fullmatch(r"(.+)-(\d+)", name)
-    if name in known or budget is None or budget[1] not in known:
-        attack_class = catalog.load("attack", name)
-        settings = attack_class.Settings()
-    else:
-        attack_class = catalog.load("attack", budget[1])
-        if not attack_class.budgeted:
-            raise InputError(f"protocol {name!r}: {budget[1]!r} is fixed and takes no number of steps")
-        settings = parse(attack_class.Settings, {"steps": int(budget[2])}, f"protocol {name!r}")
+    attack, _, budget = ("", "", "") if name in known else name.rpartition("-")
+    attack_class = catalog.load("attack", attack if attack in known else name)
+    settings = attack_class.Settings()
+    if attack in known:
+        key = attack_class.budget
+        if key is None:
+            raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
+        value = int(budget) if budget.isdecimal() else budget
+        settings = parse(attack_class.Settings, {key: value}, f"protocol {name!r}")
+        proper = attack if settings == attack_class.Settings() else f"{attack}-{getattr(settings, key)}"
+        if name != proper:
+            raise InputError(f"protocol {name!r} is called {proper!r}")
     identity = {"attack": attack_class.__name__, **settings.model_dump()}
     return Protocol(name, attack_class(settings), digest(identity))

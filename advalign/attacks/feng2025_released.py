@@ -7,13 +7,12 @@ same result at a fraction of the cost. This attack reproduces that behaviour on 
 published table only: its norms are not minimal.
 """
 
-import torch
 from torch import Tensor
 
+from advalign.attacks._walk import walk_until_adversarial
 from advalign.attacks.base import Attack, Oracle
 from advalign.attacks.fmn import cosine
 from advalign.settings import Strict
-from advalign.tensors.norms import clip_to_box, unit_l2
 
 
 class Feng2025Released(Attack):
@@ -28,18 +27,8 @@ class Feng2025Released(Attack):
 
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
         """Walk until adversarial; images that are leave the batch."""
-        inputs = oracle.inputs[index]
-        result = inputs.clone()
-        active = torch.arange(len(index), device=inputs.device)
-        delta = torch.zeros_like(inputs)
-        for step in range(self.settings.steps):
-            points = inputs[active] + delta
-            margin, gradient = oracle.margin_and_gradient(points, index[active])
-            done = margin < 0
-            result[active[done]] = points[done]
-            active, delta, gradient = active[~done], delta[~done], gradient[~done]
-            if not len(active):
-                break
-            alpha = cosine(self.settings.step_size, self.settings.last_step_size, step, self.settings.steps)
-            delta = clip_to_box(inputs[active], delta - alpha * unit_l2(gradient))
-        return result
+        settings = self.settings
+        lengths = (
+            cosine(settings.step_size, settings.last_step_size, step, settings.steps) for step in range(settings.steps)
+        )
+        return walk_until_adversarial(oracle, index, lengths)

@@ -28,7 +28,7 @@ def cosine(first: float, last: float, step: int, steps: int) -> float:
 class FastMinimumNorm(Attack):
     """Plain FMN: the reference for norms; 1000 passes per image."""
 
-    budgeted = True
+    budget = "steps"
 
     class Settings(Strict):
         """Pintor et al.'s values; gamma above 1 would make eps negative and is refused."""

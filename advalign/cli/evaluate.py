@@ -9,7 +9,7 @@ import typer
 from advalign.cli._output import JSON, print_json, print_table
 
 DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds"]
-COLUMNS = ["model", "state", "n_valid", "pt", "aa", "multilabel_accuracy", "attack_success_rate", "error"]
+COLUMNS = ["model", "state", "n_valid", "pt", "aa", "multilabel_accuracy", "attack_success_rate", "flags", "error"]
 HEADINGS = {"n_valid": "n", "multilabel_accuracy": "multi-label", "attack_success_rate": "success"}
 METRICS = {
     "n_valid": "n_valid",
@@ -24,7 +24,9 @@ def evaluate(
     models: list[str] = typer.Argument(
         None, help="Names, checkpoint folders or models:/NAME@alias; default: all that is trained."
     ),
-    protocol: str = typer.Option(None, help="fmn, fmn-STEPS or feng2025-released; default: params.yaml."),
+    protocol: str = typer.Option(
+        None, help="fmn-fast, fmn-fast-BUDGET, fmn, fmn-STEPS or feng2025-released; default: params.yaml."
+    ),
     limit: int = typer.Option(None, min=1, help="Only the first N stimuli: a trial, kept apart."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     workers: int = typer.Option(None, min=1, help="Processes; default: as the cores or GPUs serve."),
@@ -68,7 +70,10 @@ def evaluate(
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
 
 
-def _headline(summary: Path) -> dict[str, float | None]:
-    """The numbers of a model's summary that the table shows."""
-    metrics = json.loads(summary.read_text())["metrics"]
-    return {short: metrics.get(name) for short, name in METRICS.items()}
+def _headline(summary: Path) -> dict[str, Any]:
+    """What the table shows of a model's summary."""
+    found = json.loads(summary.read_text())
+    return {
+        **{short: found["metrics"].get(name) for short, name in METRICS.items()},
+        "flags": ", ".join(found["flags"]),
+    }

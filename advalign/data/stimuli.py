@@ -27,6 +27,9 @@ from advalign.errors import DataError
 from advalign.files import Project, replacing
 from advalign.settings import StimuliSettings
 from advalign.tensors.heatmaps import min_max_scale
+from advalign.tensors.ranks import average_ranks
+
+RANKED_AT_ONCE = 32  # maps; ranking takes about 50 bytes of memory per pixel
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,13 @@ class StimulusSet:
     def heatmaps(self) -> Tensor:
         """(N, size, size) float32, each from 0 to 1."""
         return min_max_scale(self.map_pixels.float())
+
+    @cached_property
+    def heatmap_ranks(self) -> Tensor:
+        """(N, size * size) float32, exact: average ranks of every human map's pixels, for all models to use."""
+        maps = self.heatmaps.flatten(1)
+        starts = range(0, len(maps), RANKED_AT_ONCE)
+        return torch.cat([average_ranks(maps[start : start + RANKED_AT_ONCE]).float() for start in starts])
 
     @cached_property
     def labels(self) -> Tensor:

@@ -1,15 +1,16 @@
 """What an evaluation would cost: passes, arithmetic and time, from one measured pass per model."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from advalign.attacks.base import Oracle
 from advalign.evaluation.runner import Evaluator, Subject
 from advalign.models.checkpoints import load_checkpoint
-from advalign.models.superclasses import GroupedClassifier
 
 
 def estimate(evaluator: Evaluator, subjects: list[Subject]) -> list[dict[str, Any]]:
@@ -23,7 +24,7 @@ def estimate(evaluator: Evaluator, subjects: list[Subject]) -> list[dict[str, An
             rows.append({"model": subject.name, "state": "finished", "passes": 0, "seconds": 0.0})
             continue
         flops, seconds = _one_pass(evaluator, subject)
-        passes = int(getattr(evaluator.protocol.attack.settings, "steps", 0)) * evaluator.count
+        passes = (evaluator.protocol.attack.passes or 0) * evaluator.count
         rows.append(
             {
                 "model": subject.name,
@@ -44,13 +45,26 @@ def _one_pass(evaluator: Evaluator, subject: Subject) -> tuple[float, float]:
     classifier.to(evaluator.device).to(memory_format=torch.channels_last).requires_grad_(False)
     members = slice(0, min(evaluator.settings.evaluate.shard_size, evaluator.count))
     inputs = evaluator.stimuli.images[members].to(evaluator.device)
-    grouped = GroupedClassifier(classifier, card.group_of_class).to(evaluator.device)
-    oracle = Oracle(grouped, inputs, evaluator.stimuli.labels[members].to(evaluator.device))
+    labels = evaluator.stimuli.labels[members].to(evaluator.device)
+    oracle = Oracle(classifier, inputs, labels, groups=torch.tensor(card.group_of_class, device=evaluator.device))
     index = torch.arange(len(inputs), device=inputs.device)
-    points = inputs.clone().requires_grad_(True)
-    with FlopCounterMode(display=False) as counter:  # cannot follow autograd.grad to a leaf, but can follow backward
-        oracle.margin(points, index).sum().backward()  # type: ignore[no-untyped-call]
+    flops = pass_flops(classifier, inputs[:1])
+    oracle.margin_and_gradient(inputs, index)  # warms up
     start = time.perf_counter()
     margin, _ = oracle.margin_and_gradient(inputs, index)
     margin.sum().item()  # waits for the device
-    return counter.get_total_flops() / len(inputs), (time.perf_counter() - start) / len(inputs)
+    seconds = time.perf_counter() - start
+    return flops, seconds / len(inputs)
+
+
+def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:
+    """Floating-point operations of a forward pass with input gradient, as PyTorch's counter counts them.
+
+    Args:
+        classifier: whose parameters want no gradient.
+        image: (1, 3, H, W); on the device "meta" nothing is computed.
+    """
+    image = image.detach().clone().requires_grad_(True)
+    with FlopCounterMode(display=False) as counter:  # cannot follow autograd.grad to a leaf, but can follow backward
+        classifier(image).amax().backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops())

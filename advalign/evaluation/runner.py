@@ -30,7 +30,16 @@ from advalign.metrics.base import Evaluation
 from advalign.models.checkpoints import Card, read_card
 from advalign.settings import Settings, digest
 
-CODE = ["attacks", "metrics", "models", "tensors", "evaluation/tasks.py", "data/stimuli.py", "data/imagenet.py"]
+CODE = [
+    "attacks",
+    "metrics",
+    "models",
+    "tensors",
+    "evaluation/tasks.py",
+    "evaluation/sanity.py",
+    "data/stimuli.py",
+    "data/imagenet.py",
+]
 IMAGES_PER_TASK = 240
 
 
@@ -101,6 +110,7 @@ class Evaluator:
                 f"{card.name} tells {len(card.classes)} classes apart that are not those of data/classes.yaml "
                 f"({len(self.classes)}): evaluate it on the data it was trained for"
             )
+        evaluate = self.settings.evaluate
         identity = digest(
             {
                 "schema": SCHEMA_VERSION,
@@ -111,8 +121,8 @@ class Evaluator:
                 "images": self._validation_digest,
                 "protocol": self.protocol.sha256,
                 "metrics": self.metrics,
-                "shards": [self.settings.evaluate.shard_size, self.settings.evaluate.threads],
-                "gallery": self.settings.evaluate.gallery,
+                "shards": [evaluate.shard_size, evaluate.threads, evaluate.batch_size, evaluate.search_precision],
+                "gallery": evaluate.gallery,
                 "seed": self.settings.seed,
                 "code": provenance.code_digest(CODE),
             }
@@ -161,6 +171,8 @@ class Evaluator:
                 seed=self.settings.seed,
                 device=self.device,
                 threads=self.settings.evaluate.threads,
+                batch_size=self.settings.evaluate.batch_size,
+                search_precision=self.settings.evaluate.search_precision,
             )
             for kind, first, last in spans
         ]
@@ -248,6 +260,7 @@ class Evaluator:
             "stimuli_sha256": self.stimuli.digest,
             "n_stimuli": self.count,
             "human_ceiling": self.human_ceiling,
+            "flags": sorted({flag for flags in evaluation.stimuli["flags"] for flag in flags.split(",") if flag}),
             "metrics": metrics,
         }
         write_text(paths.summary, json.dumps(summary, indent=1) + "\n")

@@ -15,16 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from advalign import catalog
-from advalign.attacks.base import protocol
+from advalign.attacks.base import AttackResult, protocol
 from advalign.data.classes import read_classes
 from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.evaluation.sanity import sanity_flags
 from advalign.files import Project
 from advalign.metrics.base import AttackedShard
 from advalign.models.checkpoints import Card, load_checkpoint
 from advalign.models.classifier import Classifier
-from advalign.models.superclasses import GroupedClassifier
+from advalign.models.stand_in import Precision, stand_in
 from advalign.models.zoo import evaluation_transform
+
+LOOKED_AT = 8  # images of a shard that a model's sanity is judged by
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Task:
     seed: int
     device: str
     threads: int
+    batch_size: int | None
+    search_precision: Precision
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class ShardResult:
 def run_task(task: Task) -> ShardResult:
     """Run one task in this process."""
     torch.set_num_threads(task.threads)
+    torch.backends.cudnn.deterministic = True
     classifier, card = _model(task.checkpoint, task.device)
     if task.kind == "images":
         return ShardResult(_predict(task, classifier, card), {})
@@ -64,30 +70,41 @@ def run_task(task: Task) -> ShardResult:
 def _attack(task: Task, classifier: Classifier, card: Card) -> ShardResult:
     stimuli = _stimuli(task.root)
     members = slice(task.first, task.last)
-    settled = protocol(task.protocol)
-    grouped = GroupedClassifier(classifier, card.group_of_class).to(task.device)
-    inputs = stimuli.images[members].to(task.device)
-    result = settled.attack.run(grouped, inputs, stimuli.labels[members].to(task.device))
+    attack = protocol(task.protocol).attack
+    inputs, labels = stimuli.images[members].to(task.device), stimuli.labels[members].to(task.device)
+    groups = torch.tensor(card.group_of_class, device=task.device)
+    few = inputs[:LOOKED_AT]
+    flags = sanity_flags(classifier, few, labels[:LOOKED_AT], groups)
+    search = stand_in(classifier, few, task.search_precision) if attack.uses_stand_in else None
+    result = attack.run(classifier, inputs, labels, groups=groups, search=search, batch_size=task.batch_size)
     perturbations = result.adversarials - inputs
-    others = derangement(len(stimuli), task.seed)
+    others = derangement(len(stimuli), task.seed)[members]
     shard = AttackedShard(
         perturbations,
         stimuli.heatmaps[members].to(task.device),
-        stimuli.heatmaps[others[members]].to(task.device),
+        stimuli.heatmap_ranks[members].to(task.device),
+        stimuli.heatmap_ranks[others].to(task.device),
     )
-    rows = pd.DataFrame({"model": card.name, "protocol": settled.name}, index=range(task.last - task.first))
-    manifest = stimuli.manifest.iloc[members].reset_index(drop=True)
-    rows = pd.concat([rows, manifest[["stimulus", "category", "superclass", "label"]]], axis=1)
-    rows["clean_prediction"] = result.clean_predictions.cpu().numpy()
-    rows["status"] = [str(status) for status in result.status]
-    rows["norm_l2"] = result.norm_l2.cpu().numpy()
-    rows["largest_tried"] = result.largest_tried.cpu().numpy()
-    rows["queries"] = result.queries.cpu().numpy()
+    rows = _rows(task, stimuli.manifest.iloc[members], card.name, result)
+    rows["flags"] = ",".join(flags)
     for name in task.metrics:
         for column, values in catalog.load("metric", name)().measure(shard).items():
             rows[column] = np.where(rows["status"] == "ok", values.cpu().double().numpy(), np.nan)
     kept = [position for position in task.gallery if task.first <= position < task.last]
     return ShardResult(rows, {position: perturbations[position - task.first].cpu() for position in kept})
+
+
+def _rows(task: Task, manifest: pd.DataFrame, model: str, result: AttackResult) -> pd.DataFrame:
+    """One row per stimulus: which, and what became of it."""
+    rows = pd.DataFrame({"model": model, "protocol": task.protocol}, index=range(len(manifest)))
+    described = manifest[["stimulus", "category", "superclass", "label"]].reset_index(drop=True)
+    return pd.concat([rows, described], axis=1).assign(
+        clean_prediction=result.clean_predictions.cpu().numpy(),
+        status=[str(status) for status in result.status],
+        norm_l2=result.norm_l2.cpu().numpy(),
+        largest_tried=result.largest_tried.cpu().numpy(),
+        queries=result.queries.cpu().numpy(),
+    )
 
 
 @torch.no_grad()

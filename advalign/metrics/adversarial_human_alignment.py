@@ -5,8 +5,8 @@ from torch import Tensor
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
-from advalign.tensors.heatmaps import magnitude_map, released_map
-from advalign.tensors.ranks import rank_correlation
+from advalign.tensors.heatmaps import magnitude_map
+from advalign.tensors.ranks import average_ranks, correlation
 
 
 class AdversarialHumanAlignment(Metric):
@@ -14,10 +14,10 @@ class AdversarialHumanAlignment(Metric):
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
         """Rank correlation under the released map (the default) and under the magnitude map; NaN for constant maps."""
-        human = shard.heatmaps.flatten(1)
+        magnitude = average_ranks(magnitude_map(shard.perturbations).flatten(1))
         return {
-            "rho_released": rank_correlation(released_map(shard.perturbations).flatten(1), human),
-            "rho_magnitude": rank_correlation(magnitude_map(shard.perturbations).flatten(1), human),
+            "rho_released": correlation(shard.released_ranks, shard.heatmap_ranks),
+            "rho_magnitude": correlation(magnitude, shard.heatmap_ranks),
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:

@@ -5,8 +5,8 @@ import math
 from torch import Tensor
 
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
-from advalign.tensors.heatmaps import centre_distance, energy_on_top, released_map
-from advalign.tensors.ranks import partial_rank_correlation, rank_correlation
+from advalign.tensors.heatmaps import centre_distance, energy_on_top
+from advalign.tensors.ranks import average_ranks, correlation, partial_correlation
 
 
 class AlignmentControls(Metric):
@@ -14,13 +14,12 @@ class AlignmentControls(Metric):
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
         """rho_released (what it is compared with), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
-        found = released_map(shard.perturbations).flatten(1)
-        height, width = shard.heatmaps.shape[1:]
-        distance = centre_distance(height, width).flatten().to(found)
+        found, human = shard.released_ranks, shard.heatmap_ranks
+        distance = average_ranks(centre_distance(*shard.heatmaps.shape[1:]).flatten()).to(found)
         return {
-            "rho_released": rank_correlation(found, shard.heatmaps.flatten(1)),
-            "rho_shuffled": rank_correlation(found, shard.other_heatmaps.flatten(1)),
-            "rho_partial": partial_rank_correlation(found, shard.heatmaps.flatten(1), distance),
+            "rho_released": correlation(found, human),
+            "rho_shuffled": correlation(found, shard.other_ranks),
+            "rho_partial": partial_correlation(found, human, distance),
             "energy_top10": energy_on_top(shard.perturbations, shard.heatmaps),
         }
 

@@ -2,9 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 from torch import Tensor
+
+from advalign.tensors.heatmaps import released_map
+from advalign.tensors.ranks import average_ranks
 
 
 @dataclass(frozen=True)
@@ -14,12 +18,19 @@ class AttackedShard:
     Attributes:
         perturbations: (N, 3, H, W) float32, adversarial - input; zero where there is none.
         heatmaps: (N, H, W) float32, the stimuli's own human maps.
-        other_heatmaps: (N, H, W) float32, maps of other stimuli (a seeded derangement of the whole set).
+        heatmap_ranks: (N, H * W), average ranks of their pixels.
+        other_ranks: (N, H * W), of the maps of other stimuli (a seeded derangement of the whole set).
     """
 
     perturbations: Tensor
     heatmaps: Tensor
-    other_heatmaps: Tensor
+    heatmap_ranks: Tensor
+    other_ranks: Tensor
+
+    @cached_property
+    def released_ranks(self) -> Tensor:
+        """(N, H * W) ranks of the perturbation maps, as the released code makes the maps."""
+        return average_ranks(released_map(self.perturbations).flatten(1))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,11 @@ def average_ranks(values: Tensor) -> Tensor:
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson correlation along the last dimension: (..., P), (..., P) -> (...); NaN where either side is constant."""
+    """Pearson correlation along the last dimension: (..., P), (..., P) -> (...) float64; NaN where a side is constant.
+
+    Of ranks it is Spearman's rho, so that ranks which are compared often (human maps) are computed once.
+    """
+    first, second = first.double(), second.double()
     constant = (first.amax(-1) == first.amin(-1)) | (second.amax(-1) == second.amin(-1))
     first = first - first.mean(-1, keepdim=True)
     second = second - second.mean(-1, keepdim=True)
@@ -37,12 +41,10 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     return correlation(average_ranks(first), average_ranks(second))
 
 
-def partial_rank_correlation(first: Tensor, second: Tensor, given: Tensor) -> Tensor:
-    """Spearman's rho of two maps when the ranks of a third are held fixed (first-order partial correlation).
+def partial_correlation(first: Tensor, second: Tensor, given: Tensor) -> Tensor:
+    """Correlation of two along the last dimension when a third is held fixed (first order); all (..., P), broadcasting.
 
-    All are (..., P); `given` broadcasts. With c held fixed, rho_ab becomes
-    (rho_ab - rho_ac rho_bc) / sqrt((1 - rho_ac^2) (1 - rho_bc^2)).
+    With c held fixed, rho_ab becomes (rho_ab - rho_ac rho_bc) / sqrt((1 - rho_ac^2) (1 - rho_bc^2)).
     """
-    ranks = [average_ranks(values) for values in (first, second, given.expand_as(first))]
-    ab, ac, bc = (correlation(ranks[i], ranks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    ab, ac, bc = correlation(first, second), correlation(first, given), correlation(second, given)
     return (ab - ac * bc) / ((1 - ac.square()) * (1 - bc.square())).sqrt()

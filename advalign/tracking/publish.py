@@ -140,6 +140,7 @@ def _evaluation_run(
     tags = {
         "advalign.protocol": summary["protocol"],
         "advalign.recipe": summary["recipe"],
+        "advalign.flags": ",".join(summary["flags"]) or "none",
         "advalign.group": group_of(summary["architecture"], summary["recipe"], read_zoo(project.zoo)),
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),

@@ -48,7 +48,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["train", "robust", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["train"], "Missing argument"),
         (["evaluate", "--protocol", "fnm"], "did you mean 'fmn'?"),
-        (["evaluate", "--protocol", "feng2025-released-7"], "takes no number of steps"),
+        (["evaluate", "--protocol", "feng2025-released-7"], "takes no budget"),
         (["evaluate", "--protocol", "fmn-0"], "steps"),
         (["evaluate", "no_such_model"], "unknown model 'no_such_model'"),
         (["evaluate", "models:/nobody@candidate"], "models:/nobody@candidate cannot be loaded"),

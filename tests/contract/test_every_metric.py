@@ -12,6 +12,7 @@ import torch
 
 from advalign import catalog
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
+from advalign.tensors.ranks import average_ranks
 
 torch.set_num_threads(1)
 
@@ -26,7 +27,8 @@ def shard(count=COUNT, constant=()):
     perturbations = 0.1 * torch.randn(count, 3, 8, 8, generator=generator)
     perturbations[list(constant)] = 0.0
     maps = torch.rand(count, 8, 8, generator=generator)
-    return AttackedShard(perturbations, maps, maps.roll(1, 0))
+    ranks = average_ranks(maps.flatten(1))
+    return AttackedShard(perturbations, maps, ranks, ranks.roll(1, 0))
 
 
 def rows(metrics, status):

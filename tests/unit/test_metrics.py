@@ -13,6 +13,7 @@ from advalign.averages import bootstrap_interval
 from advalign.evaluation.tasks import derangement
 from advalign.metrics.base import AttackedShard, Evaluation
 from advalign.metrics.robust_accuracy import robust_accuracy
+from advalign.tensors.ranks import average_ranks
 
 torch.set_num_threads(1)
 
@@ -109,6 +110,12 @@ def test_alignment_by_hand():
     assert math.isnan(found["adversarial_human_alignment.food"])
 
 
+def attacked(delta, maps):
+    """A shard whose other maps are the stimuli's own, each handed to the next."""
+    ranks = average_ranks(maps.flatten(1))
+    return AttackedShard(delta, maps, ranks, ranks.roll(1, 0))
+
+
 def perturbations():
     """Three 1x2-pixel perturbations: the released map is |max|, the magnitude map max|.|."""
     delta = torch.zeros(3, 3, 2, 2)
@@ -120,7 +127,7 @@ def perturbations():
 
 def test_alignment_per_stimulus_by_hand():
     heatmaps = torch.tensor([[[1.0, 0.7], [0.2, 0.1]], [[0.1, 0.2], [0.7, 1.0]], [[1.0, 0.7], [0.2, 0.1]]])
-    shard = AttackedShard(perturbations(), heatmaps, heatmaps.roll(1, 0))
+    shard = attacked(perturbations(), heatmaps)
     found = metric("adversarial-human-alignment").measure(shard)
     assert found["rho_released"][:2].tolist() == pytest.approx([1.0, -1.0])
     assert found["rho_released"][2].isnan()
@@ -131,8 +138,8 @@ def test_alignment_per_stimulus_is_scipys_spearman_with_ties():
     generator = torch.Generator().manual_seed(0)
     delta = torch.randn(5, 3, 6, 6, generator=generator).round(decimals=1)
     maps = torch.rand(5, 6, 6, generator=generator).round(decimals=1)
-    found = metric("adversarial-human-alignment").measure(AttackedShard(delta, maps, maps.roll(1, 0)))
-    controls = metric("alignment-controls").measure(AttackedShard(delta, maps, maps.roll(1, 0)))
+    found = metric("adversarial-human-alignment").measure(attacked(delta, maps))
+    controls = metric("alignment-controls").measure(attacked(delta, maps))
     for number in range(5):
         released, human = delta[number].amax(0).abs().flatten(), maps[number].flatten()
         expected = stats.spearmanr(released, human).statistic
@@ -154,7 +161,7 @@ def test_energy_on_the_top_tenth_by_hand():
     delta[:, :, 0, 0], delta[:, :, 0, 1], delta[:, 0, 4, 3] = 1.0, 1.0, 2.0  # energies 3, 3 and 4
     maps = torch.zeros(2, 5, 4)
     maps[0, 0, 1], maps[0, 4, 3] = 0.9, 1.0
-    found = metric("alignment-controls").measure(AttackedShard(delta, maps, maps))["energy_top10"]
+    found = metric("alignment-controls").measure(attacked(delta, maps))["energy_top10"]
     assert found.tolist() == pytest.approx([7 / 10, 6 / 10])  # the second map is flat: ties by position
 
 

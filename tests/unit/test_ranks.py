@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from advalign.tensors.ranks import average_ranks, correlation, partial_rank_correlation, rank_correlation
+from advalign.tensors.ranks import average_ranks, correlation, partial_correlation, rank_correlation
 
 QUICK = settings(max_examples=80, deadline=None)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(2, 40))
@@ -129,6 +129,10 @@ def test_rank_correlation_is_symmetric_bounded_and_blind_to_monotone_change(both
     torch.testing.assert_close(rank_correlation(first.double() * 8, second), found, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(rank_correlation(-first, second), -found, rtol=0, atol=1e-12, equal_nan=True)
     assert (found[~found.isnan()].abs() <= 1 + 1e-12).all()
+
+
+def partial_rank_correlation(*maps):
+    return partial_correlation(*(average_ranks(values) for values in maps))
 
 
 def residual(values, given):

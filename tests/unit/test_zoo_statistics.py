@@ -176,6 +176,46 @@ def test_statistics_of_351_models_are_quick_and_do_not_change_the_table():
     pd.testing.assert_frame_equal(table, before)
 
 
+def test_flagged_models_are_out_of_every_statistic_and_named():
+    table = zoo(60)
+    loud = table.index[[4, 7, 21, 33, 50]]
+    flags = pd.Series("", index=table.index)
+    flags[loud] = ["stochastic", "train-mode,stochastic", "zero-gradients", "probabilities", "train-mode"]
+    spoilt = table.assign(flags=flags)
+    spoilt.loc[loud, ["pt", "aa"]] = 1e3  # would be on the front, and beyond it, and in every mean
+    result, clean = zoo_statistics(spoilt), zoo_statistics(table.drop(index=loud))
+    assert {key: value for key, value in result.items() if key != "notes"} == {
+        key: value for key, value in clean.items() if key != "notes"
+    }
+    assert result["notes"][1:] == clean["notes"]
+    for row in loud:
+        assert f"{table['model'][row]} ({flags[row]})" in result["notes"][0]
+    assert result["notes"][0].count("(") == len(loud)
+    assert "correlations, contrasts and front" in result["notes"][0]
+
+
+@pytest.mark.parametrize("empty", ["", None, np.nan, "  "])
+def test_empty_flags_change_nothing(empty):
+    assert zoo_statistics(zoo().assign(flags=empty)) == zoo_statistics(zoo())
+
+
+def test_flags_that_are_read_from_a_file_count_too(tmp_path):
+    table = zoo().assign(flags="")
+    table.loc[table.index[3], "flags"] = "non-finite-gradients"
+    table.to_csv(tmp_path / "zoo.csv", index=False)
+    result = zoo_statistics(read_table(tmp_path / "zoo.csv"))
+    assert result["correlations"][0]["n"] == zoo_statistics(zoo())["correlations"][0]["n"] - 1
+    assert f"{table['model'].iloc[3]} (non-finite-gradients)" in result["notes"][0]
+
+
+def test_a_zoo_in_which_every_model_is_flagged_has_no_statistics_but_says_why():
+    result = zoo_statistics(zoo(12).assign(flags="stochastic"))
+    assert (result["correlations"][0]["n"], result["pareto"], result["beyond_front"]) == (0, [], [])
+    assert all(entry["t"] is None for entry in result["contrasts"])
+    assert result["notes"][0].count("(stochastic)") == 12
+    json.dumps(result, allow_nan=False)
+
+
 def test_plain():
     assert plain([np.float32(0.5), np.bool_(True), float("inf"), {"a": np.array([1.0, np.nan])}]) == [
         0.5,

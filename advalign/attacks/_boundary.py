@@ -1,0 +1,45 @@
+"""The linearised decision boundary inside the box: its nearest point, and where a ray meets it.
+
+Around a point d the margin is f + g . (u - d), so the boundary is the hyperplane {u : g . u = offset} with
+offset = g . d - f. Perturbations are (N, ...), offsets and radii (N,).
+"""
+
+import torch
+from torch import Tensor
+
+from advalign.tensors.norms import per_sample
+
+TINY = 1e-30
+
+
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """Inner product of every sample: (N, ...), (N, ...) -> (N,)."""
+    return (first * second).flatten(1).sum(1)
+
+
+def nearest_on_hyperplane(gradient: Tensor, offset: Tensor, low: Tensor, high: Tensor, iterations: int) -> Tensor:
+    """Smallest perturbation on the hyperplane gradient . u = offset with low <= u <= high.
+
+    The minimiser is u = clip(-multiplier * gradient) with one multiplier per sample, found by Newton's method: where
+    nothing is clipped the first guess is exact; every iteration settles the entries that the box holds. A hyperplane
+    that the box does not reach gives the box's nearest corner.
+
+    Args:
+        gradient: (N, ...).
+        offset: (N,), negative: the clean image (zero) lies on the positive side.
+        low, high: (N, ...) the box around zero.
+        iterations: Newton steps after the first guess.
+    """
+    multiplier = -offset / dot(gradient, gradient).clamp_min(TINY)
+    for _ in range(iterations):
+        step = (-per_sample(multiplier, gradient) * gradient).clamp(low, high)
+        free = (step > low) & (step < high)
+        slope = dot(gradient * gradient, free.to(gradient))
+        change = (dot(gradient, step) - offset) / slope.clamp_min(TINY)
+        multiplier = torch.where(slope > 0, multiplier + change, multiplier).clamp_min(0)
+    return (-per_sample(multiplier, gradient) * gradient).clamp(low, high)
+
+
+def crossing(perturbation: Tensor, gradient: Tensor, offset: Tensor) -> Tensor:
+    """Factor (N,) by which a perturbation must be scaled to reach the hyperplane; huge where it leads away from it."""
+    return offset / dot(gradient, perturbation).clamp_max(-TINY)

@@ -1,0 +1,180 @@
+"""The attacked decision with its meter: the only way an attack may ask the model anything."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from advalign.tensors.norms import l2_norm
+
+Logits = Callable[[Tensor], Tensor]
+Answer = TypeVar("Answer")
+
+ANY = -1  # as a target: whichever class of another decision is nearest
+
+
+class Oracle:
+    """Answers margins and gradients of a decision, and counts what was asked.
+
+    A decision is a group of classes; its logit is the largest of its classes' (Feng et al. 2025, class-mapping layer).
+    Without groups every class is a decision of its own.
+
+    Args:
+        logits: (N, ...) in [0, 1] -> (N, K); the judge: what is right or wrong is what this function says in float32.
+        inputs: (N, ...) the clean images.
+        labels: (N,) the right decisions.
+        groups: (K,) the decision that each class belongs to, or None.
+        search: a cheaper stand-in for `logits` (lower precision) that a search may step along; never the judge.
+        batch_size: the most images in one pass (None: as many as asked); halved for good where memory runs out.
+    """
+
+    def __init__(
+        self,
+        logits: Logits,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        groups: Tensor | None = None,
+        search: Logits | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self._logits, self._search = logits, search
+        self.inputs, self.labels = inputs, labels
+        self._groups = groups
+        self.batch_size = batch_size
+        self.queries = torch.zeros_like(labels)
+        self.largest_tried = torch.zeros(len(labels), dtype=torch.float64, device=inputs.device)
+
+    @property
+    def judge_steps(self) -> bool:
+        """Whether `step` asks the judge itself, so that what it calls adversarial is."""
+        return self._search is None
+
+    @cached_property
+    def clean_logits(self) -> Tensor:
+        """Logits (N, K) of the clean images, asked once."""
+        return self.class_logits(self.inputs, torch.arange(len(self.inputs), device=self.inputs.device))
+
+    def class_logits(self, points: Tensor, index: Tensor) -> Tensor:
+        """Logits (M, K) of points (M, ...) in [0, 1] that belong to the inputs `index` (M,); one query per point."""
+        self._count(points, index)
+        with torch.no_grad(), full_float32():
+            return torch.cat(self._in_parts(len(points), lambda part: self._logits(points[part])))
+
+    def margin(self, points: Tensor, index: Tensor) -> Tensor:
+        """The right decision's logit minus the largest other one, (M,); negative means adversarial."""
+        logits = self.class_logits(points, index)
+        return margins(logits, self.own(index, logits))
+
+    def is_adversarial(self, points: Tensor, index: Tensor) -> Tensor:
+        """(M,) bool, from a plain forward pass of the judge."""
+        return self.margin(points, index) < 0
+
+    def margin_and_gradient(self, points: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The judge's margin (M,) and its gradient with respect to the points (M, ...)."""
+        with full_float32():
+            margin, _, gradient = self._differentiate(self._logits, points, index, torch.full_like(index, ANY))
+        return margin, gradient
+
+    def step(
+        self, points: Tensor, index: Tensor, targets: Tensor, *, judge: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Ask the search model (the judge where there is none, or where it is wanted).
+
+        Args:
+            points: (M, ...) images in [0, 1].
+            index: (M,) int64: which input each point belongs to.
+            targets: (M,) int64: a class of another decision, or ANY.
+
+        Returns:
+            Margin towards the target (M,), margin of the decision (M,), gradient of the first (M, ...), in the
+            points' type.
+        """
+        if self._search is not None and not judge:
+            return self._differentiate(self._search, points, index, targets)
+        with full_float32():
+            return self._differentiate(self._logits, points, index, targets)
+
+    def own(self, index: Tensor, logits: Tensor) -> Tensor:
+        """(M, K) bool: the classes of the right decision, for logits (M, K)."""
+        return self.groups(logits)[None] == self.labels[index][:, None]
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Decisions (M,) of class logits (M, K)."""
+        return self.groups(logits)[logits.argmax(1)]
+
+    def groups(self, logits: Tensor) -> Tensor:
+        """The decision of every class, (K,)."""
+        if self._groups is None:
+            self._groups = torch.arange(logits.shape[1], device=logits.device)
+        return self._groups
+
+    def _differentiate(
+        self, logits: Logits, points: Tensor, index: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def work(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            leaf = points[part].detach().requires_grad_(True)
+            with torch.enable_grad():
+                found = logits(leaf)
+                found = found.to(torch.promote_types(found.dtype, torch.float32))
+                own = self.own(index[part], found)
+                asked = margins(found, own, targets[part])
+                (gradient,) = torch.autograd.grad(asked.sum(), leaf)
+            return asked.detach().to(leaf), margins(found.detach(), own).to(leaf), gradient
+
+        self._count(points, index)
+        asked, decision, gradient = zip(*self._in_parts(len(points), work), strict=True)
+        return torch.cat(asked), torch.cat(decision), torch.cat(gradient)
+
+    def _in_parts(self, count: int, work: Callable[[slice], Answer]) -> list[Answer]:
+        """Answers to slices of at most `batch_size`, which shrinks where the device has no memory for one."""
+        answers: list[Answer] = []
+        done = 0
+        while done < count or not answers:
+            size = min(count - done, self.batch_size or count)
+            try:
+                answers.append(work(slice(done, done + size)))
+                done += size
+                continue
+            except torch.OutOfMemoryError:
+                if size <= 1:
+                    raise
+            self.batch_size = size // 2  # outside the handler, whose traceback keeps the failed pass alive
+            torch.cuda.empty_cache()
+        return answers
+
+    def _count(self, points: Tensor, index: Tensor) -> None:
+        norms = l2_norm(points.detach() - self.inputs[index]).double().nan_to_num(0.0)
+        self.queries.index_add_(0, index, torch.ones_like(index))  # an input may have several points in one batch
+        self.largest_tried.scatter_reduce_(0, index, norms, "amax")
+
+
+def margins(logits: Tensor, own: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Largest logit of the right decision's classes minus the target's, or minus the largest of all others.
+
+    Args:
+        logits: (M, K).
+        own: (M, K) bool, the classes of the right decision.
+        targets: (M,) int64, a class of another decision each, or ANY.
+    """
+    right = logits.masked_fill(~own, -torch.inf).amax(1)
+    decision = right - logits.masked_fill(own, -torch.inf).amax(1)
+    if targets is None:
+        return decision
+    towards = right - logits.gather(1, targets.clamp_min(0)[:, None])[:, 0]
+    return torch.where(targets == ANY, decision, towards)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Let no GPU round float32 products to TF32's ten bits meanwhile."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -1,0 +1,97 @@
+"""Continuous batching: items share one batch of slots; one that ends leaves, the next of the queue takes its place.
+
+So the device sees full batches although items come in different lengths. The order depends on nothing but the items.
+"""
+
+import heapq
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(order=True, frozen=True)
+class Item:
+    """A walk to be run; items are taken in the order of their first three fields.
+
+    Attributes:
+        turn: smaller is sooner.
+        image: row of the image.
+        rank: number among the image's items.
+        target: class to move towards, or ANY.
+        start: perturbation to start from, shaped like one image.
+    """
+
+    turn: int
+    image: int
+    rank: int
+    target: int = field(compare=False)
+    start: Tensor = field(compare=False)
+
+
+@dataclass
+class Flight:
+    """The items in the slots, B at a time.
+
+    Attributes:
+        turn, image, target: (B,) int64, as in the items.
+        step: (B,) int64, steps made so far.
+        overshoot: (B,) how far beyond the predicted boundary the next point is set, relative to its norm.
+        delta: (B, ...) the current perturbations.
+    """
+
+    turn: Tensor
+    image: Tensor
+    target: Tensor
+    step: Tensor
+    overshoot: Tensor
+    delta: Tensor
+
+    def where(self, chosen: Tensor) -> "Flight":
+        """The items of a mask."""
+        return Flight(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
+
+    def join(self, other: "Flight") -> "Flight":
+        """Both, one behind the other."""
+        return Flight(*(torch.cat([getattr(self, e.name), getattr(other, e.name)]) for e in fields(self)))
+
+
+class Slots:
+    """At most `size` items in flight, the others in the queue.
+
+    Args:
+        size: number of slots.
+        like: (any, ...) images: shape, type and device of perturbations.
+        overshoot: the first overshoot of an item, by its turn.
+    """
+
+    def __init__(self, size: int, like: Tensor, overshoot: tuple[float, ...]) -> None:
+        self.size, self._like, self._overshoot = size, like, overshoot
+        self._queue: list[Item] = []
+        self.flight = self._board([])
+
+    def push(self, item: Item) -> None:
+        """Put an item into the queue."""
+        heapq.heappush(self._queue, item)
+
+    def refill(self) -> int:
+        """Fill free slots from the queue; returns the number of items in flight."""
+        free = self.size - len(self.flight.turn)
+        taken = [heapq.heappop(self._queue) for _ in range(min(free, len(self._queue)))]
+        if taken:
+            self.flight = self.flight.join(self._board(taken))
+        return len(self.flight.turn)
+
+    def _board(self, items: list[Item]) -> Flight:
+        def column(values: list[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=self._like.device)
+
+        turn = column([item.turn for item in items])
+        return Flight(
+            turn=turn,
+            image=column([item.image for item in items]),
+            target=column([item.target for item in items]),
+            step=torch.zeros_like(turn),
+            overshoot=self._like.new_tensor([self._overshoot[item.turn] for item in items]),
+            delta=torch.stack([item.start for item in items]) if items else self._like[:0],
+        )

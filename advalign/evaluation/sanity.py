@@ -1,0 +1,54 @@
+"""Flags for models whose gradients mislead an attack: a norm found on them is no minimum (Croce and Hein 2020, checks).
+
+A flag does not stop an evaluation. It is stored with the rows, logged with the run, and keeps the model out of the
+statistics of a comparison.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from advalign.attacks.base import Logits, Oracle
+
+FLAGS = {
+    "train-mode": "some layer is in training mode: dropout and batch statistics change what is attacked",
+    "stochastic": "the same images give different logits twice",
+    "non-finite-logits": "logits that are NaN or infinite",
+    "non-finite-gradients": "input gradients that are NaN or infinite",
+    "zero-gradients": "input gradients that vanish: gradient attacks see a flat function",
+    "probabilities": "outputs look like probabilities: a softmax hides gradients, attack the logits",
+}
+REPEATS = 1e-3  # difference of two passes, relative to the spread of the logits, that is no rounding
+SUM_TO_ONE = 1e-3
+
+
+def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None = None) -> list[str]:
+    """Look at a model's answers to a few clean images, with two passes.
+
+    Args:
+        logits: (N, 3, H, W) in [0, 1] -> (N, K); where it is a module, its layers' modes are looked at too.
+        inputs: (N, 3, H, W) the images.
+        labels: (N,) right decisions.
+        groups: (K,) decision of each class, or None.
+
+    Returns:
+        Names among FLAGS, in their order; empty where nothing is suspicious.
+    """
+    oracle = Oracle(logits, inputs, labels, groups=groups)
+    index = torch.arange(len(inputs), device=inputs.device)
+    first = oracle.clean_logits.double()
+    second = oracle.class_logits(inputs, index).double()
+    _, gradient = oracle.margin_and_gradient(inputs, index)
+    strength = gradient.flatten(1).abs().amax(1)
+    finite = bool(first.isfinite().all())
+    spread = float(first.std()) if finite else 1.0
+    differ = bool(((first - second).abs() > REPEATS * spread).any())
+    in_range = bool(((first >= 0) & (first <= 1)).all())
+    raised = {
+        "train-mode": isinstance(logits, nn.Module) and any(module.training for module in logits.modules()),
+        "stochastic": finite and differ,
+        "non-finite-logits": not finite,
+        "non-finite-gradients": not bool(strength.isfinite().all()),
+        "zero-gradients": bool((strength == 0).any()),
+        "probabilities": in_range and bool(((first.sum(1) - 1).abs() < SUM_TO_ONE).all()),
+    }
+    return [name for name in FLAGS if raised[name]]
