@@ -47,7 +47,7 @@ BUDGETS = {
     "thorough": Budget(classes=8, screening=5, kept=4, polish=40),
 }
 POLISH, SCREENING = 0, 1  # turns: what can be polished is, so that few images are open at a time
-SLOTS = {"cpu": 48}, 256  # by device, and on any other
+SLOTS = {"cpu": 48, "cuda": 256}
 BOX_ITERATIONS = 3
 UNDAMPED = 2  # screening steps that go all the way
 SCREENING_SHARE = 0.5
@@ -95,7 +95,7 @@ class _Run:
         self.inputs = oracle.inputs[index]
         self.best = torch.full((len(index),), torch.inf, device=index.device)
         self.best_delta = torch.zeros_like(self.inputs)
-        size = oracle.batch_size or SLOTS[0].get(index.device.type, SLOTS[1])
+        size = oracle.batch_size or SLOTS.get(index.device.type, SLOTS["cpu"])
         self.slots = Slots(size, self.inputs, FIRST_OVERSHOOT)
 
     def screen_and_polish(self) -> None:
@@ -104,16 +104,17 @@ class _Run:
 
     def ask_the_judge(self) -> None:
         """Keep what a stand-in found where the judge agrees, if need be a little farther out; the rest is lost."""
+        if self.oracle.judge_steps:
+            return
         open_ = torch.nonzero(self.best.isfinite())[:, 0]
-        for factor in () if self.oracle.judge_steps else STRETCHES:
+        for factor in STRETCHES:
             if not len(open_):
                 return
             farther = self.best.new_full((len(open_),), factor)
             holds = self._holds(open_, farther)
             self.best_delta[open_[holds]] = self._scaled(open_, farther)[holds]
             open_ = open_[~holds]
-        if not self.oracle.judge_steps:
-            self.best[open_] = torch.inf
+        self.best[open_] = torch.inf
 
     def walk_where_nothing_was_found(self) -> None:
         """Growing steps down the judge's gradient for images that no direction flipped, then a polish by the judge."""
@@ -134,19 +135,17 @@ class _Run:
         found = torch.nonzero(self.best.isfinite())[:, 0]
         high = torch.ones(len(found), device=found.device)
         low, open_ = high - FIRST_CUT, torch.arange(len(found), device=found.device)
-        for doubling in range(1, CUTS + 1):
-            open_ = open_[self._holds(found[open_], low[open_])]
+        for doubling in range(2, CUTS + 2):
             if not len(open_):
                 break
+            open_ = open_[self._holds(found[open_], low[open_])]
             high[open_] = low[open_]
-            low[open_] = max(0.0, 1 - FIRST_CUT * (2 ** (doubling + 1) - 1))
+            low[open_] = max(0.0, 1 - FIRST_CUT * (2**doubling - 1))
         while len(open_ := torch.nonzero(high - low > PRECISION * high)[:, 0]):
             middle = (low[open_] + high[open_]) / 2
             adversarial = self._holds(found[open_], middle)
-            high[open_], low[open_] = (
-                torch.where(adversarial, middle, high[open_]),
-                torch.where(adversarial, low[open_], middle),
-            )
+            high[open_] = torch.where(adversarial, middle, high[open_])
+            low[open_] = torch.where(adversarial, low[open_], middle)
         self.best_delta[found] = self._scaled(found, high)
 
     def _scaled(self, images: Tensor, factor: Tensor) -> Tensor:
