@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from advalign.data.classes import DECISIONS, read_classes
 from advalign.data.sample.generate import SampleSettings, generate_sample
+from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project
+from advalign.models.checkpoints import save_checkpoint
+from advalign.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -33,3 +37,31 @@ def sample_root(tmp_path_factory):
 def project(sample_root):
     """The tiny project (shared: see `sample_root`)."""
     return Project(sample_root)
+
+
+def with_stimuli(sample_root, root):
+    """A copy of the tiny project with its stimuli frozen."""
+    shutil.copytree(sample_root, root)
+    project = Project(root)
+    settings = load_settings(root)
+    save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
+    return project
+
+
+def save_untrained(project, name, classifier):
+    """A checkpoint of a test_resnet as it is, under a published name."""
+    classes = read_classes(project.data / "classes.yaml")
+    card = {
+        "name": name,
+        "architecture": "test_resnet",
+        "arguments": {},
+        "classes": [{"wnid": one.wnid, "name": one.name, "decision": int(one.animate)} for one in classes.entries],
+        "decisions": DECISIONS,
+        "recipe": "baseline",
+        "settings": {},
+        "seed": 0,
+        "inputs_sha256": "0",
+        "data_md5": None,
+        "metrics": {},
+    }
+    return save_checkpoint(project.checkpoints / name, classifier, card)

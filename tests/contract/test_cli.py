@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import with_stimuli
+
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "mlflow", "timm", "pandas", "numpy", "scipy", "great_expectations", "matplotlib", "pydantic")
 
@@ -100,15 +102,4 @@ def test_debug_shows_the_traceback():
 @pytest.fixture(scope="session")
 def small_outputs(tmp_path_factory, sample_root):
     """The tiny project with frozen stimuli, in a folder of its own."""
-    import shutil
-
-    from advalign.data.stimuli import freeze_stimuli, save_stimuli
-    from advalign.files import Project
-    from advalign.settings import load_settings
-
-    root = tmp_path_factory.mktemp("cli") / "project"
-    shutil.copytree(sample_root, root)
-    project = Project(root)
-    settings = load_settings(root)
-    save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
-    return root
+    return with_stimuli(sample_root, tmp_path_factory.mktemp("cli") / "project").root

@@ -7,41 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advalign.data.classes import DECISIONS, read_classes
-from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.errors import DataError
 from advalign.evaluation.runner import Evaluator
-from advalign.files import Project
-from advalign.models.checkpoints import CARD, save_checkpoint
+from advalign.models.checkpoints import CARD
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
+from tests.conftest import save_untrained, with_stimuli
 
 
 @pytest.fixture(scope="module")
 def evaluated(sample_root, tmp_path_factory):
     """A project with stimuli and an untrained checkpoint."""
-    root = tmp_path_factory.mktemp("evaluator") / "project"
-    shutil.copytree(sample_root, root)
-    project = Project(root)
-    settings = load_settings(root)
-    save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
-    classes = read_classes(project.data / "classes.yaml")
-    card = {
-        "name": "test_resnet.baseline",
-        "architecture": "test_resnet",
-        "arguments": {},
-        "classes": [
-            {"wnid": entry.wnid, "name": entry.name, "decision": int(entry.animate)} for entry in classes.entries
-        ],
-        "decisions": DECISIONS,
-        "recipe": "baseline",
-        "settings": {},
-        "seed": 0,
-        "inputs_sha256": "0",
-        "data_md5": None,
-        "metrics": {},
-    }
-    save_checkpoint(project.checkpoints / card["name"], create_classifier("test_resnet", 36, 64, seed=0), card)
+    project = with_stimuli(sample_root, tmp_path_factory.mktemp("evaluator") / "project")
+    save_untrained(project, "test_resnet.baseline", create_classifier("test_resnet", 36, 64, seed=0))
     return project
 
 
