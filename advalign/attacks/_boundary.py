@@ -14,7 +14,8 @@ TINY = 1e-30
 
 def dot(first: Tensor, second: Tensor) -> Tensor:
     """Inner product of every sample: (N, ...), (N, ...) -> (N,)."""
-    return (first * second).flatten(1).sum(1)
+    product: Tensor = torch.linalg.vecdot(first.flatten(1), second.flatten(1))
+    return product
 
 
 def nearest_on_hyperplane(gradient: Tensor, offset: Tensor, low: Tensor, high: Tensor, iterations: int) -> Tensor:
@@ -32,14 +33,20 @@ def nearest_on_hyperplane(gradient: Tensor, offset: Tensor, low: Tensor, high: T
     """
     multiplier = -offset / dot(gradient, gradient).clamp_min(TINY)
     for _ in range(iterations):
-        step = (-per_sample(multiplier, gradient) * gradient).clamp(low, high)
-        free = (step > low) & (step < high)
-        slope = dot(gradient * gradient, free.to(gradient))
+        unbounded = -per_sample(multiplier, gradient) * gradient
+        step = unbounded.clamp(low, high)
+        held = unbounded.sub_(step).sign_()  # -1, 0 or 1; comparisons would cost several times as much
+        slope = dot(gradient, gradient * (1 - held.square_()))
         change = (dot(gradient, step) - offset) / slope.clamp_min(TINY)
         multiplier = torch.where(slope > 0, multiplier + change, multiplier).clamp_min(0)
     return (-per_sample(multiplier, gradient) * gradient).clamp(low, high)
 
 
-def crossing(perturbation: Tensor, gradient: Tensor, offset: Tensor) -> Tensor:
-    """Factor (N,) by which a perturbation must be scaled to reach the hyperplane; huge where it leads away from it."""
-    return offset / dot(gradient, perturbation).clamp_max(-TINY)
+def crossing(along: Tensor, offset: Tensor) -> Tensor:
+    """Factor (N,) by which a perturbation must be scaled to reach the hyperplane; huge where it leads away from it.
+
+    Args:
+        along: (N,) gradient . perturbation.
+        offset: (N,), negative.
+    """
+    return offset / along.clamp_max(-TINY)

@@ -123,7 +123,7 @@ class Oracle:
                 own = self.own(index[part], found)
                 asked = margins(found, own, targets[part])
                 (gradient,) = torch.autograd.grad(asked.sum(), leaf)
-            return asked.detach().to(leaf), margins(found.detach(), own).to(leaf), gradient
+            return asked.detach().to(leaf), margins(found.detach(), own).to(leaf), gradient.contiguous()
 
         self._count(points, index)
         asked, decision, gradient = zip(*self._in_parts(len(points), work), strict=True)

@@ -162,15 +162,20 @@ class _Run:
         reports: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
         while slots.refill():
             flight = slots.flight
-            points = (self.inputs[flight.image] + flight.delta).clamp(0, 1)
+            inputs = self.inputs[flight.image]
+            points = (inputs + flight.delta).clamp(0, 1)
             margin, decision, gradient = self.oracle.step(points, self.index[flight.image], flight.target, judge=judge)
             self._keep_better(flight, decision < 0)
-            arrival, predicted = self._advance(flight, margin, gradient)
+            before = flight.delta
+            straight, predicted = self._advance(flight, inputs, margin, gradient)
             screening = flight.turn == SCREENING
             ended = flight.step >= torch.where(screening, self.budget.screening, self.budget.polish)
+            if not ended.any():
+                continue
             done = torch.nonzero(ended & screening)[:, 0]
+            arrival = clip_to_box(inputs[done], before[done] * per_sample(straight[done], before))
             columns = (flight.image[done].tolist(), predicted[done].tolist(), flight.target[done].tolist())
-            for image, norm, target, start in zip(*columns, arrival[done], strict=True):
+            for image, norm, target, start in zip(*columns, arrival, strict=True):
                 reports[image].append((norm, target, start))
                 if len(reports[image]) == awaited[image]:
                     best = sorted(reports.pop(image), key=lambda report: report[:2])[: self.budget.kept]
@@ -198,28 +203,29 @@ class _Run:
             self.best_delta[flight.image[slot]] = flight.delta[slot]
         self.best = nearest
 
-    def _advance(self, flight: Flight, margin: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Move every item one step; returns where its ray should meet the boundary, and that point's norm."""
-        delta, inputs = flight.delta, self.inputs[flight.image]
+    def _advance(self, flight: Flight, inputs: Tensor, margin: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Move every item; returns the factors at which the old rays should meet the boundary, and norms there."""
+        delta = flight.delta
         norm, steepness = l2_norm(delta), l2_norm(gradient)
         usable = steepness.isfinite() & (steepness > 0) & margin.isfinite()
-        gradient = (gradient / per_sample(steepness, gradient)).where(per_sample(usable, gradient), 0.0)
-        margin = torch.where(usable, margin / steepness, 0.0)
-        offset = (dot(gradient, delta) - margin).clamp_max(-TINY)
+        if not usable.all():
+            gradient = gradient.where(per_sample(usable, gradient), 0.0)
+            margin, steepness = torch.where(usable, margin, 0.0), torch.where(usable, steepness, 1.0)
+        gradient, margin = gradient / per_sample(steepness, gradient), margin / steepness
+        along = dot(gradient, delta)
+        offset = (along - margin).clamp_max(-TINY)
         nearest = nearest_on_hyperplane(gradient, offset, -inputs, 1 - inputs, BOX_ITERATIONS)
         moved = norm > 0
-        nearest = nearest * per_sample(torch.where(moved, norm / l2_norm(nearest).clamp_min(TINY), 1.0), nearest)
-        share = per_sample(torch.where(moved, self._share(flight), 1.0), delta)
-        direction = delta + share * (nearest - delta)
+        share = torch.where(moved, self._share(flight), 1.0) * usable
+        length = torch.where(moved, norm / l2_norm(nearest).clamp_min(TINY), 1.0)
+        direction = delta * per_sample(1 - share, delta) + nearest * per_sample(share * length, delta)
         grown = torch.where(margin < 0, flight.overshoot * 0.7, flight.overshoot * 1.5).clamp(*OVERSHOOT_RANGE)
         flight.overshoot = torch.where(flight.step > 0, grown, flight.overshoot)
-        factor = crossing(direction, gradient, offset).clamp(*FACTORS) * (1 + flight.overshoot)
-        straight = crossing(delta, gradient, offset).clamp(*STRAIGHT_FACTORS)
-        arrival = clip_to_box(inputs, delta * per_sample(straight, delta))
-        stepped = clip_to_box(inputs, direction * per_sample(factor, delta))
-        flight.delta = stepped.where(per_sample(usable, delta), delta)
+        factor = crossing(dot(gradient, direction), offset).clamp(*FACTORS) * (1 + flight.overshoot)
+        flight.delta = clip_to_box(inputs, direction * per_sample(torch.where(usable, factor, 1.0), delta))
         flight.step = flight.step + 1
-        return arrival, torch.where(moved & usable, norm * straight, torch.inf)
+        straight = crossing(along, offset).clamp(*STRAIGHT_FACTORS)
+        return straight, torch.where(moved & usable, norm * straight, torch.inf)
 
     def _share(self, flight: Flight) -> Tensor:
         """How far the direction moves towards the hyperplane's nearest point, (B,)."""

@@ -158,7 +158,7 @@ def test_a_perturbation_scaled_by_its_crossing_lies_on_the_hyperplane(seed, dist
     towards = dot(perturbation, gradient) < 0
     perturbation = perturbation * torch.where(towards, 1.0, -1.0)[:, None, None, None]
     offset = torch.full((3,), -distance, dtype=torch.float64)
-    factor = crossing(perturbation, gradient, offset)
+    factor = crossing(dot(gradient, perturbation), offset)
     assert (factor > 0).all()
     assert (factor * dot(perturbation, gradient)).tolist() == pytest.approx(offset.tolist())
 
@@ -166,6 +166,6 @@ def test_a_perturbation_scaled_by_its_crossing_lies_on_the_hyperplane(seed, dist
 def test_a_perturbation_that_leads_away_or_along_has_a_huge_crossing():
     gradient = torch.tensor([[1.0, 0.0]] * 3)
     perturbation = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    factor = crossing(perturbation, gradient, torch.full((3,), -0.5))
+    factor = crossing(dot(gradient, perturbation), torch.full((3,), -0.5))
     assert (factor > 1e20).all()
     assert factor.isfinite().all()
