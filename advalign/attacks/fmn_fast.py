@@ -43,7 +43,7 @@ class Budget(NamedTuple):
 
 BUDGETS = {
     "fast": Budget(classes=4, screening=4, kept=1, polish=30),
-    "standard": Budget(classes=6, screening=6, kept=2, polish=28),
+    "standard": Budget(classes=4, screening=4, kept=2, polish=38),
     "thorough": Budget(classes=8, screening=5, kept=4, polish=40),
 }
 POLISH, SCREENING = 0, 1  # turns: what can be polished is, so that few images are open at a time
@@ -221,7 +221,9 @@ class _Run:
         direction = delta * per_sample(1 - share, delta) + nearest * per_sample(share * length, delta)
         grown = torch.where(margin < 0, flight.overshoot * 0.7, flight.overshoot * 1.5).clamp(*OVERSHOOT_RANGE)
         flight.overshoot = torch.where(flight.step > 0, grown, flight.overshoot)
-        factor = crossing(dot(gradient, direction), offset).clamp(*FACTORS) * (1 + flight.overshoot)
+        factor = crossing(dot(gradient, direction), offset).clamp(*FACTORS)
+        least = torch.where(margin > 0, norm / l2_norm(direction).clamp_min(TINY), 0.0)
+        factor = factor.maximum(least) * (1 + flight.overshoot)
         flight.delta = clip_to_box(inputs, direction * per_sample(torch.where(usable, factor, 1.0), delta))
         flight.step = flight.step + 1
         straight = crossing(along, offset).clamp(*STRAIGHT_FACTORS)

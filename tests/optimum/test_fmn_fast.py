@@ -90,7 +90,8 @@ def test_a_quadratic_bowl_of_unequal_axes(name, side, shares):
         as_images(0.5 + points),
         torch.full((24,), side),
     )
-    check(result, [nearest_on_ellipsoid(point, axes, level) for point in points])
+    # the radius never shrinks while the decision holds: slower here by a few tenths of a percent, safer on real nets
+    check(result, [nearest_on_ellipsoid(point, axes, level) for point in points], above=1.01)
 
 
 # many classes
@@ -493,16 +494,14 @@ def along(*knots):
 
 
 GREY = torch.full((1, *SHAPE), 0.5)
-PLAIN = 1 + 6 + 28 + 6 + 1  # passes with two classes, at most: clean, screening, polish, bisection, verification
 
 
 @each_budget
 @pytest.mark.parametrize("ridge", [1.4, 1.8, 2.2])
-def test_a_valley_that_traps_the_linearised_steps_is_left_by_walking(name, ridge):
+def test_a_valley_before_the_boundary_is_no_trap(name, ridge):
     valley = along((-9, 10), (0, 1), (0.3, 0.1), (ridge, 1), (ridge + 0.5, -1))
     result = attack(name, valley, GREY, zeros(1))
     check(result, [ridge + 0.25])
-    assert result.queries.item() > PLAIN + 25, "the walk must have been needed"
 
 
 @each_budget
