@@ -55,7 +55,7 @@ def report(victims: list[Victim]) -> Iterator[str]:
                 direction[shared[:, 0]] = (found - other.images)[shared[:, 1]]
                 transferred = transferred.minimum(on_ray(victim, direction))
         model = foolbox.PyTorchModel(victim.grouped, bounds=(0, 1))
-        attack = foolbox.attacks.HopSkipJump(steps=HOPS, max_gradient_eval_steps=ESTIMATES)
+        attack = foolbox.attacks.HopSkipJumpAttack(steps=HOPS, max_gradient_eval_steps=ESTIMATES)
         hopped = attack(model, victim.images, victim.labels, starting_points=points[number], epsilons=None)[0]
         decided = l2_norm(hopped - victim.images)
         rows.append((victim.name, str(len(norm)), *_summary(transferred, norm), *_summary(decided, norm)))

@@ -13,6 +13,7 @@ from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
 from tests.conftest import save_untrained, with_stimuli
 
+pytestmark = pytest.mark.slow
 SOUND, FLAT = "test_resnet.baseline", "test_resnet.flat"
 
 
@@ -43,7 +44,6 @@ def evaluate(project, workers, **changes):
     }
 
 
-@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_one(project):
     one, two = evaluate(project, 1), evaluate(project, 2)
     rows, _ = one[SOUND]
