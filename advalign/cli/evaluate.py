@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+
+if TYPE_CHECKING:  # torch is imported when the command runs
+    from advalign.evaluation.runner import Evaluator, Outcome
+    from advalign.files import Project
 
 DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds"]
 COLUMNS = ["model", "state", "n_valid", "pt", "aa", "multilabel_accuracy", "attack_success_rate", "flags", "error"]
@@ -41,9 +45,7 @@ def evaluate(
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.settings import load_settings
-    from advalign.tracking.publish import Published, publish_evaluation
     from advalign.tracking.registered import resolve_checkpoints
-    from advalign.tracking.store import open_store
     from advalign.training.train import choose_device
 
     project = Project.find()
@@ -58,16 +60,25 @@ def evaluate(
     engine = local(workers or default_workers(chosen, settings.evaluate.threads))
     with progress(f"evaluating {len(subjects)} models") as advance:
         outcomes = evaluator.run(subjects, engine, advance)
+    rows = _publish(project, evaluator, outcomes)
+    print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    if failed:
+        raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+
+
+def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
+    """Log what is finished; returns the table's rows."""
+    from advalign.tracking.publish import Published, publish_evaluation
+    from advalign.tracking.store import open_store
+
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]
     for row in (row for row in rows if row["state"] != "failed"):
         summary = evaluator.paths(row["model"]).summary
         publish_evaluation(project, store, summary, evaluator.stimuli, Published())
         row |= _headline(summary)
-    print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
-    failed = sum(outcome.state == "failed" for outcome in outcomes)
-    if failed:
-        raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+    return rows
 
 
 def _headline(summary: Path) -> dict[str, Any]:
