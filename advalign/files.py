@@ -50,6 +50,11 @@ class Project:
         return self.root / "outputs" / "runs"
 
     @property
+    def fetched(self) -> Path:
+        """Models of the zoo, as checkpoints."""
+        return self.root / "outputs" / "zoo"
+
+    @property
     def resume(self) -> Path:
         """States of trainings that are under way."""
         return self.root / "outputs" / "resume"

@@ -29,7 +29,9 @@ class Strict(BaseModel):
 class StimuliSettings(Strict):
     """Which stimuli are frozen, and the attack space (methods: stimuli)."""
 
-    split: Literal["train", "val", "test"] = "test"
+    split: Literal["train", "val", "test", "imagenet"] = Field(
+        "test", description="of ClickMe; or imagenet: the validation images, which have no human maps"
+    )
     size: int = Field(224, ge=16, description="side of the attack space in pixels")
     crop: float = Field(0.875, gt=0, le=1, description="share of the resized image that the centre crop keeps")
     categories_per_superclass: int = Field(20, ge=1)
@@ -62,6 +64,7 @@ class EvaluateSettings(Strict):
     search_precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the passes that fmn-fast searches with; it verifies in float32"
     )
+    zoo: tuple[str, ...] = Field((), description="names or patterns of registry/zoo.yaml: for the pipeline too")
     gallery: int = Field(12, ge=0, description="stimuli whose perturbation maps are kept as pictures")
     metrics: tuple[str, ...] = ()
 

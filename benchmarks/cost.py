@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-import pandas as pd
 import torch
 
 from advalign.analysis.table import STANDARD
@@ -14,7 +13,7 @@ from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import read_zoo
 from advalign.models.stand_in import Precision, stand_in
-from advalign.models.zoo import create_network, input_size
+from advalign.models.zoo import create_network, pretrained_preprocessing
 from benchmarks.attacks import markdown
 
 MATRIX = {"cpu": 2048, "cuda": 8192}
@@ -95,15 +94,11 @@ def zoo_cost(project: Project, share: float) -> Iterator[str]:
 
 
 def _zoo(project: Project) -> list[str]:
-    """The standard models of the published table where it lies beside the project, else the declared zoo."""
-    published = project.root.parent / "shared/reference/zoo_groups.csv"
-    if not published.is_file():
-        return list(read_zoo(project.zoo))
-    table = pd.read_csv(published)
-    return list(table["model"][table["group"].isin(STANDARD)])
+    """The standard models of the declared zoo."""
+    return [name for name, entry in read_zoo(project.zoo).models.items() if entry.group in STANDARD]
 
 
 def _own_size_flops(name: str) -> float:
     """Counted without computing anything."""
-    size = input_size(name)
+    size = pretrained_preprocessing(name).input_size
     return pass_flops(random_classifier(name, size, "meta"), torch.empty(1, 3, size, size, device="meta"))

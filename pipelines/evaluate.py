@@ -1,30 +1,38 @@
-"""Stage `evaluate`: attack and score every trained model; finished ones whose inputs are unchanged are kept."""
+"""Stage `evaluate`: attack and score every trained model, and those of the zoo that params.yaml names."""
 
 from advalign.errors import CheckFailed
-from advalign.evaluation.engines import local
-from advalign.evaluation.runner import Evaluator, default_workers
+from advalign.evaluation.campaign import Campaign, TrainedModel
+from advalign.evaluation.engines import create_engine
+from advalign.evaluation.runner import Evaluator
 from advalign.files import Project
+from advalign.models.declared import read_zoo
 from advalign.progress import progress
 from advalign.settings import Settings
+from advalign.tracking.sources import find_sources
 from advalign.training.train import choose_device
 from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs/checkpoints -> outputs/evaluations/PROTOCOL, for the headline protocol and those beside it."""
+    """outputs/checkpoints and the zoo -> outputs/evaluations/PROTOCOL, for the headline protocol and those beside it.
+
+    A model of the zoo that fails (its weights cannot be had, say) is recorded and does not stop the pipeline.
+    """
     device = str(choose_device("auto"))
-    engine = local(default_workers(device, settings.evaluate.threads))
+    engine = create_engine("local", device, settings.evaluate.threads)
+    kept = {folder.name for folder in project.runs.glob("*")} | set(read_zoo(project.zoo).models)
     failed = []
-    by_hand = {folder.name for folder in project.runs.glob("*")}
     for protocol in (settings.evaluate.protocol, *settings.evaluate.also):
         evaluator = Evaluator(project, settings, protocol, device=device)
-        subjects = [evaluator.subject(project.checkpoints / name) for name in settings.trainings]
-        evaluator.remove_stale({subject.name for subject in subjects} | by_hand)
-        with progress(f"{protocol} on {len(subjects)} models") as advance:
-            outcomes = evaluator.run(subjects, engine, advance)
+        trained = [TrainedModel(project.checkpoints / name) for name in settings.trainings]
+        zoo = find_sources(project, evaluator.classes, list(settings.evaluate.zoo)) if settings.evaluate.zoo else []
+        evaluator.remove_stale({source.name for source in trained} | kept)
+        with progress(f"{protocol} on {len(trained) + len(zoo)} models") as advance:
+            outcomes = Campaign(evaluator, [*trained, *zoo], engine, advance).run()
         for outcome in outcomes:
             print(f"{protocol} {outcome.name}: {outcome.state} {outcome.error}".rstrip())
-        failed += [f"{outcome.name} ({protocol})" for outcome in outcomes if outcome.state == "failed"]
+            if outcome.state == "failed" and outcome.name in settings.trainings:
+                failed.append(f"{outcome.name} ({protocol})")
     if failed:
         raise CheckFailed(f"{len(failed)} evaluations failed: {', '.join(failed)}")
 

@@ -9,10 +9,10 @@ from pipelines._stage import run_stage
 
 def stage(project: Project, settings: Settings) -> None:
     """outputs/stimuli and data/imagenet -> outputs/validation.json."""
-    validation = validate(project, settings)
+    validation = validate(project, settings)  # not of evaluations: they come later
     write_validation(project, validation)
     for failure in validation.failures:
-        print(f"{failure.table}.{failure.column}: {failure.expectation}: {', '.join(failure.examples)}")
+        print(f"{failure.table}.{failure.column}: {failure.expectation}: {', '.join(failure.told)}")
     if not validation.success:
         raise CheckFailed(f"{len(validation.failures)} expectations failed: `advalign data validate` shows them")
     print(f"{sum(validation.checked.values())} expectations hold")

@@ -10,7 +10,7 @@ from advalign.analysis.report import Gallery
 from advalign.data.results import Paths
 from advalign.data.stimuli import StimulusSet
 from advalign.errors import InputError
-from advalign.models.declared import ZooEntry
+from advalign.models.declared import Zoo
 
 RECIPE_GROUPS = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
 COLUMNS = {
@@ -27,37 +27,43 @@ COLUMNS = {
 }
 
 
-def group_of(architecture: str, recipe: str, zoo: dict[str, ZooEntry]) -> str:
-    """Group of a trained model: its recipe's, or else its architecture's (registry/zoo.yaml).
+def group_of(summary: dict[str, Any], zoo: Zoo) -> str:
+    """Group of an evaluated model: the zoo's, or for one trained here its recipe's, or else its architecture's.
 
     Raises:
-        InputError: the architecture is not declared.
+        InputError: neither the model nor its architecture is declared.
     """
+    model, architecture, recipe = summary["model"], summary["architecture"], summary["recipe"]
     if recipe in RECIPE_GROUPS:
         return RECIPE_GROUPS[recipe]
-    if architecture not in zoo:
-        raise InputError(f"{architecture!r} is not declared in registry/zoo.yaml: add it there with its group")
-    return zoo[architecture].group
+    if recipe == "pretrained" and model in zoo.models:
+        return zoo.models[model].group
+    group = zoo.standard_group(architecture)
+    if group is None:
+        raise InputError(
+            f"{architecture!r} of {model} is not declared: add it to registry/zoo.yaml (architectures) with its group"
+        )
+    return group
 
 
-def zoo_table(summaries: list[dict[str, Any]], zoo: dict[str, ZooEntry]) -> pd.DataFrame:
+def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
 
     Args:
         summaries: of all models under one protocol (`data.results.read_summaries`).
-        zoo: the declared architectures.
+        zoo: the declared models.
     """
     rows = []
     for summary in summaries:
-        architecture, recipe = summary["architecture"], summary["recipe"]
+        model = summary["model"]
         row = {
-            "model": summary["model"],
-            "group": group_of(architecture, recipe, zoo),
-            "recipe": recipe,
+            "model": model,
+            "group": group_of(summary, zoo),
+            "recipe": summary["recipe"],
             "protocol": summary["protocol"],
             **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
             "flags": ",".join(summary["flags"]),
-            "big_data": int(architecture in zoo and zoo[architecture].big_data),
+            "big_data": int(model in zoo.models and zoo.models[model].big_data),
         }
         row["n_valid"] = int(row["n_valid"] or 0)
         rows.append(row)

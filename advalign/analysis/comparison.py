@@ -33,6 +33,7 @@ from advalign.tensors.ranks import rank_correlation
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
 ESTIMATES = ("perturbation_tolerance", "adversarial_human_alignment", "aligned", "alignment", "energy", "n_valid")
 GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
+PICTURED_MODELS = 24  # in the report: their perturbations are in the file
 CURVE_POINTS = 101
 
 
@@ -60,13 +61,13 @@ def compare(
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
     twins = find_twins(table["model"])
-    ceiling = float(summaries[0]["human_ceiling"])
+    ceiling: float | None = summaries[0]["human_ceiling"]  # None: the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
     statistics["reference"] = {
         "human_ceiling": ceiling,
-        "centred_gaussian_aa_raw": centre_bias(stimuli),
-        "centred_gaussian_aa": centre_bias(stimuli) / ceiling,
+        "centred_gaussian_aa_raw": centre_bias(stimuli) if ceiling else None,
+        "centred_gaussian_aa": centre_bias(stimuli) / ceiling if ceiling else None,
         "n_stimuli": int(summaries[0]["n_stimuli"]),
     }
     statistics["models"] = [_estimates(summary) for summary in summaries]
@@ -77,7 +78,7 @@ def compare(
         twins,
         _curves(frames),
         {summary["model"]: _details(summary, frames[summary["model"]]) for summary in summaries},
-        gallery_of(folder, list(table["model"]), stimuli),
+        gallery_of(folder, _pictured(table, statistics), stimuli),
         Provenance(_facts(project, statistics, frames), tracking),
     )
     _write(project.comparison, table, material)
@@ -125,12 +126,13 @@ def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
 
 def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.DataFrame]) -> dict[str, str]:
     """What the report's head says of data, code, and what was left out."""
+    ceiling = statistics["reference"]["human_ceiling"]
     commit, dirty = provenance.git_state(project.root)
     status = pd.concat([frame["status"] for frame in frames.values()])
     return {
         "protocol": str(statistics["protocol"]),
         "stimuli": str(statistics["reference"]["n_stimuli"]),
-        "human ceiling": f"{statistics['reference']['human_ceiling']:.5f}",
+        "human ceiling": f"{ceiling:.5f}" if ceiling else "none: the stimuli have no human maps",
         "rows (model, stimulus)": _counted(status),
         "data (DVC)": provenance.data_md5(project.root) or "not tracked",
         "code (git)": f"{commit}{' with changes' if dirty else ''}" if commit else "not under git",
@@ -201,6 +203,15 @@ def _figures(material: Material) -> dict[str, Figure]:
     if material.gallery is not None:
         figures["gallery"] = _printed_gallery(material.gallery)
     return figures
+
+
+def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:
+    """Whose perturbations are shown: of a large zoo, what was trained here, then the front and what lies beyond it."""
+    notable = {entry["model"] for key in ("pareto", "beyond_front") for entry in statistics[key]}
+    trained = table["model"][table["recipe"] != "pretrained"]
+    first = [*trained, *(name for name in table["model"] if name in notable), *table["model"]]
+    chosen = set(list(dict.fromkeys(first))[:PICTURED_MODELS])
+    return [name for name in table["model"] if name in chosen]
 
 
 def _printed_gallery(gallery: Gallery) -> Figure:

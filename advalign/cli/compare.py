@@ -1,10 +1,14 @@
 """`advalign compare`: statistics, Pareto front, figures and report over all evaluated models."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+
+if TYPE_CHECKING:  # the help imports nothing heavy
+    from advalign.analysis.published import Publication
 
 COLUMNS = ["model", "group", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled",
            "multilabel_accuracy", "top1_accuracy", "attack_success_rate"]  # fmt: skip
@@ -22,26 +26,41 @@ HEADINGS = {
 }
 
 
+# beside published values: headings of `analysis.published`'s columns
+PUBLISHED = {
+    "model": "model",
+    "pt": "pt",
+    "pt_released": "pt released",
+    "pt_published": "published",
+    "pt_sem_published": "sem",
+    "pt_difference": "diff/sem",
+    "aa": "aa",
+    "aa_released": "aa released",
+    "aa_published": "published",
+    "aa_sem_published": "sem",
+    "aa_difference": "diff/sem",
+}
+
+
 def compare(
     protocol: str = typer.Option(None, help="Which evaluations; default: params.yaml."),
     table: Path = typer.Option(None, help="Any CSV table of models instead of the evaluated ones."),
     output: Path = typer.Option(None, help="With --table: folder for its figures and report; else only statistics."),
+    published: Path = typer.Option(None, help="Published values (YAML or CSV) to show beside the measured ones."),
     show: bool = typer.Option(False, "--show", help="Only print the last comparison."),
     as_json: bool = JSON,
 ) -> None:
     """Compare all evaluated models: outputs/comparison holds table, statistics, figures and report."""
     from advalign.analysis.comparison import compare as run
-    from advalign.analysis.comparison import compare_table, read_comparison
-    from advalign.analysis.table import read_table
+    from advalign.analysis.comparison import read_comparison
+    from advalign.analysis.published import beside_published, read_published, released_results
     from advalign.files import Project
     from advalign.settings import load_settings
     from advalign.tracking.store import tracking_links
 
+    publication = None if published is None else read_published(published)
     if table is not None:
-        statistics = compare_table(read_table(table), output, str(table))
-        print_json(statistics) if as_json else _print_statistics(statistics)
-        if output is not None:
-            typer.echo(f"report  {output / 'report.html'}", err=as_json)
+        _compare_table(table, output, publication, as_json)
         return
     project = Project.find()
     if show:
@@ -49,12 +68,35 @@ def compare(
     else:
         zoo, statistics = run(project, load_settings(project.root), protocol, tracking_links(project))
     rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
+    result = {"models": rows, "statistics": statistics}
+    if publication is not None:
+        ceiling = statistics.get("reference", {}).get("human_ceiling")
+        result["published"] = beside_published(publication, zoo, released_results(project), ceiling)
     if as_json:
-        print_json({"models": rows, "statistics": statistics})
+        print_json(result)
         return
     print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", HEADINGS)
+    _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.root}, then open http://127.0.0.1:5000")
+
+
+def _compare_table(path: Path, output: Path | None, publication: "Publication | None", as_json: bool) -> None:
+    from advalign.analysis.comparison import compare_table
+    from advalign.analysis.published import beside_published
+    from advalign.analysis.table import read_table
+
+    measured = read_table(path)
+    result = compare_table(measured, output, str(path))
+    if publication is not None:
+        result["published"] = beside_published(publication, measured)
+    if as_json:
+        print_json(result)
+    else:
+        _print_statistics(result)
+        _print_published(result)
+    if output is not None:
+        typer.echo(f"report  {output / 'report.html'}", err=as_json)
 
 
 def _print_statistics(statistics: dict[str, list[dict[str, object]]]) -> None:
@@ -64,4 +106,24 @@ def _print_statistics(statistics: dict[str, list[dict[str, object]]]) -> None:
     print_table(statistics["pareto"], ["model", "pt", "aa"], "Pareto front of the standard models")
     print_table(statistics["beyond_front"], ["model", "pt", "aa"], "beyond the front")
     for note in statistics["notes"]:
+        typer.echo(str(note))
+
+
+def _print_published(result: dict[str, Any]) -> None:
+    """Print published values beside measured ones, where these were asked for."""
+    if "published" not in result:
+        return
+    from advalign.analysis.published import RELEASED
+
+    found = result["published"]
+    if found["rows"]:
+        protocol, columns = found["protocol"] or "", list(PUBLISHED)
+        if protocol == RELEASED:  # the headline's columns would say the same twice
+            columns = [column for column in columns if column not in ("pt", "aa")]
+        headings = {**PUBLISHED, "pt": f"pt {protocol}", "aa": f"aa {protocol}"}
+        print_table(found["rows"], columns, f"measured and published ({found['source']})", headings)
+    if found["counts"]["compared"]:
+        columns = ["metric", "n", "rho", "p", "p_exact", "note"]
+        print_table(found["correlations"], columns, "measured against published (Spearman)")
+    for note in found["notes"]:
         typer.echo(str(note))

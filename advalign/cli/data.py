@@ -4,9 +4,11 @@ from pathlib import Path
 
 import typer
 
+from advalign.cli import data_import
 from advalign.cli._output import JSON, print_json, print_table
 
 app = typer.Typer(help="Sample data and validation.", no_args_is_help=True)
+app.add_typer(data_import.app, name="import")
 
 
 @app.command()
@@ -34,21 +36,35 @@ def sheet(output: Path = typer.Argument(..., help="JPEG to write.")) -> None:
 
 
 @app.command()
-def validate(as_json: bool = JSON) -> None:
-    """Check stimuli, maps and labels against their declared expectations; exit 1 if any fails."""
+def validate(
+    docs: Path | None = typer.Option(
+        None, help="Write Great Expectations' Data Docs into this absent or empty folder."
+    ),
+    log: bool = typer.Option(False, "--log", help="Log the result, and the Data Docs, as an MLflow run."),
+    as_json: bool = JSON,
+) -> None:
+    """Check stimuli, maps, labels and evaluations against declared expectations; exit 1 if any fails."""
     from advalign.data.expectations import validate as check
     from advalign.errors import CheckFailed
     from advalign.files import Project
     from advalign.settings import load_settings
 
     project = Project.find()
-    validation = check(project, load_settings(project.root))
+    settings = load_settings(project.root)
+    validation = check(project, settings, evaluations=True, docs=docs)
+    if log:
+        from advalign.tracking.validation_run import log_validation
+
+        log_validation(project, settings, validation, docs)
+    index = str(docs.resolve() / "index.html") if docs else None
     if as_json:
-        print_json(validation.as_metrics())
+        print_json({**validation.as_json(), "docs": index})
     elif validation.failures:
-        rows = [{**vars(failure), "examples": list(failure.examples)} for failure in validation.failures]
+        rows = [{**vars(failure), "examples": failure.told} for failure in validation.failures]
         print_table(rows, ["table", "column", "expectation", "unexpected", "examples"])
     else:
         typer.echo(f"{sum(validation.checked.values())} expectations hold ({', '.join(validation.checked)})")
+    if index and not as_json:
+        typer.echo(f"Data Docs: {index}")
     if not validation.success:
         raise CheckFailed(f"{len(validation.failures)} expectations failed")

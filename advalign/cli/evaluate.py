@@ -7,18 +7,28 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+from advalign.errors import CheckFailed
 
 if TYPE_CHECKING:  # torch is imported when the command runs
-    from advalign.evaluation.runner import Evaluator, Outcome
+    from advalign.evaluation.campaign import Outcome
+    from advalign.evaluation.runner import Evaluator
     from advalign.files import Project
 
-DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds"]
-COLUMNS = ["model", "state", "n_valid", "pt", "aa", "multilabel_accuracy", "attack_success_rate", "flags", "error"]
-HEADINGS = {"n_valid": "n", "multilabel_accuracy": "multi-label", "attack_success_rate": "success"}
+DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds", "error"]
+HEADINGS = {
+    "n_valid": "n",
+    "decision_accuracy": "decision",
+    "multilabel_accuracy": "multi-label",
+    "top1_accuracy": "top-1",
+    "attack_success_rate": "success",
+}
+COLUMNS = ["model", "state", "n_valid", "pt", "aa", *list(HEADINGS)[1:], "flags", "error"]
 METRICS = {
     "n_valid": "n_valid",
     "pt": "perturbation_tolerance",
     "aa": "adversarial_human_alignment",
+    "decision_accuracy": "clean_decision_accuracy",
+    "top1_accuracy": "top1_accuracy",
     "multilabel_accuracy": "multilabel_accuracy",
     "attack_success_rate": "attack_success_rate",
 }
@@ -26,45 +36,57 @@ METRICS = {
 
 def evaluate(
     models: list[str] = typer.Argument(
-        None, help="Names, checkpoint folders or models:/NAME@alias; default: all that is trained."
+        None, help="Trained names, checkpoint folders, models:/NAME@alias, zoo names or patterns; default: all trained."
     ),
+    zoo: Path = typer.Option(None, help="All of this zoo (registry/zoo.yaml), or what MODEL names of it."),
     protocol: str = typer.Option(
         None, help="fmn-fast, fmn-fast-BUDGET, fmn, fmn-STEPS or feng2025-released; default: params.yaml."
     ),
     limit: int = typer.Option(None, min=1, help="Only the first N stimuli: a trial, kept apart."),
+    engine: str = typer.Option("local", help="local, or ray: a cluster (RAY_ADDRESS), else one on this machine."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
-    workers: int = typer.Option(None, min=1, help="Processes; default: as the cores or GPUs serve."),
+    workers: int = typer.Option(None, min=1, help="Tasks at once; default: as the cores or GPUs serve."),
+    prune: bool = typer.Option(False, "--prune", help="Remove a zoo model's weights once it is finished."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be run."),
     as_json: bool = JSON,
 ) -> None:
     """Measure perturbation tolerance, alignment and accuracy of models, one row per stimulus."""
-    from advalign.errors import CheckFailed
-    from advalign.evaluation.engines import local
+    from advalign.evaluation.campaign import Campaign
+    from advalign.evaluation.engines import create_engine
     from advalign.evaluation.estimate import estimate
-    from advalign.evaluation.runner import Evaluator, default_workers
+    from advalign.evaluation.runner import Evaluator
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.settings import load_settings
-    from advalign.tracking.registered import resolve_checkpoints
+    from advalign.tracking.sources import find_sources
     from advalign.training.train import choose_device
 
     project = Project.find()
     settings = load_settings(project.root)
     chosen = str(choose_device(device))
     evaluator = Evaluator(project, settings, protocol, limit, chosen)
-    subjects = [evaluator.subject(folder) for folder in resolve_checkpoints(project, models or [])]
+    sources = find_sources(project, evaluator.classes, models or [], zoo)
+    _say_what_is_absent(evaluator)
     if dry_run:
-        costs = estimate(evaluator, subjects)
+        costs = estimate(evaluator, sources)
         print_json(costs) if as_json else print_table(costs, DRY_COLUMNS)
         return
-    engine = local(workers or default_workers(chosen, settings.evaluate.threads))
-    with progress(f"evaluating {len(subjects)} models") as advance:
-        outcomes = evaluator.run(subjects, engine, advance)
+    runs = create_engine(engine, chosen, settings.evaluate.threads, workers)
+    with progress(f"evaluating {len(sources)} models") as advance:
+        outcomes = Campaign(evaluator, sources, runs, advance, prune).run()
     rows = _publish(project, evaluator, outcomes)
     print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+
+
+def _say_what_is_absent(evaluator: "Evaluator") -> None:
+    """What cannot be measured with the data that is there."""
+    if not evaluator.stimuli.has_maps:
+        typer.echo("the stimuli have no human maps: tolerance and accuracy are measured, alignment is not", err=True)
+    if not any(image.labels.correct for image in evaluator.validation):
+        typer.echo("no multi-label sets (data/imagenet/multilabel.json): top-1 accuracy only", err=True)
 
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from advalign.cli import compare, data, doctor, evaluate, publish, registry, train
+from advalign.cli import compare, data, doctor, evaluate, publish, registry, train, zoo
 from advalign.errors import AdvalignError
 
 # typer carries click inside itself; this is the base of all its usage errors
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(zoo.app, name="zoo")
 app.command("compare")(compare.compare)
 app.add_typer(registry.app, name="registry")
 app.command("publish")(publish.publish)

@@ -59,32 +59,74 @@ def read_clickme(shards: list[Path], classes: int) -> Iterator[ClickMeRecord]:
     """
     for shard in shards:
         for number, example in enumerate(read_examples(shard)):
-            where = f"{shard}: record {number}"
-            encoded, encoded_map = _feature(example, "image", bytes, where), _feature(example, "heatmap", bytes, where)
-            label = _feature(example, "label", int, where)
-            image = decode_jpeg(encoded, "RGB", f"{where}: image")
-            heatmap = decode_jpeg(encoded_map, "L", f"{where}: heatmap")
-            if heatmap.shape != image.shape[:2]:
-                raise DataError(f"{where}: heatmap is {_size(heatmap)}, its image {_size(image)}: sizes must agree")
-            if not 0 <= label < classes:
-                raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml)")
-            digest = hashlib.sha256(encoded).hexdigest()
-            yield ClickMeRecord(f"{shard.name}:{number}", digest, image, heatmap, label)
+            image, heatmap, label = decode_example(example, f"{shard}: record {number}", classes)
+            digest = hashlib.sha256(feature(example, "image", bytes, "")).hexdigest()
+            yield ClickMeRecord(f"{shard.name}:{number}", digest, np.asarray(image), np.asarray(heatmap), label)
 
 
-def _feature(example: Mapping[str, Feature], name: str, kind: type[Kind], where: str) -> Kind:
+def image_digests(shards: list[Path]) -> Iterator[tuple[str, str]]:
+    """Yield (source, SHA-256 of the image's bytes) of every record, without decoding images.
+
+    Raises:
+        DataError: names the file and the record.
+    """
+    for shard in shards:
+        for number, example in enumerate(read_examples(shard)):
+            encoded = feature(example, "image", bytes, f"{shard}: record {number}")
+            yield f"{shard.name}:{number}", hashlib.sha256(encoded).hexdigest()
+
+
+def decode_example(example: Mapping[str, Feature], where: str, classes: int) -> tuple[Image.Image, Image.Image, int]:
+    """Decode one record of the JPEG schema, checking schema, sizes and label.
+
+    Returns:
+        Image (RGB), heatmap (L, same size) and class index; no arrays, which an importer does not need.
+
+    Raises:
+        DataError: begins with `where`.
+    """
+    encoded, encoded_map = feature(example, "image", bytes, where), feature(example, "heatmap", bytes, where)
+    label = feature(example, "label", int, where)
+    image = _decode(encoded, "RGB", f"{where}: image")
+    heatmap = _decode(encoded_map, "L", f"{where}: heatmap")
+    if heatmap.size != image.size:
+        raise DataError(f"{where}: heatmap is {_size(heatmap)}, its image {_size(image)}: sizes must agree")
+    return image, heatmap, check_label(label, classes, where)
+
+
+def check_label(label: int, classes: int, where: str) -> int:
+    """Return a class index that classes.yaml knows.
+
+    Raises:
+        DataError: outside 0 .. classes - 1.
+    """
+    if not 0 <= label < classes:
+        raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml)")
+    return label
+
+
+def feature(example: Mapping[str, Feature], name: str, kind: type[Kind], where: str) -> Kind:
+    """Return a feature of a record.
+
+    Raises:
+        DataError: missing, or of another type.
+    """
     value = example.get(name)
     if not isinstance(value, kind):
         raise DataError(f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema)")
     return value
 
 
-def decode_jpeg(encoded: bytes, mode: str, where: str) -> NDArray[np.uint8]:
+def decode_jpeg(encoded: bytes, mode: str | tuple[str, ...], where: str) -> NDArray[np.uint8]:
     """Decode JPEG (or PNG) bytes to (H, W, 3) or (H, W) uint8.
 
     Raises:
-        DataError: not an image, or of another colour mode than wanted ("RGB" or "L").
+        DataError: not an image, or of another colour mode than wanted ("RGB", "L", or either).
     """
+    return np.asarray(_decode(encoded, mode, where))
+
+
+def _decode(encoded: bytes, mode: str | tuple[str, ...], where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
         image.load()
@@ -92,13 +134,14 @@ def decode_jpeg(encoded: bytes, mode: str, where: str) -> NDArray[np.uint8]:
         raise DataError(f"{where} cannot be decoded: neither JPEG nor PNG") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be decoded: {error}") from None
-    if image.mode != mode:
-        raise DataError(f"{where} is {image.mode}, expected {mode}: convert it before importing")
-    return np.asarray(image)
+    modes = (mode,) if isinstance(mode, str) else mode
+    if image.mode not in modes:
+        raise DataError(f"{where} is {image.mode}, expected {' or '.join(modes)}: convert it before importing")
+    return image
 
 
-def _size(array: NDArray[np.uint8]) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
+def _size(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"
 
 
 def read_human_ceiling(project: Project) -> float:

@@ -1,33 +1,60 @@
-"""Declared expectations on stimuli, human maps and labels, checked by Great Expectations."""
+"""Great Expectations over every table: declared expectations are checked, and every row that fails is named."""
 
 import json
 import os
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import pandas as pd
-
-from advalign.data.classes import DECISIONS, Classes, read_classes
-from advalign.data.imagenet import read_validation
-from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.data.classes import read_classes
+from advalign.data.stimuli import load_stimuli
+from advalign.data.suites import Tables, stimulus_tables
+from advalign.data.suites_evaluations import evaluation_tables
+from advalign.errors import InputError
 from advalign.files import Project, write_text
 from advalign.settings import Settings
 
 # the column that names a row of each table in a message
-NAMED_BY = {"manifest": "stimulus", "maps": "stimulus", "labels": "image", "superclasses": "superclass"}
-SHOWN = 5  # unexpected values listed per failure
+NAMED_BY = {
+    "manifest": "stimulus",
+    "superclasses": "superclass",
+    "maps": "stimulus",
+    "labels": "image",
+    "evaluations": "row",
+    "evaluated": "evaluation",
+}
+SHOWN = 5  # failing rows told per failure where not all are wanted
+DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # what a Data Docs folder holds
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One expectation that does not hold."""
+    """One expectation that does not hold.
+
+    Attributes:
+        unexpected: number of failing rows; 1 where the expectation is on the table as a whole.
+        examples: the first failing rows in words; for a table as a whole, what was observed.
+        rows: all failing rows: the column that names the row and the columns that were checked, with their values.
+    """
 
     table: str
     expectation: str
     column: str
     unexpected: int
     examples: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def told(self) -> list[str]:
+        """The examples, and how many failing rows there are beyond them."""
+        more = len(self.rows) - len(self.examples)
+        return [*self.examples, *([f"+ {more} more"] if more > 0 else [])]
 
 
 @dataclass(frozen=True)
@@ -43,168 +70,95 @@ class Validation:
         return not self.failures
 
     def as_metrics(self) -> dict[str, Any]:
-        """Plain values for the JSON that DVC shows as a metric."""
+        """Plain values for the JSON that DVC shows as a metric: counts and examples."""
+        full = self.as_json()
+        for failure in full["failures"]:
+            del failure["rows"]
+        return full
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: the metrics, with every failing row."""
         failed = {table: sum(f.table == table for f in self.failures) for table in self.checked}
         return {
             "success": int(self.success),
             **{table: {"checked": self.checked[table], "failed": failed[table]} for table in self.checked},
-            "failures": [vars(failure) for failure in self.failures],
+            "failures": [dict(vars(failure)) for failure in self.failures],
         }
 
 
-def validate(project: Project, settings: Settings) -> Validation:
+def validate(
+    project: Project, settings: Settings, *, evaluations: bool = False, docs: Path | None = None
+) -> Validation:
     """Check the frozen stimuli, their maps and the validation labels.
+
+    Args:
+        project: where everything lies.
+        settings: how many stimuli are wanted.
+        evaluations: also check outputs/evaluations, of all protocols that are there.
+        docs: folder to write Great Expectations' Data Docs into: absent, empty, or with earlier Data Docs.
 
     Raises:
         DataError: something is missing or unreadable.
+        InputError: `docs` holds something else.
     """
-    classes = read_classes(project.data / "classes.yaml")
+    if docs is not None:
+        check_docs_folder(docs)
     stimuli = load_stimuli(project)
-    tables = {
-        "manifest": (stimuli.manifest, lambda gxe: manifest_suite(gxe, settings, classes)),
-        "superclasses": (superclass_table(stimuli), lambda gxe: superclass_suite(gxe, settings)),
-        "maps": (map_table(stimuli), map_suite),
-        "labels": (label_table(project, classes), lambda gxe: label_suite(gxe, len(classes))),
-    }
-    return check_tables(tables)
+    tables = stimulus_tables(project, settings, read_classes(project.data / "classes.yaml"), stimuli)
+    if evaluations:
+        tables |= evaluation_tables(project, settings, stimuli)
+    return check_tables(tables, docs)
 
 
-def superclass_table(stimuli: StimulusSet) -> pd.DataFrame:
-    """Number of stimuli per superclass."""
-    return stimuli.manifest.groupby("superclass").size().rename("stimuli").reset_index()
-
-
-def superclass_suite(gxe: Any, settings: Settings) -> list[Any]:
-    """Superclasses are equally large."""
-    wanted = settings.stimuli.categories_per_superclass * settings.stimuli.images_per_category
-    return [gxe.ExpectColumnValuesToBeBetween(column="stimuli", min_value=wanted, max_value=wanted)]
-
-
-def map_table(stimuli: StimulusSet) -> pd.DataFrame:
-    """Statistics per human map: values before scaling, share of pixels above a tenth and above half of the maximum."""
-    raw, scaled = stimuli.map_pixels.flatten(1).float(), stimuli.heatmaps.flatten(1)
-    return pd.DataFrame(
-        {
-            "stimulus": stimuli.manifest["stimulus"],
-            "range": (raw.amax(1) - raw.amin(1)).numpy(),
-            "coverage": (scaled > 0.1).float().mean(1).numpy(),
-            "peak_share": (scaled > 0.5).float().mean(1).numpy(),
-        }
-    )
-
-
-def label_table(project: Project, classes: Classes) -> pd.DataFrame:
-    """One row per validation image: original label, number of correct labels, whether they hold the original one."""
-    images = read_validation(project, classes)
-    return pd.DataFrame(
-        {
-            "image": [image.path.name for image in images],
-            "label": [image.label for image in images],
-            "correct_labels": [len(image.labels.correct) for image in images],
-            "problematic": [image.labels.problematic for image in images],
-            "overlap": [len(image.labels.correct & image.labels.wrong) for image in images],
-        }
-    )
-
-
-def manifest_suite(gxe: Any, settings: Settings, classes: Classes) -> list[Any]:
-    """Stimuli are unique, known, balanced over superclasses, and half animate."""
-    wanted = settings.stimuli
-    superclasses = sorted({entry.superclass for entry in classes.entries if entry.superclass is not None})
-    total = len(superclasses) * wanted.categories_per_superclass * wanted.images_per_category
-    animate = {entry.superclass for entry in classes.entries if entry.animate} & set(superclasses)
-    share = len(animate) / len(superclasses)
-    columns = ["stimulus", "class_index", "wnid", "category", "superclass", "animate", "label", "source", "sha256"]
-    return [
-        gxe.ExpectTableColumnsToMatchSet(column_set=columns, exact_match=True),
-        gxe.ExpectTableRowCountToEqual(value=total),
-        gxe.ExpectColumnValuesToBeUnique(column="stimulus"),
-        gxe.ExpectColumnValuesToBeUnique(column="sha256"),
-        gxe.ExpectColumnValuesToNotBeNull(column="superclass"),
-        gxe.ExpectColumnValuesToBeInSet(column="superclass", value_set=superclasses),
-        gxe.ExpectColumnDistinctValuesToEqualSet(column="superclass", value_set=superclasses),
-        gxe.ExpectColumnValuesToBeBetween(column="class_index", min_value=0, max_value=len(classes) - 1),
-        gxe.ExpectColumnValuesToMatchRegex(column="wnid", regex=r"^n\d{8}$"),
-        gxe.ExpectColumnValuesToMatchRegex(column="sha256", regex=r"^[0-9a-f]{64}$"),
-        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(range(len(DECISIONS)))),
-        gxe.ExpectColumnMeanToBeBetween(column="label", min_value=share - 1e-9, max_value=share + 1e-9),
-        gxe.ExpectColumnPairValuesToBeInSet(
-            column_A="class_index",
-            column_B="superclass",
-            value_pairs_set=[(entry.index, entry.superclass) for entry in classes.entries if entry.superclass],
-        ),
-        gxe.ExpectColumnPairValuesToBeInSet(
-            column_A="class_index",
-            column_B="label",
-            value_pairs_set=list(enumerate(classes.decision_of_class)),
-        ),
-        gxe.ExpectColumnUniqueValueCountToBeBetween(
-            column="category", min_value=len(superclasses) * wanted.categories_per_superclass
-        ),
-    ]
-
-
-def map_suite(gxe: Any) -> list[Any]:
-    """Maps are not constant, neither empty nor everywhere."""
-    return [
-        gxe.ExpectColumnValuesToBeUnique(column="stimulus"),
-        gxe.ExpectColumnValuesToBeBetween(column="range", min_value=1),
-        gxe.ExpectColumnValuesToBeBetween(column="coverage", min_value=0.005, max_value=0.9),
-        gxe.ExpectColumnValuesToBeBetween(column="peak_share", min_value=0.0005, max_value=0.5),
-        gxe.ExpectColumnMeanToBeBetween(column="coverage", min_value=0.02, max_value=0.8),
-    ]
-
-
-def label_suite(gxe: Any, classes: int) -> list[Any]:
-    """Labels are known and not contradictory; an image without a correct label is a flagged one, for almost all."""
-    return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1),
-        gxe.ExpectColumnValuesToBeUnique(column="image"),
-        gxe.ExpectColumnValuesToBeBetween(column="label", min_value=0, max_value=classes - 1),
-        gxe.ExpectColumnValuesToBeBetween(column="overlap", max_value=0),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="correct_labels", min_value=1, row_condition="problematic == False", condition_parser="pandas"
-        ),
-    ]
-
-
-def check_tables(tables: "dict[str, tuple[pd.DataFrame, Callable[[Any], list[Any]]]]") -> Validation:
-    """Check each table against its suite in an ephemeral context (nothing is written, nothing is sent).
+def check_tables(tables: Tables, docs: Path | None = None) -> Validation:
+    """Check each table against its suite in an ephemeral context (nothing is sent; only `docs` is written).
 
     Args:
         tables: name -> (frame, function that builds expectations from the module `great_expectations.expectations`).
+        docs: folder to write Data Docs of this validation into.
+
+    Raises:
+        InputError: `docs` holds something else than Data Docs.
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
     import great_expectations.expectations as gxe
+    from great_expectations.core.run_identifier import RunIdentifier
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("frames")
+    source = context.data_sources.add_pandas("advalign")
+    run = RunIdentifier(run_name="advalign")
     checked, failures = {}, []
     for name, (frame, build) in tables.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-        suite = gx.ExpectationSuite(name=name, expectations=build(gxe))
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=build(gxe)))
+        check = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
         wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [NAMED_BY[name]]}
-        result = batch.get_batch(batch_parameters={"dataframe": frame}).validate(suite, result_format=wanted)
+        result = check.run(batch_parameters={"dataframe": frame}, result_format=wanted, run_id=run)
         checked[name] = len(result.results)
         failures += [_failure(name, item) for item in result.results if not item.success]
-    return Validation(checked, tuple(failures))
+    validation = Validation(checked, tuple(failures))
+    if docs is not None:
+        _write_docs(context, docs, validation)
+    return validation
 
 
 def _failure(table: str, item: Any) -> Failure:
     found, settings = item.result or {}, item.expectation_config.kwargs
-    column = settings.get("column")
+    columns = [settings[key] for key in ("column", "column_A", "column_B") if key in settings]
     raised = [info["exception_message"] for info in _exceptions(item.exception_info)]
-    rows = [_named(row, column) for row in found.get("unexpected_index_list") or []]
+    rows = [_plain_row(row, NAMED_BY[table], columns) for row in found.get("unexpected_index_list") or []]
     values = found.get("partial_unexpected_list") or [found.get("observed_value")]
+    told = raised or [" ".join(map(_word, row.values())) for row in rows[:SHOWN]] or values
     return Failure(
         table,
         item.expectation_config.type,
-        column or ", ".join(str(settings[key]) for key in ("column_A", "column_B") if key in settings),
+        ", ".join(columns),
         int(found.get("unexpected_count") or 1),
-        tuple(str(example) for example in (raised or rows or values)[:SHOWN]),
+        tuple(str(example) for example in told[:SHOWN]),
+        tuple(rows),
     )
 
 
@@ -213,12 +167,89 @@ def _exceptions(info: Any) -> list[dict[str, Any]]:
     return [entry for entry in (info or {}).values() if isinstance(entry, dict) and entry.get("raised_exception")]
 
 
-def _named(row: dict[str, Any], column: str | None) -> str:
-    """A failing row in words: its name, then the value that failed."""
-    names = [str(value) for key, value in row.items() if key != column]
-    return " ".join([*names, str(row[column])] if column in row else names)
+def _word(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _plain_row(row: dict[str, Any], name: str, columns: list[str]) -> dict[str, Any]:
+    """A failing row: the column that names it first, then those that were checked, as plain values (NaN: null)."""
+    values = {key: row[key] for key in dict.fromkeys([name, *columns]) if key in row}
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
+    return {key: None if value is None or value != value else value for key, value in plain.items()}
 
 
 def write_validation(project: Project, validation: Validation) -> None:
     """Write outputs/validation.json, the metric of the validate stage."""
     write_text(project.root / "outputs" / "validation.json", json.dumps(validation.as_metrics(), indent=1) + "\n")
+
+
+def check_docs_folder(folder: Path) -> None:
+    """Make sure that Data Docs may be written into a folder.
+
+    Raises:
+        InputError: it is a file, or holds something else than earlier Data Docs.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: give an absent or empty folder for the Data Docs")
+    held = {path.name for path in folder.iterdir()}
+    index = folder / "index.html"
+    earlier = held <= DATA_DOCS and index.is_file() and "Great Expectations" in index.read_text(errors="replace")
+    if held and not earlier:
+        raise InputError(f"{folder} is not empty and holds no Data Docs: give an absent or empty folder for them")
+
+
+def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
+    """Build Data Docs of all that a context has validated."""
+    with _replacing_folder(folder.resolve()) as temporary:
+        site = {
+            "class_name": "SiteBuilder",
+            "show_how_to_buttons": False,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(temporary)},
+        }
+        context.add_data_docs_site("advalign", site)
+        context.build_data_docs(site_names=["advalign"])
+        index = temporary / "index.html"
+        summary = _summary(temporary, validation)
+        write_text(index, re.sub(r"<body[^>]*>", lambda body: body[0] + summary, index.read_text(), count=1))
+
+
+def _summary(docs: Path, validation: Validation) -> str:
+    """The suites and their failures as a plain table: the page's own needs scripts from the network to appear."""
+    lines = []
+    for table, checked in validation.checked.items():
+        page = next((docs / "validations" / table).rglob("*.html")).relative_to(docs).as_posix()
+        failures = [failure for failure in validation.failures if failure.table == table]
+        said = [f"{one.column} {one.expectation} ({one.unexpected}): {', '.join(one.told)}" for one in failures]
+        cells = [
+            f'<a href="{quote(page)}">{escape(table)}</a>',
+            f"{checked}&nbsp;checked, {len(failures)}&nbsp;failed",
+            "<br>".join(map(escape, said)),
+        ]
+        lines.append("<tr>" + "".join(f'<td style="padding: 2px 12px">{cell}</td>' for cell in cells) + "</tr>\n")
+    return '<table style="margin: 12px; vertical-align: top">' + "".join(lines) + "</table>"
+
+
+@contextmanager
+def _replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; move it into its place when the block ends well, else remove it.
+
+    A killed process leaves the old folder or the new one, or (between two moves) the old one under its hidden name.
+    """
+    check_docs_folder(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from None
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,14 +1,21 @@
 """ImageNet validation images with their original label and their multi-label set."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from advalign.data.classes import Classes
+from advalign.data.clickme import ClickMeRecord, decode_jpeg
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
 from advalign.files import Project
+
+UNJUDGED = LabelSet(frozenset())
 
 
 @dataclass(frozen=True)
@@ -20,32 +27,76 @@ class ValidationImage:
     labels: LabelSet
 
 
+def read_labels(project: Project, classes: Classes) -> dict[str, int]:
+    """Original single label of every validation image, by file name, from data/imagenet/labels.csv (image, wnid).
+
+    Raises:
+        DataError: missing, malformed, an image twice, or an unknown wnid (named).
+    """
+    path = project.need_data(project.data / "imagenet" / "labels.csv")
+    index_of_wnid = classes.index_of_wnid()
+    labels: dict[str, int] = {}
+    for name, wnid in read_label_table(path).items():
+        if wnid not in index_of_wnid:
+            raise DataError(f"{path}: no known wnid for {name} (got {wnid!r})")
+        labels[name] = index_of_wnid[wnid]
+    return labels
+
+
 def read_validation(project: Project, classes: Classes) -> list[ValidationImage]:
     """List the images of data/imagenet/val that have a multi-label set, sorted by name.
 
-    Original labels come from data/imagenet/labels.csv (columns image, wnid).
+    Original labels come from data/imagenet/labels.csv (columns image, wnid). Without a multilabel.json all images of
+    labels.csv are listed, unjudged.
 
     Raises:
-        DataError: something is missing, or an annotated image has no file or no original label.
+        DataError: something is missing, or a listed image has no file or no original label.
     """
     folder = project.need_data(project.data / "imagenet")
-    index_of_wnid = classes.index_of_wnid()
-    sets = read_multilabel(folder / "multilabel.json", index_of_wnid)
-    try:
-        table = pd.read_csv(project.need_data(folder / "labels.csv"), dtype=str)
-    except ValueError as error:
-        raise DataError(
-            f"{folder / 'labels.csv'}: not a table of image, wnid: {' '.join(str(error).split())}"
-        ) from None
-    if list(table.columns) != ["image", "wnid"]:
-        raise DataError(f"{folder / 'labels.csv'}: columns must be image, wnid; got {', '.join(table.columns)}")
-    original = dict(zip(table["image"], table["wnid"], strict=True))
+    original = read_labels(project, classes)
+    judged = folder / "multilabel.json"
+    sets = read_multilabel(judged, classes.index_of_wnid()) if judged.is_file() else dict.fromkeys(original, UNJUDGED)
     images = []
     for name, labels in sorted(sets.items()):
         path = folder / "val" / name
         if not path.is_file():
-            raise DataError(f"{path} is missing, but multilabel.json judges it: get the data with `dvc pull data.dvc`")
-        if original.get(name) not in index_of_wnid:
-            raise DataError(f"{folder / 'labels.csv'}: no known wnid for {name} (got {original.get(name)!r})")
-        images.append(ValidationImage(path, index_of_wnid[original[name]], labels))
+            said = "multilabel.json judges it" if judged.is_file() else "labels.csv names it"
+            raise DataError(f"{path} is missing, but {said}: get the data with `dvc pull data.dvc`")
+        if name not in original:
+            raise DataError(f"{folder / 'labels.csv'}: no known wnid for {name} (got None)")
+        images.append(ValidationImage(path, original[name], labels))
     return images
+
+
+def validation_records(project: Project, classes: Classes) -> Iterator[ClickMeRecord]:
+    """The images of data/imagenet/val that have a superclass, as ClickMe records without a map (zeros), by name.
+
+    Raises:
+        DataError: a listed image is missing or cannot be decoded.
+    """
+    for name, label in sorted(read_labels(project, classes).items()):
+        if classes[label].superclass is None:
+            continue
+        path = project.need_data(project.data / "imagenet" / "val" / name)
+        encoded = path.read_bytes()
+        image = np.asarray(Image.fromarray(decode_jpeg(encoded, ("RGB", "L"), str(path))).convert("RGB"))
+        digest = hashlib.sha256(encoded).hexdigest()
+        yield ClickMeRecord(name, digest, image, np.zeros(image.shape[:2], np.uint8), label)
+
+
+def read_label_table(path: Path) -> dict[str, str]:
+    """Read a labels.csv: file name -> wnid of the original single label.
+
+    Raises:
+        DataError: not a table of image, wnid, or an image twice.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except ValueError as error:
+        raise DataError(f"{path}: not a table of image, wnid: {' '.join(str(error).split())}") from None
+    if list(table.columns) != ["image", "wnid"]:
+        raise DataError(f"{path}: columns must be image, wnid; got {', '.join(table.columns)}")
+    twice = table["image"][table["image"].duplicated()]
+    if len(twice):
+        raise DataError(f"{path}: {twice.iloc[0]} is given twice")
+    return dict(zip(table["image"], table["wnid"], strict=True))

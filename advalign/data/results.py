@@ -1,4 +1,12 @@
-"""The files of an evaluation: rows, predictions, pictured perturbations, and the summary that is made from them."""
+"""The files of an evaluation: rows, predictions, pictured perturbations, and the summary that is made from them.
+
+```
+outputs/evaluations/PROTOCOL/NAME.parquet, NAME.json, gallery/NAME.safetensors
+outputs/evaluations/PROTOCOL/shards/NAME/    what is finished of a model that is under way
+outputs/evaluations/PROTOCOL/failed/NAME.json
+outputs/evaluations/predictions/NAME.parquet, shards/NAME/    of validation images: no protocol changes them
+```
+"""
 
 import json
 from dataclasses import dataclass
@@ -28,9 +36,18 @@ class Paths:
         return self.folder / f"{self.name}.parquet"
 
     @property
-    def images(self) -> Path:
-        """One row per validation image."""
-        return self.folder / "images" / f"{self.name}.parquet"
+    def predictions(self) -> Path:
+        """One row per validation image; shared by all protocols."""
+        return self.folder.parent / "predictions" / f"{self.name}.parquet"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt at the model failed; not there otherwise."""
+        return self.folder / "failed" / f"{self.name}.json"
+
+    def shards(self, kind: str) -> Path:
+        """Finished parts ("stimuli" or "images") of a model that is under way."""
+        return (self.folder if kind == "stimuli" else self.predictions.parent) / "shards" / self.name
 
     @property
     def gallery(self) -> Path:
@@ -43,8 +60,8 @@ class Paths:
         return self.folder / f"{self.name}.json"
 
     def remove(self) -> None:
-        """Remove all of them."""
-        for path in (self.rows, self.images, self.gallery, self.summary):
+        """Remove all of them that belong to the protocol."""
+        for path in (self.rows, self.gallery, self.summary, self.failure):
             path.unlink(missing_ok=True)
 
 
@@ -67,7 +84,7 @@ def stored_identity(path: Path) -> str | None:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid):
         return None
-    return metadata.get(b"advalign.inputs_sha256", b"").decode() or None
+    return metadata.get(b"advalign.inputs_sha256", b"").decode(errors="replace") or None
 
 
 def write_table(path: Path, table: pd.DataFrame, identity: str) -> None:

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from advalign.data.classes import Classes, read_classes
-from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
+from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
+from advalign.data.imagenet import validation_records
 from advalign.errors import DataError
 from advalign.files import Project, replacing
 from advalign.settings import StimuliSettings
@@ -40,7 +41,8 @@ class StimulusSet:
         manifest: one row per stimulus: stimulus, class_index, wnid, category, superclass, animate, label (index of
             the right decision), source (shard:record), sha256 (of the JPEG).
         pixels: (N, 3, size, size) uint8, before min-max scaling.
-        map_pixels: (N, size, size) uint8, before min-max scaling.
+        map_pixels: (N, size, size) uint8, before min-max scaling; zero where there is no human map: like any constant
+            map, it has no rank correlation.
     """
 
     manifest: pd.DataFrame
@@ -49,6 +51,11 @@ class StimulusSet:
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @cached_property
+    def has_maps(self) -> bool:
+        """Whether people's maps are there at all: not for stimuli from validation images."""
+        return bool(self.map_pixels.any())
 
     @cached_property
     def images(self) -> Tensor:
@@ -109,7 +116,8 @@ def choose(
     for superclass, members in _members(classes).items():
         full = [index for index in members if len(heaps[index]) == settings.images_per_category]
         if len(full) < settings.categories_per_superclass:
-            lacking.append(f"{superclass} has {len(full)}")
+            short = [f"{classes[index].name} {len(heaps[index])}" for index in members if index not in full]
+            lacking.append(f"{superclass} has {len(full)} (short: {', '.join(short)})")
         drawn = sorted(full, key=lambda index: _draw(seed, classes[index].wnid))[: settings.categories_per_superclass]
         ranked = [[record for _, _, record in sorted(heaps[index], reverse=True)] for index in sorted(drawn)]
         chosen.append([record for turn in zip(*ranked, strict=True) for record in turn])
@@ -146,13 +154,19 @@ def into_attack_space(pixels: NDArray[np.uint8], size: int, crop: float) -> NDAr
 
 
 def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> StimulusSet:
-    """Choose the stimuli from data/clickme and bring them into the attack space.
+    """Choose the stimuli from data/ and bring them into the attack space.
 
     Raises:
-        DataError: data missing or corrupt, or too few images.
+        DataError: data missing or corrupt, too few images, or a stimulus that is also a training image.
     """
     classes = read_classes(project.data / "classes.yaml")
-    records = choose(read_clickme(split_shards(project, settings.split), len(classes)), classes, settings, seed)
+    if settings.split == "imagenet":
+        source = validation_records(project, classes)
+    else:
+        source = read_clickme(split_shards(project, settings.split), len(classes))
+    records = choose(source, classes, settings, seed)
+    if settings.split != "train":
+        _refuse_training_images(project, records)
     rows = []
     for record in records:
         entry = classes[record.label]
@@ -174,6 +188,16 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
     return StimulusSet(
         pd.DataFrame(rows), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(maps)
     )
+
+
+def _refuse_training_images(project: Project, records: list[ClickMeRecord]) -> None:
+    """A model would be tested on what it was trained on."""
+    if not any((project.data / "clickme").glob("train-*.tfrecords")):
+        return
+    chosen = {record.sha256: record.source for record in records}
+    for source, digest in image_digests(split_shards(project, "train")):
+        if digest in chosen:
+            raise DataError(f"stimulus {chosen[digest]} is also training image {source}: remove one of them")
 
 
 def _names(manifest: pd.DataFrame) -> str:

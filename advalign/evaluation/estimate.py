@@ -1,7 +1,7 @@
-"""What an evaluation would cost: passes, arithmetic and time, from one measured pass per model."""
+"""What an evaluation would cost: passes, arithmetic and time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,52 +9,92 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from advalign.attacks.base import Oracle
-from advalign.evaluation.runner import Evaluator, Subject
+from advalign.errors import AdvalignError
+from advalign.evaluation.campaign import Source
+from advalign.evaluation.runner import Evaluator
 from advalign.models.checkpoints import load_checkpoint
+from advalign.models.classifier import Classifier
+from advalign.models.fetched import FetchedModel
+
+YARDSTICK = ("resnet50", 8)  # architecture and images that a device's speed is measured with
 
 
-def estimate(evaluator: Evaluator, subjects: list[Subject]) -> list[dict[str, Any]]:
+def estimate(evaluator: Evaluator, sources: Sequence[Source]) -> list[dict[str, Any]]:
     """One row per model: state, passes (forward and input gradient, at most), GFLOP per pass, PFLOP in all, seconds.
 
-    Seconds are for one worker, from one timed pass over a shard; a finished model costs nothing.
+    Seconds are for one worker: of a trained model from one timed pass over a shard; of a zoo model, which is not
+    fetched for this, from its arithmetic and the speed that ResNet-50 has on the device. A finished model costs none.
     """
-    rows = []
-    for subject in subjects:
-        if evaluator.is_finished(subject):
-            rows.append({"model": subject.name, "state": "finished", "passes": 0, "seconds": 0.0})
+    rows: list[dict[str, Any]] = []
+    speed: float | None = None
+    for source in sources:
+        row: dict[str, Any] = {"model": source.name, "state": "to run", "passes": 0, "seconds": 0.0}
+        rows.append(row)
+        try:
+            if source.known() is not None and evaluator.is_finished(evaluator.subject(source.folder)):
+                row["state"] = "finished"
+                continue
+            if isinstance(source, FetchedModel):
+                speed = speed or yardstick(evaluator.device)
+                flops = planned_flops(source, evaluator.stimuli.pixels.shape[-1])
+                seconds = flops / speed
+            else:
+                flops, seconds = _one_pass(evaluator, source)
+        except AdvalignError as error:
+            row |= {"state": "cannot run", "error": str(error)}
             continue
-        flops, seconds = _one_pass(evaluator, subject)
         passes = (evaluator.protocol.attack.passes or 0) * evaluator.count
-        rows.append(
-            {
-                "model": subject.name,
-                "state": "to run",
-                "passes": passes,
-                "gflop_per_pass": flops / 1e9,
-                "pflop": flops * passes / 1e15,
-                "seconds": seconds * passes,
-            }
-        )
+        row |= {"passes": passes, "gflop_per_pass": flops / 1e9, "pflop": flops * passes / 1e15}
+        row["seconds"] = seconds * passes
     return rows
 
 
-def _one_pass(evaluator: Evaluator, subject: Subject) -> tuple[float, float]:
+def planned_flops(model: FetchedModel, size: int) -> float:
+    """FLOP of one pass of a zoo model that is not fetched: counted on a network without storage.
+
+    Args:
+        model: an entry of the zoo.
+        size: side of the stimuli in pixels.
+    """
+    with torch.device("meta"):
+        classifier = model.blank().requires_grad_(False)
+    return pass_flops(classifier, torch.zeros(1, 3, size, size, device="meta"))
+
+
+def yardstick(device: str) -> float:
+    """FLOP per second that passes of ResNet-50 at 224 pixels reach on a device."""
+    from advalign.models.zoo import create_classifier
+
+    architecture, count = YARDSTICK
+    classifier = create_classifier(architecture, 1000, 224, seed=0).eval().requires_grad_(False)
+    return _speed(classifier.to(device), torch.rand(count, 3, 224, 224, device=device))
+
+
+def _speed(classifier: Classifier, images: Tensor) -> float:
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    return len(images) * pass_flops(classifier, images[:1]) / _seconds(Oracle(classifier, images, labels))
+
+
+def _seconds(oracle: Oracle) -> float:
+    """Duration of one pass over all of an oracle's inputs, after one that warms up."""
+    index = torch.arange(len(oracle.inputs), device=oracle.inputs.device)
+    oracle.margin_and_gradient(oracle.inputs, index)
+    start = time.perf_counter()
+    margin, _ = oracle.margin_and_gradient(oracle.inputs, index)
+    margin.sum().item()  # waits for the device
+    return time.perf_counter() - start
+
+
+def _one_pass(evaluator: Evaluator, source: Source) -> tuple[float, float]:
     """FLOP and seconds of one forward pass with input gradient, per image."""
     torch.set_num_threads(evaluator.settings.evaluate.threads)
-    classifier, card = load_checkpoint(subject.checkpoint)
+    classifier, card = load_checkpoint(source.folder)
     classifier.to(evaluator.device).to(memory_format=torch.channels_last).requires_grad_(False)
     members = slice(0, min(evaluator.settings.evaluate.shard_size, evaluator.count))
     inputs = evaluator.stimuli.images[members].to(evaluator.device)
     labels = evaluator.stimuli.labels[members].to(evaluator.device)
     oracle = Oracle(classifier, inputs, labels, groups=torch.tensor(card.group_of_class, device=evaluator.device))
-    index = torch.arange(len(inputs), device=inputs.device)
-    flops = pass_flops(classifier, inputs[:1])
-    oracle.margin_and_gradient(inputs, index)  # warms up
-    start = time.perf_counter()
-    margin, _ = oracle.margin_and_gradient(inputs, index)
-    margin.sum().item()  # waits for the device
-    seconds = time.perf_counter() - start
-    return flops, seconds / len(inputs)
+    return pass_flops(classifier, inputs[:1]), _seconds(oracle) / len(inputs)
 
 
 def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:

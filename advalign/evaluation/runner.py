@@ -1,17 +1,13 @@
-"""The evaluation of a zoo: what is there already is kept, the rest is run, each model's table written in one move."""
+"""What an evaluation of one model is: its identity, its tasks, the files that come of it and their summary."""
 
 import json
 import math
-import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
-import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,7 +19,7 @@ from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.results import SCHEMA_VERSION, Paths, stored_identity, write_table
 from advalign.data.stimuli import StimulusSet, load_stimuli
 from advalign.errors import DataError
-from advalign.evaluation.engines import Engine
+from advalign.evaluation.shards import Shards
 from advalign.evaluation.tasks import ShardResult, Task
 from advalign.files import Project, replacing, sha256, write_text
 from advalign.metrics.base import Evaluation
@@ -33,23 +29,29 @@ from advalign.settings import Settings, digest
 CODE = [
     "attacks",
     "metrics",
-    "models",
+    "models/classifier.py",
+    "models/stand_in.py",
+    "models/superclasses.py",
+    "models/zoo.py",
     "tensors",
     "evaluation/tasks.py",
     "evaluation/sanity.py",
     "data/stimuli.py",
     "data/imagenet.py",
 ]
+"""What rows are computed by."""
+PREDICTION_CODE = ["models/classifier.py", "models/zoo.py", "evaluation/tasks.py", "data/imagenet.py"]
 IMAGES_PER_TASK = 240
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to evaluate: its checkpoint, and the digest of everything its rows depend on."""
+    """A model to evaluate: its checkpoint, and the digests of everything its rows and its predictions depend on."""
 
     card: Card
     checkpoint: Path
     identity: str
+    predictions_identity: str
 
     @property
     def name(self) -> str:
@@ -57,17 +59,8 @@ class Subject:
         return self.card.name
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one model: "kept" (its rows were there), "evaluated" or "failed" (with the error's line)."""
-
-    name: str
-    state: Literal["kept", "evaluated", "failed"]
-    error: str = ""
-
-
 class Evaluator:
-    """Evaluates checkpoints under one protocol.
+    """Evaluates models under one protocol.
 
     Args:
         project: where stimuli, data and results lie.
@@ -94,12 +87,13 @@ class Evaluator:
         self.count = len(self.stimuli) if limit is None else min(limit, len(self.stimuli))
         self.classes = read_classes(project.data / "classes.yaml")
         self.validation: list[ValidationImage] = read_validation(project, self.classes)
-        self.human_ceiling = read_human_ceiling(project)
+        self.human_ceiling = read_human_ceiling(project) if self.stimuli.has_maps else math.nan
+        self.code, self.prediction_code = provenance.code_digest(CODE), provenance.code_digest(PREDICTION_CODE)
         trial = "" if self.count == len(self.stimuli) else f".first{self.count}"
         self.folder = project.evaluations / (self.protocol.name + trial)
 
     def subject(self, checkpoint: Path) -> Subject:
-        """Describe a checkpoint as something to evaluate.
+        """Describe a checkpoint as something to evaluate; its card is enough.
 
         Raises:
             DataError: not a checkpoint, damaged, or of other classes than the data.
@@ -110,59 +104,98 @@ class Evaluator:
                 f"{card.name} tells {len(card.classes)} classes apart that are not those of data/classes.yaml "
                 f"({len(self.classes)}): evaluate it on the data it was trained for"
             )
+        model = [card.architecture, card.arguments, card.preprocessing.model_dump()]
         evaluate = self.settings.evaluate
         identity = digest(
             {
                 "schema": SCHEMA_VERSION,
                 "name": card.name,
                 "weights": card.weights_sha256,
-                "model": [card.architecture, card.arguments, card.preprocessing.model_dump(), card.group_of_class],
+                "model": [*model, card.group_of_class],
                 "stimuli": [self.stimuli.digest, self.count],
-                "images": self._validation_digest,
                 "protocol": self.protocol.sha256,
                 "metrics": self.metrics,
                 "shards": [evaluate.shard_size, evaluate.threads, evaluate.batch_size, evaluate.search_precision],
                 "gallery": evaluate.gallery,
                 "seed": self.settings.seed,
-                "code": provenance.code_digest(CODE),
+                "code": self.code,
             }
         )
-        return Subject(card, checkpoint, identity)
+        predictions = digest(
+            {
+                "schema": SCHEMA_VERSION,
+                "name": card.name,
+                "weights": card.weights_sha256,
+                "model": model,
+                "images": self._validation_digest,
+                "threads": evaluate.threads,
+                "code": self.prediction_code,
+            }
+        )
+        return Subject(card, checkpoint, identity, predictions)
 
     @cached_property
     def _validation_digest(self) -> str:
         """Digest of the validation images' bytes and labels."""
         folder = self.project.data / "imagenet"
         images = [(image.path.name, image.label, sha256(image.path)) for image in self.validation]
-        return digest([images, sha256(folder / "multilabel.json"), sha256(folder / "labels.csv")])
+        tables = [folder / "multilabel.json", folder / "labels.csv"]
+        return digest([images, [sha256(table) for table in tables if table.is_file()]])
 
     def paths(self, name: str) -> Paths:
         """Where a model's results lie."""
         return Paths(self.folder, name)
 
     def is_finished(self, subject: Subject) -> bool:
-        """Whether the model's rows are there and were made from what is there now."""
+        """Whether the model's files are there and were made from what is there now."""
+        return self._is_there(subject, "stimuli") and self._is_there(subject, "images")
+
+    def _is_there(self, subject: Subject, kind: str) -> bool:
+        """Whether the files that tasks of a kind end in were made from what is there now."""
         paths = self.paths(subject.name)
-        complete = paths.images.is_file() and paths.gallery.is_file()
-        return complete and stored_identity(paths.rows) == subject.identity
+        if kind == "images":
+            return stored_identity(paths.predictions) == subject.predictions_identity
+        return stored_identity(paths.rows) == subject.identity and paths.gallery.is_file()
+
+    def shards(self, subject: Subject, kind: str) -> Shards:
+        """Where finished tasks of a kind wait for the others."""
+        identity = subject.identity if kind == "stimuli" else subject.predictions_identity
+        return Shards(self.paths(subject.name).shards(kind), identity)
 
     def remove_stale(self, names: set[str]) -> None:
         """Remove the results of models that are not among `names` (any more)."""
         for summary in self.folder.glob("*.json"):
             if summary.stem not in names:
                 self.paths(summary.stem).remove()
+        for predictions in self.paths("").predictions.parent.glob("*.parquet"):
+            if predictions.stem not in names:
+                predictions.unlink(missing_ok=True)
+
+    @property
+    def tasks_per_model(self) -> int:
+        """How many tasks a model is that nothing is finished of."""
+        return math.ceil(self.count / self.settings.evaluate.shard_size) + math.ceil(
+            len(self.validation) / IMAGES_PER_TASK
+        )
 
     def tasks(self, subject: Subject) -> list[Task]:
-        """A model's tasks; their members do not depend on the engine or the number of workers."""
-        size = self.settings.evaluate.shard_size
-        spans = [("stimuli", first, min(first + size, self.count)) for first in range(0, self.count, size)]
-        total = len(self.validation)
-        spans += [("images", at, min(at + IMAGES_PER_TASK, total)) for at in range(0, total, IMAGES_PER_TASK)]
+        """What is to be run of a model; a task's members do not depend on the engine or the number of workers."""
+        kinds = (
+            ("stimuli", self.count, self.settings.evaluate.shard_size),
+            ("images", len(self.validation), IMAGES_PER_TASK),
+        )
+        spans = [
+            (kind, first, min(first + size, total))
+            for kind, total, size in kinds
+            if not self._is_there(subject, kind)
+            for first in range(0, total, size)
+        ]
         return [
             Task(
                 kind=kind,
                 root=self.project.root,
                 checkpoint=subject.checkpoint,
+                weights=subject.card.weights_sha256,
                 first=first,
                 last=last,
                 protocol=self.protocol.name,
@@ -181,64 +214,50 @@ class Evaluator:
         """Positions of the pictured stimuli: the first ones, since every prefix is balanced over superclasses."""
         return tuple(range(min(self.settings.evaluate.gallery, self.count)))
 
-    def run(
-        self,
-        subjects: Iterable[Subject],
-        engine: Engine,
-        on_task: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Outcome]:
-        """Evaluate all subjects that are not finished, and refresh every summary.
+    def finish(self, subject: Subject, tasks: list[Task]) -> None:
+        """Put a model's finished tasks together, the rows last, and summarise them.
 
-        Args:
-            subjects: from `subject`.
-            engine: runs tasks.
-            on_task: called with (tasks done, tasks in all) whenever one ends.
+        Another process may do the same on the same folder: one at a time, and what is there already is left.
         """
-        subjects = list(subjects)
-        pending = [subject for subject in subjects if not self.is_finished(subject)]
-        outcomes = {subject.name: Outcome(subject.name, "kept") for subject in subjects}
-        by_checkpoint = {subject.checkpoint: subject for subject in pending}
-        tasks = [task for subject in pending for task in self.tasks(subject)]
-        gathered: dict[str, list[tuple[Task, ShardResult]]] = defaultdict(list)
-        on_task(0, len(tasks))
-        for done, (task, result) in enumerate(engine(tasks), start=1):
-            subject = by_checkpoint[task.checkpoint]
-            if isinstance(result, Exception):
-                line = " ".join(f"{type(result).__name__}: {result}".split())
-                outcomes[subject.name] = Outcome(subject.name, "failed", line)
-            else:
-                parts = gathered[subject.name]
-                parts.append((task, result))
-                if len(parts) == len(self.tasks(subject)):
-                    self._store(subject, gathered.pop(subject.name))
-                    outcomes[subject.name] = Outcome(subject.name, "evaluated")
-            on_task(done, len(tasks))
-        for subject in subjects:
-            if outcomes[subject.name].state != "failed":
-                self._summarise(subject)
-        return list(outcomes.values())
-
-    def _store(self, subject: Subject, parts: list[tuple[Task, ShardResult]]) -> None:
-        """Write a model's files, the rows last."""
-        parts.sort(key=lambda part: part[0].first)
         paths = self.paths(subject.name)
-        images = [result.rows for task, result in parts if task.kind == "images"]
-        rows = [result.rows for task, result in parts if task.kind == "stimuli"]
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(paths.folder / ".lock"):
+            for kind, write in (("images", self._write_predictions), ("stimuli", self._write_rows)):
+                if self._is_there(subject, kind):
+                    continue
+                shards = self.shards(subject, kind)
+                parts = [part for task in tasks if task.kind == kind and (part := shards.load(task)) is not None]
+                if not parts or len(parts) < sum(task.kind == kind for task in tasks):
+                    raise DataError(f"{shards.folder}: a finished part is gone; evaluate again to make it anew")
+                write(subject, parts)
+            for kind in ("images", "stimuli"):
+                self.shards(subject, kind).clear()
+            self.summarise(subject)
+        paths.failure.unlink(missing_ok=True)
+
+    def _write_predictions(self, subject: Subject, parts: list[ShardResult]) -> None:
+        rows = pd.concat([part.rows for part in parts], ignore_index=True)
+        write_table(self.paths(subject.name).predictions, rows, subject.predictions_identity)
+
+    def _write_rows(self, subject: Subject, parts: list[ShardResult]) -> None:
+        paths = self.paths(subject.name)
         gallery: dict[int, Tensor] = {}
-        for _, result in parts:
-            gallery |= result.gallery
-        paths.rows.unlink(missing_ok=True)
-        write_table(paths.images, pd.concat(images, ignore_index=True), subject.identity)
+        for part in parts:
+            gallery |= part.gallery
         with replacing(paths.gallery) as temporary:
             save_file({str(position): delta.contiguous() for position, delta in sorted(gallery.items())}, temporary)
-        write_table(paths.rows, pd.concat(rows, ignore_index=True), subject.identity)
+        write_table(paths.rows, pd.concat([part.rows for part in parts], ignore_index=True), subject.identity)
 
-    def _summarise(self, subject: Subject) -> None:
+    def record_failure(self, name: str, line: str) -> None:
+        """Keep why a model failed, until it is finished."""
+        write_text(self.paths(name).failure, json.dumps({"model": name, "error": line}) + "\n")
+
+    def summarise(self, subject: Subject) -> None:
         """Compute a model's metrics from its rows."""
         paths = self.paths(subject.name)
         evaluation = Evaluation(
             stimuli=pd.read_parquet(paths.rows),
-            images=pd.read_parquet(paths.images),
+            images=pd.read_parquet(paths.predictions),
             human_ceiling=self.human_ceiling,
             resamples=self.settings.compare.bootstrap,
             seed=self.settings.seed,
@@ -259,15 +278,8 @@ class Evaluator:
             "weights_sha256": card.weights_sha256,
             "stimuli_sha256": self.stimuli.digest,
             "n_stimuli": self.count,
-            "human_ceiling": self.human_ceiling,
+            "human_ceiling": self.human_ceiling if self.stimuli.has_maps else None,
             "flags": sorted({flag for flags in evaluation.stimuli["flags"] for flag in flags.split(",") if flag}),
             "metrics": metrics,
         }
         write_text(paths.summary, json.dumps(summary, indent=1) + "\n")
-
-
-def default_workers(device: str, threads: int) -> int:
-    """As many workers as the cores serve, or one per GPU."""
-    if device.startswith("cuda"):
-        return max(1, torch.cuda.device_count())
-    return max(1, (os.cpu_count() or 1) // threads)

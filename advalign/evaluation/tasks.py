@@ -4,6 +4,8 @@ A task names files and settings only, so that it travels to another process or m
 result wherever it runs with the same thread count.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from advalign import catalog
-from advalign.attacks.base import AttackResult, protocol
+from advalign.attacks.base import AttackResult, Oracle, protocol
 from advalign.data.classes import read_classes
 from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.errors import DataError
 from advalign.evaluation.sanity import sanity_flags
 from advalign.files import Project
 from advalign.metrics.base import AttackedShard
@@ -28,6 +31,8 @@ from advalign.models.stand_in import Precision, stand_in
 from advalign.models.zoo import evaluation_transform
 
 LOOKED_AT = 8  # images of a shard that a model's sanity is judged by
+DECODERS = 8  # threads that decode validation images
+IMAGES_AT_ONCE = 64  # validation images in one pass; halved where memory runs out
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Task:
     kind: str
     root: Path
     checkpoint: Path
+    weights: str  # SHA-256
     first: int
     last: int
     protocol: str
@@ -61,7 +67,7 @@ def run_task(task: Task) -> ShardResult:
     """Run one task in this process."""
     torch.set_num_threads(task.threads)
     torch.backends.cudnn.deterministic = True
-    classifier, card = _model(task.checkpoint, task.device)
+    classifier, card = _model(task.checkpoint, task.weights, task.device)
     if task.kind == "images":
         return ShardResult(_predict(task, classifier, card), {})
     return _attack(task, classifier, card)
@@ -112,8 +118,12 @@ def _predict(task: Task, classifier: Classifier, card: Card) -> pd.DataFrame:
     """Predictions on validation images under the model's own evaluation transform."""
     images = _validation(task.root)[task.first : task.last]
     transform = evaluation_transform(classifier.preprocessing)
-    pixels = [transform(Image.open(image.path).convert("RGB")) for image in images]
-    predictions = classifier(torch.stack(pixels).to(task.device)).argmax(1).tolist()
+    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1)) as pool:  # decoding would keep a GPU waiting
+        pixels = list(pool.map(lambda image: transform(Image.open(image.path).convert("RGB")), images))
+    inputs = torch.stack(pixels).to(task.device)
+    nothing = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+    oracle = Oracle(classifier, inputs, nothing, batch_size=task.batch_size or IMAGES_AT_ONCE)
+    predictions = oracle.clean_logits.argmax(1).tolist()
     return pd.DataFrame(
         {
             "model": card.name,
@@ -143,8 +153,10 @@ def derangement(count: int, seed: int) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _model(checkpoint: Path, device: str) -> tuple[Classifier, Card]:
+def _model(checkpoint: Path, weights: str, device: str) -> tuple[Classifier, Card]:
     classifier, card = load_checkpoint(checkpoint)
+    if card.weights_sha256 != weights:
+        raise DataError(f"{checkpoint} was replaced while it was evaluated; evaluate it again")
     return classifier.to(device).to(memory_format=torch.channels_last).requires_grad_(False), card
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
@@ -16,11 +17,12 @@ class AlignmentControls(Metric):
         """rho_released (what it is compared with), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
         found, human = shard.released_ranks, shard.heatmap_ranks
         distance = average_ranks(centre_distance(*shard.heatmaps.shape[1:]).flatten()).to(found)
+        constant = shard.heatmaps.amax((1, 2)) == shard.heatmaps.amin((1, 2))  # its top 10 % would be any
         return {
             "rho_released": correlation(found, human),
             "rho_shuffled": correlation(found, shard.other_ranks),
             "rho_partial": partial_correlation(found, human, distance),
-            "energy_top10": energy_on_top(shard.perturbations, shard.heatmaps),
+            "energy_top10": energy_on_top(shard.perturbations, shard.heatmaps).masked_fill(constant, torch.nan),
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:

@@ -15,6 +15,7 @@ class Preprocessing(Strict):
         mean, std: per channel, in units of pixels in [0, 1].
         interpolation: the mode of timm's evaluation transform ("bilinear", "bicubic", ...).
         crop: share of the resized image that the evaluation transform keeps.
+        crop_mode: how it cuts ("center", "squash", "border"), as timm has it.
     """
 
     input_size: int
@@ -22,6 +23,7 @@ class Preprocessing(Strict):
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
     crop: float = 0.875
+    crop_mode: str = "center"
 
 
 class Classifier(nn.Module):

@@ -1,41 +1,97 @@
-"""The declared zoo: registry/zoo.yaml, timm name -> group, big-data flag, licence."""
+"""The declared zoo: registry/zoo.yaml says of every model what differs; nothing is a special case in code."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field
 
-from advalign.errors import InputError
+from advalign.errors import InputError, unknown_name
 from advalign.settings import Strict, parse
 
-Group = Literal["cnn", "vit", "hybrid", "ssl"]
+Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
+GROUPS: tuple[str, ...] = get_args(Group)
+HUB = "hub"
 
 
 class ZooEntry(Strict):
-    """What is known of an architecture (with its pre-training, where it has one)."""
+    """What is known of a published model."""
 
     group: Group
     big_data: bool = False
     license: str = "unknown"
+    parameters: float | None = Field(None, description="millions, for information")
+    architecture: str | None = Field(None, description="timm name; default: the entry's own")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
+    preprocessing: dict[str, Any] = Field(default_factory=dict, description="what is not as timm says")
+    weights: str | None = Field(None, description="hub, a file, a folder, or models:/NAME@alias")
+    head: str | None = Field(None, description="a file with the classifier's weight and bias, where weights have none")
+
+    @property
+    def recipe(self) -> str:
+        """How it was trained, as far as groups tell."""
+        return self.group if self.group in ("harmonized", "robust") else "pretrained"
 
 
 class Zoo(Strict):
     """All of zoo.yaml."""
 
-    models: dict[str, ZooEntry] = Field(default_factory=dict)
+    weights: dict[str, str] = Field(default_factory=dict, description="pattern of names -> where weights come from")
+    architectures: dict[str, Group] = Field(default_factory=dict, description="groups of what is only trained here")
+    models: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], ZooEntry] = Field(default_factory=dict)
+
+    def weights_of(self, name: str) -> str:
+        """Where a model's weights come from: its own word, or else the first pattern that matches, or else the hub."""
+        own = self.models[name].weights
+        by_pattern = (place for pattern, place in self.weights.items() if fnmatchcase(name, pattern))
+        return (own or next(by_pattern, HUB)).replace("{name}", name)
+
+    def select(self, patterns: list[str]) -> list[str]:
+        """Names that match any of the patterns, in the zoo's order; all of them for no pattern.
+
+        Raises:
+            InputError: a pattern matches nothing (offers the nearest names).
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in self.models):
+                near = str(unknown_name("zoo model", pattern, self.models))
+                raise InputError(f"{near}: `advalign zoo list` shows their names")
+        return [name for name in self.models if not patterns or any(fnmatchcase(name, one) for one in patterns)]
+
+    def standard_group(self, architecture: str) -> Group | None:
+        """Group of an architecture trained here: declared, or that of its supervised namesakes in the zoo."""
+        if architecture in self.architectures:
+            return self.architectures[architecture]
+        namesakes = {
+            entry.group
+            for name, entry in self.models.items()
+            if name.split(".")[0] == architecture.split(".")[0] and entry.group in ("cnn", "vit", "hybrid")
+        }
+        return namesakes.pop() if len(namesakes) == 1 else None
 
 
-def read_zoo(path: Path) -> dict[str, ZooEntry]:
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys; here the second is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key, _ in reversed(node.value) if keys.count(key.value) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice.value!r} is given twice", twice.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_zoo(path: Path) -> Zoo:
     """Read registry/zoo.yaml.
 
     Raises:
         InputError: missing, broken YAML, unknown key or group.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _EachKeyOnce)  # noqa: S506  a safe loader
     except OSError:
         raise InputError(f"{path} is missing: the zoo's models are declared there") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(Zoo, values, str(path)).models
+    return parse(Zoo, values, str(path))

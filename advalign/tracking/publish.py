@@ -141,7 +141,7 @@ def _evaluation_run(
         "advalign.protocol": summary["protocol"],
         "advalign.recipe": summary["recipe"],
         "advalign.flags": ",".join(summary["flags"]) or "none",
-        "advalign.group": group_of(summary["architecture"], summary["recipe"], read_zoo(project.zoo)),
+        "advalign.group": group_of(summary, read_zoo(project.zoo)),
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
     }

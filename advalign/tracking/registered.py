@@ -17,7 +17,7 @@ from mlflow.types import Schema, TensorSpec
 from advalign.errors import InputError, unknown_name
 from advalign.files import Project
 from advalign.models.checkpoints import CARD, Card
-from advalign.tracking.store import Store, open_store
+from advalign.tracking.store import Store
 
 WEIGHTS_TAG = "advalign.weights_sha256"
 SERVED = Path(__file__).with_name("served_model.py")
@@ -155,35 +155,6 @@ def download(uri: str) -> Path:
     if len(checkpoints) != 1:
         raise InputError(f"{uri} holds no advalign checkpoint")
     return checkpoints[0].parent
-
-
-def resolve_checkpoints(project: Project, sources: list[str]) -> list[Path]:
-    """Turn what a user calls models into checkpoint folders; an empty list means all that is trained.
-
-    Args:
-        project: whose outputs.
-        sources: names of trained models, checkpoint folders, or models:/NAME@alias.
-
-    Raises:
-        InputError: unknown name (offers the nearest), or nothing is trained yet.
-    """
-    trained = {folder.name: folder for folder in checkpoint_folders(project)}
-    if not sources:
-        if not trained:
-            raise InputError("nothing is trained yet: `dvc repro` or `advalign train baseline` first")
-        return list(trained.values())
-    folders = []
-    for source in sources:
-        if source.startswith("models:/"):
-            open_store(project)
-            folders.append(download(source))
-        elif source in trained:
-            folders.append(trained[source])
-        elif (Path(source) / CARD).is_file():
-            folders.append(Path(source).resolve())
-        else:
-            raise unknown_name("model", source, trained)
-    return folders
 
 
 def checkpoint_folders(project: Project) -> list[Path]:

@@ -14,7 +14,8 @@ from advalign.analysis.report import Tracking
 from advalign.errors import InputError
 from advalign.files import Project
 
-EXPERIMENTS = {"train": "advalign/train", "evaluate": "advalign/evaluate", "compare": "advalign/compare"}
+KINDS = ("train", "evaluate", "compare", "validate")
+EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
@@ -29,7 +30,7 @@ class Store:
     """An opened store with its experiments.
 
     Attributes:
-        experiment_ids: by kind ("train", "evaluate", "compare").
+        experiment_ids: by kind (see `KINDS`).
     """
 
     client: MlflowClient

@@ -63,7 +63,7 @@ def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
         else:
             assert found[name] == value, f"{name} differs"
     leftovers = [path for path in (killed / "outputs" / "evaluations").rglob("*.parquet") if path.name[0] != "."]
-    assert len(leftovers) == 4 * len(TRAININGS)  # rows and images of each model under two protocols
+    assert len(leftovers) == 3 * len(TRAININGS)  # each model's rows under two protocols and its predictions
 
 
 def test_workers_end_with_their_killed_parent(tmp_path):
@@ -73,9 +73,10 @@ def test_workers_end_with_their_killed_parent(tmp_path):
         "import os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "from advalign.evaluation.engines import _end_with_parent\n"
+        "from advalign.evaluation.engines.local import _begin\n"
         "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_end_with_parent)\n"
+        "    context = get_context('spawn')\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(context.Queue(),))\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    time.sleep(600)\n"
     )

@@ -186,7 +186,7 @@ def project(tmp_path):
     for name in ("b.JPEG", "a.JPEG", "c.JPEG", "unjudged.JPEG"):
         (folder / "val" / name).touch()
     multilabel(folder, content({"b.JPEG": {"correct": [DOG]}, "a.JPEG": {"correct": [CAR]}, "c.JPEG": {}}, ["c.JPEG"]))
-    labels = f"image,wnid\nc.JPEG,{TENCH}\na.JPEG,{CAR}\nb.JPEG,{CAR}\nunjudged.JPEG,n99999999\n"
+    labels = f"image,wnid\nc.JPEG,{TENCH}\na.JPEG,{CAR}\nb.JPEG,{CAR}\nunjudged.JPEG,{DOG}\n"
     (folder / "labels.csv").write_text(labels)
     return Project(tmp_path)
 
@@ -216,6 +216,7 @@ def test_an_annotated_image_without_a_file_is_named(project):
         (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,n00000000\nc.JPEG,{CAR}\n", "no known wnid for b.JPEG .got 'n00000000'"),
         (f"image,wnid\na.JPEG,{CAR}\nc.JPEG,{CAR}\n", r"no known wnid for b.JPEG \(got None\)"),
         (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,\n", r"no known wnid for b.JPEG"),
+        (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,{CAR}\nb.JPEG,{DOG}\nc.JPEG,{CAR}\n", "b.JPEG is given twice"),
         (f"name,wnid\na.JPEG,{CAR}\n", "columns must be image, wnid; got name, wnid"),
         (f"wnid,image\n{CAR},a.JPEG\n", "columns must be image, wnid"),
         ("", "labels.csv"),
@@ -227,10 +228,17 @@ def test_labels_that_do_not_fit_are_told(project, labels, told):
     refused(project, told)
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "multilabel.json"])
-def test_a_missing_table_says_how_to_get_it(project, name):
-    (project.data / "imagenet" / name).unlink()
-    refused(project, rf"data/imagenet/{name} is missing: get the data with `dvc pull data\.dvc`")
+def test_missing_labels_say_how_to_get_them(project):
+    (project.data / "imagenet" / "labels.csv").unlink()
+    refused(project, r"data/imagenet/labels.csv is missing: get the data with `dvc pull data\.dvc`")
+
+
+def test_without_multilabel_sets_every_image_counts_with_its_original_label(project):
+    (project.data / "imagenet" / "multilabel.json").unlink()
+    found = read_validation(project, Classes(ENTRIES))
+    assert [image.path.stem for image in found] == ["a", "b", "c", "unjudged"]
+    assert [image.label for image in found] == [2, 2, 0, 1]
+    assert not any(image.labels.correct or image.labels.problematic for image in found)
 
 
 def test_missing_validation_data_says_how_to_get_it(tmp_path):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from advalign.evaluation.engines import local
+from advalign.evaluation.campaign import Campaign, TrainedModel
+from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
@@ -36,7 +37,9 @@ def evaluate(project, workers, **changes):
     settings = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=changed)})
     evaluator = Evaluator(project, settings, limit=12)
     shutil.rmtree(evaluator.folder, ignore_errors=True)
-    outcomes = evaluator.run([evaluator.subject(project.checkpoints / name) for name in (SOUND, FLAT)], local(workers))
+    outcomes = Campaign(
+        evaluator, [TrainedModel(project.checkpoints / one) for one in (SOUND, FLAT)], local(workers)
+    ).run()
     assert [outcome.state for outcome in outcomes] == ["evaluated"] * 2, outcomes
     return {
         name: (pd.read_parquet(evaluator.paths(name).rows), json.loads(evaluator.paths(name).summary.read_text()))

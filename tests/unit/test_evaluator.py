@@ -45,14 +45,19 @@ def test_bootstrap_does_not_cost_an_attack(evaluated):
     assert evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").identity == identity(evaluated)
 
 
-def test_a_changed_validation_image_changes_the_identity(evaluated):
-    first = identity(evaluated)
+def test_a_changed_validation_image_costs_its_predictions_but_no_attack(evaluated):
+    def predictions():
+        evaluator = Evaluator(evaluated, load_settings(evaluated.root))
+        return evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").predictions_identity
+
+    first, attacked = predictions(), identity(evaluated)
     image = next((evaluated.data / "imagenet" / "val").glob("*.JPEG"))
     before = image.read_bytes()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(image)
-    assert identity(evaluated) != first
+    assert predictions() != first
+    assert identity(evaluated) == attacked
     image.write_bytes(before)
-    assert identity(evaluated) == first
+    assert predictions() == first
 
 
 def test_tasks_cover_every_stimulus_and_image_once(evaluated):

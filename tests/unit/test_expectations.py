@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from advalign.data.classes import read_classes
-from advalign.data.expectations import Failure, Validation, check_tables, map_suite, validate, write_validation
+from advalign.data.expectations import Failure, Validation, check_tables, validate, write_validation
 from advalign.data.stimuli import StimulusSet, freeze_stimuli, load_stimuli, save_stimuli
+from advalign.data.suites import map_suite
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.settings import load_settings
@@ -180,7 +181,7 @@ def test_a_constant_map_fails_by_its_range(copy):
     assert found["maps", "range", "column_values_to_be_between"].unexpected == 1
     assert tell(found["maps", "range", "column_values_to_be_between"], 0)
     assert {key[0] for key in found} == {"maps"}
-    assert {key[1] for key in found} <= {"range", "coverage", "peak_share"}
+    assert {key[1] for key in found} == {"range", "coverage", "peak_share", "entropy"}
 
 
 def test_a_map_that_is_everywhere_fails_by_its_coverage(copy):
@@ -189,7 +190,7 @@ def test_a_map_that_is_everywhere_fails_by_its_coverage(copy):
         pixels[0, :3] = 0
 
     break_maps(copy, 11, everywhere)
-    assert {key[:2] for key in failed(copy)} == {("maps", "coverage"), ("maps", "peak_share")}
+    assert {key[:2] for key in failed(copy)} == {("maps", "coverage"), ("maps", "peak_share"), ("maps", "entropy")}
 
 
 def test_a_failing_map_is_named_by_its_stimulus(copy):
@@ -251,12 +252,14 @@ def test_several_failures_are_all_told_and_examples_are_few(copy):
     assert item.unexpected == len(load_stimuli(copy))
     assert len(item.examples) == 5
     assert tell(item, "none")
+    assert item.told == [*item.examples, "+ 67 more"]
+    assert [row["stimulus"] for row in item.rows] == list(load_stimuli(copy).manifest["stimulus"])
     assert OVERLAP in found
 
 
 def test_a_column_that_is_missing_fails_and_says_so():
-    table = pd.DataFrame({"stimulus": ["a"], "range": [1.0], "coverage": [0.1]})
-    found = check_tables({"maps": (table, map_suite)})
+    table = pd.DataFrame({"stimulus": ["a"], "range": [1.0], "coverage": [0.1], "entropy": [0.8]})
+    found = check_tables({"maps": (table, lambda gxe: map_suite(gxe, 64 * 64))})
     assert {item.column for item in found.failures} == {"peak_share"}
     assert all("peak_share" in item.examples[0] for item in found.failures)
 
@@ -268,7 +271,8 @@ def test_missing_stimuli_are_one_line(copy):
 
 
 def test_the_metric_file_says_what_was_checked_and_what_failed(copy):
-    failure = Failure("maps", "expect_x", "range", 2, ("0.0", "0.0"))
+    rows = ({"stimulus": "a", "range": 0.0}, {"stimulus": "b", "range": 0.0})
+    failure = Failure("maps", "expect_x", "range", 2, ("0.0", "0.0"), rows)
     write_validation(copy, Validation({"manifest": 13, "maps": 5}, (failure,)))
     assert json.loads((copy.root / "outputs" / "validation.json").read_text()) == {
         "success": 0,

@@ -157,12 +157,14 @@ def test_alignment_per_stimulus_is_scipys_spearman_with_ties():
 
 
 def test_energy_on_the_top_tenth_by_hand():
-    delta = torch.zeros(2, 3, 5, 4)  # 20 pixels: the top tenth are two
+    delta = torch.zeros(3, 3, 5, 4)  # 20 pixels: the top tenth are two
     delta[:, :, 0, 0], delta[:, :, 0, 1], delta[:, 0, 4, 3] = 1.0, 1.0, 2.0  # energies 3, 3 and 4
-    maps = torch.zeros(2, 5, 4)
+    maps = torch.zeros(3, 5, 4)
     maps[0, 0, 1], maps[0, 4, 3] = 0.9, 1.0
+    maps[1], maps[1, 4, 3] = 1.0, 0.0
     found = metric("alignment-controls").measure(attacked(delta, maps))["energy_top10"]
-    assert found.tolist() == pytest.approx([7 / 10, 6 / 10])  # the second map is flat: ties by position
+    assert found[:2].tolist() == pytest.approx([7 / 10, 6 / 10])  # the second map: ties by position
+    assert found[2].isnan()  # a constant map has no top
 
 
 def test_controls_by_hand():

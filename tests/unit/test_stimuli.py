@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
-from advalign.data.classes import Classes, ClassInfo, read_classes
+from advalign.data.classes import Classes, ClassInfo, read_classes, write_classes
 from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
 from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, into_attack_space, load_stimuli, save_stimuli
 from advalign.data.tfrecord import read_payloads, write_payloads
@@ -120,9 +120,11 @@ def test_too_few_images_list_the_superclasses_that_lack_them():
     with pytest.raises(DataError) as caught:
         chosen(lacking)
     assert str(caught.value) == (
-        "too few categories with 2 images in split 'test': dog has 2; food has 0, wanted 3 each (params.yaml: stimuli)"
+        "too few categories with 2 images in split 'test': dog has 2 (short: category 0 0, category 3 0, category 6 0); "
+        "food has 0 (short: category 2 0, category 5 0, category 8 0, category 11 0, category 14 0), "
+        "wanted 3 each (params.yaml: stimuli)"
     )
-    with pytest.raises(DataError, match="dog has 0; bird has 0; food has 0"):
+    with pytest.raises(DataError, match="dog has 0 .*; bird has 0 .*; food has 0"):
         chosen([])
 
 
@@ -208,9 +210,47 @@ def test_freezing_does_not_depend_on_the_shards(project, stimuli, tmp_path):
     assert freeze_stimuli(project, load_settings(project.root).stimuli, 1).digest != stimuli.digest
 
 
+def test_a_stimulus_that_is_a_training_image_is_refused(project, stimuli, tmp_path):
+    shutil.copytree(project.data, tmp_path / "data")
+    folder = tmp_path / "data" / "clickme"
+    shard, number = stimuli.manifest["source"].iloc[7].split(":")
+    smuggled = list(read_payloads(folder / shard))[int(number)]
+    write_payloads(folder / "train-99999.tfrecords", [smuggled])
+    with pytest.raises(DataError, match=rf"{shard}:{number} is also training image train-99999.tfrecords:0"):
+        freeze_stimuli(Project(tmp_path), load_settings(project.root).stimuli, 0)
+
+
+def test_validation_images_are_stimuli_without_maps(tmp_path):
+    """From data/imagenet/val: the very pixels, maps of zeros that no rank correlation takes for maps."""
+    folder = tmp_path / "data" / "imagenet"
+    (folder / "val").mkdir(parents=True)
+    pixels = {}
+    rows = ["image,wnid"]
+    for label in range(len(CLASSES)):
+        for number in range(2):
+            name = f"{label}_{number}.JPEG"
+            pixels[name] = np.random.default_rng(len(rows)).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels[name]).save(folder / "val" / name, format="PNG")
+            rows.append(f"{name},{CLASSES[label].wnid}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    write_classes(tmp_path / "data" / "classes.yaml", CLASSES)
+    wanted = SETTINGS.model_copy(update={"split": "imagenet", "size": 40, "crop": 1.0})
+    found = freeze_stimuli(Project(tmp_path), wanted, 0)
+    assert len(found) == 3 * 3 * 2
+    for position, row in enumerate(found.manifest.itertuples()):
+        assert row.source.startswith(f"{row.class_index}_")
+        assert np.array_equal(found.pixels[position].permute(1, 2, 0).numpy(), pixels[row.source])
+    assert not found.has_maps
+    assert not found.map_pixels.any()
+    save_stimuli(Project(tmp_path), found)
+    assert load_stimuli(Project(tmp_path)).digest == found.digest
+
+
 def test_too_large_a_wish_is_refused(project):
     wanted = load_settings(project.root).stimuli.model_copy(update={"images_per_category": 5})
-    with pytest.raises(DataError, match="too few categories with 5 images in split 'test': dog has 0; bird has 0;"):
+    with pytest.raises(
+        DataError, match="5 images in split 'test': dog has 0 .short: hound 4, shepherd 4, terrier 4.; bird"
+    ):
         freeze_stimuli(project, wanted, 0)
 
 

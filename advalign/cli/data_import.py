@@ -1,0 +1,119 @@
+"""`advalign data import ...`: real data from the user's own copies, verified, into the layout of data/."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from advalign.cli._output import JSON, print_json, print_table
+
+app = typer.Typer(help="Verify your own copies of real data and bring them into data/.", no_args_is_help=True)
+
+WORKERS = typer.Option(None, min=1, help="Processes; default: one per core.", show_default=False)
+REPLACE = typer.Option(False, "--replace", help="Replace what exists with other content.")
+NEXT = "next: `dvc add data` (updates data.dvc), then `dvc push` to a remote of your own (`dvc remote add -d NAME URL`)"
+
+
+@app.command()
+def classes(
+    file: Path | None = typer.Argument(
+        None, help="A table in the format of classes.yaml; default: registry/imagenet.yaml.", show_default=False
+    ),
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Bring in the table of classes, which every other import needs."""
+    from advalign.data.imports.classes import import_classes
+    from advalign.files import Project
+
+    table = import_classes(Project.find(), file, replace)
+    superclasses = {entry.superclass for entry in table.entries} - {None}
+    done = {"classes": len(table), "superclasses": len(superclasses)}
+    _report(done, f"{len(table)} classes, {len(superclasses)} superclasses in data/classes.yaml", as_json)
+
+
+@app.command()
+def clickme(
+    sources: list[Path] = typer.Argument(..., metavar="SOURCE...", help="TFRecord shards, .pth samples, or folders."),
+    split: Literal["train", "val", "test"] | None = typer.Option(
+        None, help="Default: the word in the file name.", show_default=False
+    ),
+    workers: int | None = WORKERS,
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Verify ClickMe shards record by record and bring them in; run again after an interruption, it goes on."""
+    from advalign.data.imports.clickme import import_clickme
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    project = Project.find()
+    with progress("importing") as advance:
+        done = import_clickme(project, sources, split, workers, replace, advance)
+    skipped = sum(shard.skipped for shard in done.shards)
+    line = (
+        f"{len(done.shards)} shards in data/clickme ({skipped} were there): {done.records} records of "
+        f"{len(done.classes)} classes, {done.repeated} with an image that came before in the shard"
+    )
+    if done.ceiling_written:
+        line += "\nceiling.yaml written: ClickMe's published human ceiling, 0.65753"
+    _report(done.as_json(), line, as_json, done.superclasses)
+
+
+@app.command()
+def imagenet(
+    folder: Path = typer.Argument(..., metavar="DIR", help="Images, flat or in one folder per wnid."),
+    labels: Path | None = typer.Option(
+        None, help="image,wnid CSV, LOC_val_solution.csv, or a Caffe list.", show_default=False
+    ),
+    split: Literal["val", "train"] = typer.Option("val", help="Where they go: data/imagenet/val or train."),
+    convert: bool = typer.Option(False, "--convert", help="Encode CMYK, PNG and 16-bit images as RGB JPEG."),
+    workers: int | None = WORKERS,
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Decode ImageNet images and bring them in with their labels; run again after an interruption, it goes on."""
+    from advalign.data.imports.imagenet import import_imagenet
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    project = Project.find()
+    with progress("importing") as advance:
+        done = import_imagenet(project, folder, labels, split, convert, workers, replace, advance)
+    line = (
+        f"{done.images} images of {len(done.classes)} classes in data/imagenet/{split} "
+        f"({done.skipped} were there, {done.converted} converted)"
+    )
+    _report(done.as_json(), line, as_json, done.superclasses)
+
+
+@app.command()
+def multilabel(
+    file: Path = typer.Argument(..., help="The original JSON, the 2024 CSV export, or ReaL's real.json."),
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Bring in the multi-label sets of the images in data/imagenet/val."""
+    from advalign.data.imports.multilabel import import_multilabel
+    from advalign.files import Project
+
+    done = import_multilabel(Project.find(), file, replace)
+    line = (
+        f"{done.images} of {done.judged} judged images in data/imagenet/multilabel.json ({done.without_file} have no "
+        f"file): {done.problematic} flagged, {done.without_correct} without a correct label; {done.unjudged} of "
+        "data/imagenet/val are not judged"
+    )
+    _report(done.as_json(), line, as_json)
+
+
+def _report(done: Mapping[str, Any], line: str, as_json: bool, superclasses: Mapping[str, int] | None = None) -> None:
+    """Print what was brought in and what to do next; with --json the values only."""
+    if as_json:
+        print_json(done)
+        return
+    typer.echo(line)
+    if superclasses:
+        rows = [{"superclass": name, "images": count} for name, count in superclasses.items()]
+        print_table(rows, ["superclass", "images"])
+    typer.echo(NEXT)

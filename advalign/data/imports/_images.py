@@ -1,0 +1,85 @@
+"""Single image files: decoded as a check, converted where asked, brought into data/."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from advalign.data.imports._place import bring, same_content, staged
+from advalign.errors import DataError
+
+QUALITY = 95  # of converted images
+_WANTED = "8-bit JPEG in RGB or grey"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that one call brings in: (source, target) pairs, and the options of the import."""
+
+    pairs: tuple[tuple[Path, Path], ...]
+    convert: bool
+    replace: bool
+
+
+@dataclass(frozen=True)
+class Brought:
+    """How many images of a chunk there were, and how many were converted, or there already."""
+
+    images: int
+    converted: int
+    skipped: int
+
+
+def bring_images(chunk: Chunk) -> Brought:
+    """Decode every image and bring it in; one that is there already with the same bytes is skipped.
+
+    Raises:
+        DataError: an image cannot be used; names the file and the mend.
+    """
+    converted = skipped = 0
+    for source, target in chunk.pairs:
+        # an image that lies in its place before any import was verified by nobody
+        if target.exists() and source.resolve() != target.resolve() and same_content(source, target):
+            skipped += 1
+            continue
+        image = _decode(source)
+        flaw = _flaw(image)
+        if flaw is None:
+            bring(source, target, chunk.replace)
+        elif chunk.convert:
+            encoded = _as_jpeg(image)
+            with staged(target, chunk.replace) as path:
+                path.write_bytes(encoded)
+            converted += 1
+        else:
+            raise DataError(f"{source} is {flaw}, expected {_WANTED}: convert it, or give --convert")
+    return Brought(len(chunk.pairs), converted, skipped)
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG", "PNG"))
+        image.load()
+    except UnidentifiedImageError:
+        raise DataError(f"{path} cannot be decoded: neither JPEG nor PNG; fetch it again") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be decoded ({error}): fetch it again") from None
+    return image
+
+
+def _flaw(image: Image.Image) -> str | None:
+    """What keeps an image from being used as it is (MPO: a JPEG that further pictures follow)."""
+    if image.format not in ("JPEG", "MPO"):
+        return f"a {image.format} ({image.mode})"
+    return None if image.mode in ("RGB", "L") else image.mode
+
+
+def _as_jpeg(image: Image.Image) -> bytes:
+    """Encode as RGB JPEG, colours at full resolution; transparency is dropped, 16 bits become their upper 8."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()

@@ -1,0 +1,38 @@
+"""The table of classes -> data/classes.yaml: what every other import needs first."""
+
+from pathlib import Path
+
+from advalign.data.classes import Classes, read_classes
+from advalign.data.imports._place import only_import, settled
+from advalign.errors import DataError
+from advalign.files import Project, replacing
+
+
+def import_classes(project: Project, file: Path | None = None, replace: bool = False) -> Classes:
+    """Copy a table of classes to data/classes.yaml once it reads as one.
+
+    Args:
+        project: where data/ is.
+        file: in the format of classes.yaml; None: the project's registry/imagenet.yaml.
+        replace: whether another classes.yaml may be replaced.
+
+    Raises:
+        DataError: missing or malformed, or data/ holds other classes, which its labels mean.
+    """
+    source = file or project.root / "registry" / "imagenet.yaml"
+    if not source.is_file():
+        raise DataError(f"{source} is missing: give the FILE to read the classes from")
+    classes = read_classes(source)
+    target = project.data / "classes.yaml"
+    with only_import(project):
+        try:
+            there = settled(source, target, replace)
+        except DataError:
+            raise DataError(
+                f"{target} holds other classes, and the labels in data/ mean those: move data/ away first, "
+                "or give --replace"
+            ) from None
+        if not there:
+            with replacing(target) as temporary:
+                temporary.write_bytes(source.read_bytes())
+    return classes

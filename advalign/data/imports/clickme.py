@@ -1,0 +1,189 @@
+"""ClickMe from a user's copies: shards and per-sample files, verified record by record, into data/clickme."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from advalign.data.classes import Classes
+from advalign.data.clickme import feature
+from advalign.data.imports._ledger import LedgerRow, read_ledger, write_ledger
+from advalign.data.imports._place import bring, need_classes, only_import, per_superclass, staged
+from advalign.data.imports._pool import each
+from advalign.data.imports._records import JPEG, Verified, verified_records, verified_samples
+from advalign.data.imports._sources import Source, find_sources
+from advalign.data.tfrecord import encode_example, read_examples, write_payloads
+from advalign.errors import DataError
+from advalign.files import Project, write_text
+from advalign.progress import Advance
+
+CEILING = "human_ceiling: 0.65753  # ClickMe, Feng et al. 2025\n"
+
+
+@dataclass(frozen=True)
+class ImportedShard:
+    """One shard of data/clickme and what is in it.
+
+    Attributes:
+        row: its row in the ledger.
+        labels: records by class index.
+        repeated: records whose image (SHA-256 of its bytes) came before in the shard.
+        skipped: it was there already, and nothing was written.
+    """
+
+    row: LedgerRow
+    labels: dict[int, int]
+    repeated: int
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class ClickMeImport:
+    """What an import brought in: counts over all its shards, those skipped included."""
+
+    shards: tuple[ImportedShard, ...]
+    records: int
+    repeated: int
+    classes: dict[int, int]
+    superclasses: dict[str, int]
+    ceiling_written: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values; class indices become strings."""
+        shards = [asdict(one.row) | {"repeated": one.repeated, "skipped": one.skipped} for one in self.shards]
+        return asdict(self) | {"shards": shards}
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    target: Path
+    row: LedgerRow | None
+    classes: int
+    replace: bool
+
+
+def import_clickme(
+    project: Project,
+    sources: Sequence[Path],
+    split: str | None = None,
+    workers: int | None = None,
+    replace: bool = False,
+    advance: Advance = lambda done, total, note="": None,
+) -> ClickMeImport:
+    """Verify shards and samples and bring them into data/clickme; run again, it goes on where it was.
+
+    Shards of the JPEG schema are hard-linked as they are; raw ones and .pth samples are converted. A file of
+    data/clickme is the old or the new one, whole and verified. Where no ceiling.yaml is, ClickMe's is written.
+
+    Args:
+        project: where data/ is.
+        sources: TFRecord shards, .pth samples, folders of either.
+        split: "train", "val" or "test"; None: told by the file names.
+        workers: processes; None: one per core.
+        replace: whether shards that exist with other content may be replaced.
+        advance: told after every shard.
+
+    Raises:
+        InputError: a source cannot be used; names the file, the record and the mend.
+    """
+    classes = need_classes(project)
+    folder = project.data / "clickme"
+    found = find_sources(sources, split)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_import(project, folder):
+        ledger = read_ledger(folder / "imported.csv")
+        jobs = [_Job(source, folder / source.file, ledger.get(source.file), len(classes), replace) for source in found]
+        shards = []
+        advance(0, len(jobs))
+        for shard in each(_import_shard, jobs, workers):
+            shards.append(shard)
+            ledger[shard.row.file] = shard.row
+            write_ledger(folder / "imported.csv", ledger.values())
+            advance(len(shards), len(jobs), shard.row.file)
+        return _summary(shards, classes, _write_ceiling(folder / "ceiling.yaml"))
+
+
+def _write_ceiling(path: Path) -> bool:
+    """Write ClickMe's published ceiling where none is; whether it was written."""
+    if path.exists():
+        return False
+    write_text(path, CEILING)
+    return True
+
+
+def _summary(shards: list[ImportedShard], classes: Classes, ceiling_written: bool) -> ClickMeImport:
+    labels = sum((Counter(shard.labels) for shard in shards), Counter[int]())
+    return ClickMeImport(
+        tuple(sorted(shards, key=lambda shard: shard.row.file)),
+        labels.total(),
+        sum(shard.repeated for shard in shards),
+        dict(sorted(labels.items())),
+        per_superclass(classes, labels),
+        ceiling_written,
+    )
+
+
+class _Tally:
+    """Counts labels and repeated images of records that pass by."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[int] = Counter()
+        self.repeated = 0
+        self._seen: set[bytes] = set()
+
+    def add(self, label: int, sha256: str) -> None:
+        """Count one record, whose image has this sum."""
+        digest = bytes.fromhex(sha256)
+        self.labels[label] += 1
+        self.repeated += digest in self._seen
+        self._seen.add(digest)
+
+    def counted(self, records: Iterable[Verified]) -> Iterator[Verified]:
+        """Pass the records on."""
+        for record in records:
+            self.add(record.label, record.sha256)
+            yield record
+
+
+def _import_shard(job: _Job) -> ImportedShard:
+    """Verify one source and bring it in, or find that it is there."""
+    tally, digest = _Tally(), job.source.digest()
+    known = job.row is not None and job.target.exists()
+    if known and job.row is not None and job.row.source_sha256 == digest:
+        _count(job.target, tally)
+        return ImportedShard(job.row, dict(tally.labels), tally.repeated, skipped=True)
+    if known and not job.replace:
+        raise DataError(
+            f"{job.target} was imported from another {job.source.name}: move it away, rename the source, "
+            "or give --replace"
+        )
+    if job.source.samples:
+        records = tally.counted(verified_samples(job.source.samples, job.classes))
+    else:
+        records = tally.counted(verified_records(job.source.path, job.classes))
+    first = next(records)  # a source without records is refused before
+    if first.schema == JPEG:
+        for _ in records:
+            pass
+        bring(job.source.path, job.target, job.replace)
+    else:
+        with staged(job.target, job.replace) as path:
+            write_payloads(path, map(_encode, chain([first], records)))
+    row = LedgerRow(job.target.name, job.source.name, digest, first.schema, tally.labels.total())
+    return ImportedShard(row, dict(tally.labels), tally.repeated, skipped=False)
+
+
+def _encode(record: Verified) -> bytes:
+    return encode_example({"image": record.image, "heatmap": record.heatmap, "label": record.label})
+
+
+def _count(shard: Path, tally: _Tally) -> None:
+    """Count what a shard of data/clickme holds; its checksums are read, its images were verified when it came in."""
+    for number, example in enumerate(read_examples(shard)):
+        where = f"{shard}: record {number}"
+        image = feature(example, "image", bytes, where)
+        tally.add(feature(example, "label", int, where), hashlib.sha256(image).hexdigest())

@@ -1,0 +1,166 @@
+"""Multi-label sets in the three formats they were released in -> data/imagenet/multilabel.json."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from advalign.data.classes import Classes
+from advalign.data.imports._place import images_by_stem, need_classes, only_import, staged
+from advalign.data.multilabel import LabelSet, read_multilabel
+from advalign.errors import DataError
+from advalign.files import Project
+
+REAL_IMAGES = 50_000
+COLUMNS = ("id", "original_label", "proposed_labels", "unclear_multi_labels", "wrong_multi_labels", "is_problematic")
+FORMATS = "the original JSON (initial_annots, problematic_images), the 2024 CSV export, or ReaL's real.json"
+
+
+@dataclass(frozen=True)
+class MultilabelImport:
+    """What an import brought in.
+
+    Attributes:
+        schema: "original", "export2024" or "real".
+        judged: images that the file judges.
+        images: of these, the ones in data/imagenet/val: what was written.
+        without_file: of these, the ones that are not.
+        problematic: of `images`, the ones flagged.
+        without_correct: of `images`, the ones without a correct label.
+        unjudged: images of data/imagenet/val that the file does not judge.
+    """
+
+    schema: str
+    judged: int
+    images: int
+    without_file: int
+    problematic: int
+    without_correct: int
+    unjudged: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def import_multilabel(project: Project, file: Path, replace: bool = False) -> MultilabelImport:
+    """Bring multi-label sets into data/imagenet/multilabel.json, those of the images in data/imagenet/val.
+
+    Args:
+        project: where data/ is.
+        file: in one of the three formats, recognised by content.
+        replace: whether another multilabel.json may be replaced.
+
+    Raises:
+        DataError: not such a file, a label outside the classes, or none of its images is there.
+    """
+    classes = need_classes(project)
+    schema, sets = read_judgements(file, classes)
+    folder = project.data / "imagenet"
+    images = images_by_stem(folder / "val") if (folder / "val").is_dir() else {}
+    if not images:
+        raise DataError("data/imagenet/val holds no images: bring them in first with `advalign data import imagenet`")
+    kept = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
+    if not kept:
+        raise DataError(f"{file} judges {next(iter(sets), 'nothing')} ..., none of the images in data/imagenet/val")
+    with only_import(project, folder), staged(folder / "multilabel.json", replace) as path:
+        path.write_text(json.dumps(_content(kept, classes), indent=1) + "\n")
+        read_multilabel(path, classes.index_of_wnid())
+    return MultilabelImport(
+        schema=schema,
+        judged=len(sets),
+        images=len(kept),
+        without_file=len(sets) - len(kept),
+        problematic=sum(labels.problematic for labels in kept.values()),
+        without_correct=sum(not labels.correct for labels in kept.values()),
+        unjudged=len(images) - len(kept),
+    )
+
+
+def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelSet]]:
+    """Read multi-label sets in any of the three formats.
+
+    Returns:
+        The schema ("original", "export2024", "real"), and file name -> LabelSet.
+
+    Raises:
+        DataError: none of them, or malformed; names the row or image.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: not a multi-label set, expected {FORMATS}") from None
+    if text.lstrip().startswith("{"):
+        return "original", read_multilabel(file, classes.index_of_wnid())
+    if text.lstrip().startswith("["):
+        return "real", _real(file, text, len(classes))
+    return "export2024", _export(file, text, len(classes))
+
+
+def _export(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
+    """The 2024 CSV export; its proposed labels are the correct set."""
+    reader = csv.DictReader(text.splitlines())
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(f"{file}: column {missing[0]} is missing: expected {FORMATS}")
+    sets: dict[str, LabelSet] = {}
+    for row in reader:
+        where = f"{file}: line {reader.line_num}"
+        if None in row or None in row.values():
+            raise DataError(f"{where}: another number of cells than the header: fetch the file again")
+        name = row["id"].strip()
+        where = f"{where} ({name})"
+        if not name or name in sets:
+            raise DataError(f"{where}: the image is given {'twice' if name else 'no name'}: mend that line")
+        flag = row["is_problematic"].strip().lower()
+        if flag not in ("true", "false"):
+            raise DataError(f"{where}: is_problematic must be True or False, got {flag!r}")
+        original = _indices(row["original_label"], "original_label", classes, where)
+        if len(original) != 1:
+            raise DataError(f"{where}: original_label must be one class index, got {row['original_label']!r}")
+        correct, unclear, wrong = (_indices(row[column], column, classes, where) for column in COLUMNS[2:5])
+        sets[name] = LabelSet(correct, unclear, wrong, flag == "true")
+    return sets
+
+
+def _indices(cell: str, column: str, classes: int, where: str) -> frozenset[int]:
+    words = [word.strip() for word in cell.split(",")] if cell.strip() else []
+    for word in words:
+        if not word.isdecimal() or int(word) >= classes:
+            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}")
+    return frozenset(map(int, words))
+
+
+def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
+    """ReaL (Beyer et al. 2020): one list of correct labels per validation image, in the order of their numbers."""
+    try:
+        lists = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: not JSON ({error}): fetch it again") from None
+    if len(lists) != REAL_IMAGES:
+        raise DataError(f"{file}: {len(lists)} entries, ReaL has one for each of {REAL_IMAGES} images: fetch it again")
+    sets = {}
+    for number, labels in enumerate(lists, start=1):
+        name = f"ILSVRC2012_val_{number:08d}.JPEG"
+        if not isinstance(labels, list):
+            raise DataError(f"{file}: {name}: {labels!r} is not a list of class indices")
+        for label in labels:
+            if type(label) is not int or not 0 <= label < classes:
+                raise DataError(f"{file}: {name}: label {label!r}, expected class indices 0 .. {classes - 1}")
+        sets[name] = LabelSet(frozenset(labels))
+    return sets
+
+
+def _content(sets: Mapping[str, LabelSet], classes: Classes) -> dict[str, Any]:
+    """The first schema: wnids per image and group, and the flagged images."""
+    groups = ("correct", "unclear", "wrong")
+    annotations = {
+        name: {group: [classes[index].wnid for index in sorted(getattr(sets[name], group))] for group in groups}
+        for name in sorted(sets)
+    }
+    problematic = {name: {"reason": "flagged in the source"} for name in sorted(sets) if sets[name].problematic}
+    return {"initial_annots": annotations, "problematic_images": problematic, "imagenet_m": []}

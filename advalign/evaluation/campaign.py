@@ -1,0 +1,177 @@
+"""The evaluation of many models: what is there is kept, models are fetched as they are needed, a failure is recorded.
+
+Models come one after the other, a task ahead of the workers: a zoo larger than the disk goes through when weights are
+pruned, and the network is used while the workers are busy.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from advalign.evaluation.engines import Engine, TaskOutcome
+from advalign.evaluation.runner import Evaluator, Subject
+from advalign.evaluation.tasks import Task
+from advalign.models.checkpoints import Card, read_card
+
+
+class Source(Protocol):
+    """A model and how its checkpoint comes to lie in its folder."""
+
+    @property
+    def name(self) -> str:
+        """The published name."""
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint's."""
+
+    def known(self) -> Card | None:
+        """The card, if it can be had without fetching."""
+
+    def fetch(self) -> Card:
+        """Make sure that the checkpoint is there, weights and all."""
+
+    def prune(self) -> None:
+        """Remove weights that can be fetched again."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint that is there; never pruned."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The published name."""
+        return read_card(self.folder).name
+
+    def known(self) -> Card:
+        """The card."""
+        return read_card(self.folder)
+
+    fetch = known
+
+    def prune(self) -> None:
+        """Nothing: it could not be fetched again."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one model: "kept" (its rows were there), "evaluated" or "failed" (with the error's line)."""
+
+    name: str
+    state: Literal["kept", "evaluated", "failed"]
+    error: str = ""
+
+
+@dataclass
+class _Open:
+    """A model that is under way."""
+
+    source: Source
+    subject: Subject
+    tasks: list[Task]
+    missing: set[Task] = field(default_factory=set)
+
+
+class Campaign:
+    """One run over some models under one protocol.
+
+    Args:
+        evaluator: what an evaluation is.
+        sources: the models; each name once.
+        engine: runs tasks.
+        on_task: called with (units done, units in all, model) whenever something ends.
+        prune: remove the weights of fetched models once they are finished.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        sources: Sequence[Source],
+        engine: Engine,
+        on_task: Callable[[int, int, str], None] = lambda done, total, note: None,
+        prune: bool = False,
+    ) -> None:
+        self.evaluator, self.engine, self.on_task, self.prune = evaluator, engine, on_task, prune
+        self.sources = {source.name: source for source in sources}
+        self.outcomes: dict[str, Outcome] = {}
+        self._open: dict[Path, _Open] = {}
+
+    def run(self) -> list[Outcome]:
+        """Evaluate what is not finished; the outcomes are in the order of the sources."""
+        self._tell("")
+        for task, result in self.engine(self._tasks()):
+            entry = self._open.get(task.checkpoint)
+            if entry is None:
+                continue  # its model has failed meanwhile
+            self._take(entry, task, result)
+        return [self.outcomes[name] for name in self.sources]
+
+    def _tasks(self) -> Iterator[Task]:
+        """Tasks of all models, made as they are asked for."""
+        for source in self.sources.values():
+            try:
+                yield from self._tasks_of(source)
+            except Exception as error:  # noqa: BLE001  a model that fails is recorded, the others go on
+                self._fail(source, error)
+
+    def _tasks_of(self, source: Source) -> Iterator[Task]:
+        if source.known() is None or not self.evaluator.is_finished(self.evaluator.subject(source.folder)):
+            source.fetch()
+        subject = self.evaluator.subject(source.folder)
+        tasks = self.evaluator.tasks(subject)
+        if not tasks:
+            self.evaluator.finish(subject, [])
+            self._end(source, Outcome(source.name, "kept"))
+            return
+        entry = self._open[source.folder] = _Open(source, subject, tasks, set(tasks))
+        for task in tasks:
+            if self.evaluator.shards(subject, task.kind).load(task) is not None:
+                self._done(entry, task)
+        for task in [task for task in tasks if task in entry.missing]:
+            if source.name in self.outcomes:
+                return  # failed: its other tasks would fail alike
+            yield task
+
+    def _take(self, entry: _Open, task: Task, result: TaskOutcome) -> None:
+        try:
+            if self.evaluator.is_finished(entry.subject):  # by another process, which may have pruned the weights
+                self.evaluator.finish(entry.subject, [])
+                self._end(entry.source, Outcome(entry.source.name, "kept"))
+            elif isinstance(result, Exception):
+                self._fail(entry.source, result)
+            else:
+                self.evaluator.shards(entry.subject, task.kind).save(task, result)
+                self._done(entry, task)
+        except Exception as error:  # noqa: BLE001  a full disk fails this model, and is recorded where it can be
+            self._fail(entry.source, error)
+
+    def _done(self, entry: _Open, task: Task) -> None:
+        entry.missing.discard(task)
+        if not entry.missing:
+            self.evaluator.finish(entry.subject, entry.tasks)
+            self._end(entry.source, Outcome(entry.source.name, "evaluated"))
+        self._tell(entry.source.name)
+
+    def _fail(self, source: Source, error: Exception) -> None:
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        with suppress(OSError):  # a full disk: the outcome still says it
+            self.evaluator.record_failure(source.name, line)
+        self._end(source, Outcome(source.name, "failed", line))
+
+    def _end(self, source: Source, outcome: Outcome) -> None:
+        self.outcomes[source.name] = outcome
+        self._open.pop(source.folder, None)
+        if self.prune:
+            source.prune()
+        self._tell(source.name)
+
+    def _tell(self, note: str) -> None:
+        """Units are tasks, as many for each model."""
+        units = self.evaluator.tasks_per_model
+        done = units * len(self.outcomes) + sum(units - len(entry.missing) for entry in self._open.values())
+        self.on_task(done, units * len(self.sources), note)

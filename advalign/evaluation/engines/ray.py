@@ -1,0 +1,92 @@
+"""Tasks on a Ray cluster: the same function, placed by Ray, run again where a worker or a node is lost."""
+
+import importlib
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from advalign.errors import InputError
+from advalign.evaluation.engines import Engine, TaskOutcome, Work, attempt
+from advalign.evaluation.tasks import Task
+
+RETRIES = 3  # of a task whose worker died
+REACH_SECONDS = 10  # for a cluster to answer
+AHEAD = 2  # tasks per place that are made before they are needed
+
+
+def on_ray(device: str, threads: int, workers: int | None = None, work: Work = attempt) -> Engine:
+    """Engine on the cluster that RAY_ADDRESS names ("auto", host:port), or on one that is started here.
+
+    Every node must see the project under the same path. Only this process writes results and the tracking store.
+
+    Args:
+        device: "cuda" takes one GPU per task.
+        threads: CPU threads, and so CPUs, per task.
+        workers: most tasks at once; default: as many as the cluster has places.
+        work: what is done with a task.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster cannot be reached.
+    """
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError:
+        raise InputError("--engine ray needs Ray: pip install 'advalign[ray]'") from None
+    needs = {"num_cpus": threads, "num_gpus": 1 if device.startswith("cuda") else 0}
+
+    def run(tasks: Iterable[Task]) -> Iterator[tuple[Task, TaskOutcome]]:
+        started = _connect(ray)
+        remote = ray.remote(**needs, max_retries=RETRIES)(work)
+        places = workers or _places(ray.cluster_resources(), needs)
+        try:
+            yield from _run(ray, remote, iter(tasks), places)
+        finally:
+            if started:
+                ray.shutdown()
+
+    return run
+
+
+def _connect(ray: Any) -> bool:
+    """Join the cluster, or start one; whether it is this call's to end."""
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS")
+    if address not in (None, "", "local"):
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # attempts, of 40 s each; Ray makes 20
+    try:
+        _knock(address or "")
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`") from None
+    return True
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+
+
+def _places(resources: dict[str, float], needs: dict[str, int]) -> int:
+    kinds = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    return max(1, min(int(resources.get(kinds[key], 0) // need) for key, need in needs.items() if need))
+
+
+def _run(ray: Any, remote: Any, tasks: Iterator[Task], places: int) -> Iterator[tuple[Task, TaskOutcome]]:
+    running: dict[Any, Task] = {}
+    while True:
+        while len(running) < AHEAD * places and (task := next(tasks, None)) is not None:
+            running[remote.remote(task)] = task
+        if not running:
+            return
+        done, _ = ray.wait(list(running), num_returns=1)
+        for reference in done:
+            task = running.pop(reference)
+            try:
+                yield task, ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield task, RuntimeError(f"lost on the cluster: {' '.join(str(error).split())[:200]}")

@@ -1,0 +1,275 @@
+"""Models of the declared zoo as checkpoints: fetched from where zoo.yaml says, written down in this project's format.
+
+A fetched model is a folder like any trained checkpoint, so everything downstream knows one format only. Its weights
+may be pruned; the card stays and says what they were.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from advalign.errors import AdvalignError, DataError, InputError
+from advalign.models.checkpoints import CARD, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, save_checkpoint
+from advalign.models.classifier import Classifier, Preprocessing
+from advalign.models.declared import HUB, ZooEntry
+from advalign.models.zoo import (
+    classifier_parameters,
+    convert_published,
+    create_network,
+    fetch_pretrained,
+    pretrained_classes,
+    pretrained_preprocessing,
+)
+from advalign.settings import digest, parse
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+REGISTRY = "models:/"
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """An entry of the zoo on its way to a checkpoint folder.
+
+    Attributes:
+        name, entry: of registry/zoo.yaml.
+        weights: where they come from: "hub", a path relative to `root`, or models:/NAME@alias.
+        folder: the checkpoint to be.
+        root: of the project.
+        classes, decisions: of the data, as cards keep them.
+        download: brings a registered model (models:/...) to this machine and returns its checkpoint folder.
+    """
+
+    name: str
+    entry: ZooEntry
+    weights: str
+    folder: Path
+    root: Path
+    classes: tuple[ClassCard, ...]
+    decisions: tuple[str, ...]
+    download: Callable[[str], Path]
+
+    @property
+    def architecture(self) -> str:
+        """The timm name."""
+        return self.entry.architecture or self.name
+
+    def known(self) -> Card | None:
+        """The card of what was fetched before from the same place, whether or not its weights are still there."""
+        if self.weights.startswith(REGISTRY):
+            return None  # an alias may have moved
+        try:
+            card = read_card(self.folder)
+            return card if card.inputs_sha256 == self._identity() else None
+        except AdvalignError:
+            return None
+
+    def fetch(self) -> Card:
+        """Make the checkpoint folder, unless it is there and whole.
+
+        Raises:
+            AdvalignError: the weights cannot be had, do not fit, or tell other classes apart.
+        """
+        card = self.known()
+        if card is not None and (self.folder / WEIGHTS).is_file():
+            return card
+        checkpoint = self._checkpoint()
+        classifier, own = (self._classifier(), None) if checkpoint is None else load_checkpoint(checkpoint)
+        if own is not None:
+            self._check_own(own)
+        fields = {
+            "name": self.name,
+            "architecture": own.architecture if own else self.architecture,
+            "arguments": own.arguments if own else self.entry.arguments,
+            "classes": self.classes,
+            "decisions": self.decisions,
+            "recipe": self.entry.recipe,
+            "settings": {"zoo": self.entry.model_dump(mode="json"), "weights": self.weights},
+            "seed": 0,
+            "inputs_sha256": self._identity(),
+            "data_md5": None,
+            "metrics": {},
+            "license": self.entry.license,
+        }
+        return save_checkpoint(self.folder, classifier, fields)
+
+    def _check_own(self, own: Card) -> None:
+        """A checkpoint says itself what it is: what the entry says otherwise must not be ignored silently."""
+        entry = self.entry
+        if [one.wnid for one in own.classes] != [one.wnid for one in self.classes]:
+            raise DataError(
+                f"{self.name}: {self.weights} ({own.name}) tells {len(own.classes)} classes apart, not those of the data"
+            )
+        said = [key for key in ("arguments", "preprocessing", "head") if getattr(entry, key)]
+        if said or entry.architecture not in (None, own.architecture):
+            raise InputError(
+                f"registry/zoo.yaml: {self.name}: {(said or ['architecture'])[0]} is told by the checkpoint itself "
+                f"({self.weights}): take it out of the entry"
+            )
+
+    def prune(self) -> None:
+        """Remove the weights; they can be fetched again."""
+        (self.folder / WEIGHTS).unlink(missing_ok=True)
+
+    def preprocessing(self) -> Preprocessing:
+        """timm's for the architecture, with what the entry says otherwise.
+
+        Raises:
+            InputError: unknown architecture, or a key or value that preprocessing does not have.
+        """
+        values = {**pretrained_preprocessing(self.architecture).model_dump(), **self.entry.preprocessing}
+        return parse(Preprocessing, values, f"registry/zoo.yaml: {self.name}: preprocessing")
+
+    def blank(self) -> Classifier:
+        """The network with random weights, in evaluation mode."""
+        preprocessing = self.preprocessing()
+        network = create_network(
+            self.architecture, len(self.classes), preprocessing.input_size, dict(self.entry.arguments)
+        )
+        return Classifier(network, preprocessing).eval()
+
+    def _identity(self) -> str:
+        """Digest of where the weights come from and what is made of them."""
+        files = [self._file(), self._path(self.entry.head) if self.entry.head else None]
+        stats = [file.stat() if file is not None and file.is_file() else None for file in files]
+        found = [None if stat is None else [stat.st_size, stat.st_mtime_ns] for stat in stats]
+        classes = [[one.wnid, one.decision] for one in self.classes]
+        return digest([self.entry.model_dump(mode="json"), self.weights, found, classes])
+
+    def _path(self, place: str) -> Path:
+        return (self.root / Path(place).expanduser()).resolve()
+
+    def _file(self) -> Path | None:
+        """The local file that holds the weights, or would; None for the hub and the registry."""
+        if self.weights == HUB or self.weights.startswith(REGISTRY):
+            return None
+        path = self._path(self.weights)
+        if not path.is_dir():
+            return path
+        candidates = [path / self.name / CARD, *(path / f"{self.name}{suffix}" for suffix in SUFFIXES)]
+        return next((file for file in candidates if file.is_file()), path / f"{self.name}.safetensors")
+
+    def _checkpoint(self) -> Path | None:
+        """The folder, where the weights are a checkpoint of this project."""
+        if self.weights.startswith(REGISTRY):
+            return self.download(self.weights)
+        file = self._file()
+        return file.parent if file is not None and file.name == CARD else None
+
+    def _classifier(self) -> Classifier:
+        """The network with its weights in place."""
+        classifier = self.blank()
+        heads = classifier_parameters(classifier.network) if self.entry.head else set()
+        wanted = {name: value for name, value in classifier.network.state_dict().items() if name not in heads}
+        file = self._file()
+        if file is None:
+            self._check_classes()
+            with TemporaryDirectory(prefix=".hub-", dir=_made(self.folder.parent)) as cache:
+                size = classifier.preprocessing.input_size
+                found = fetch_pretrained(self.architecture, size, self.entry.arguments, Path(cache))
+                state = {name: value for name, value in found.items() if name not in heads}
+        else:
+            state = self._local_state(file, wanted)
+        if self.entry.head:
+            state |= self._head(heads)
+        _load(classifier.network, state, f"{file or self.name}", self.architecture)
+        return classifier
+
+    def _local_state(self, file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The wanted tensors of a file, as they are or as timm converts what the authors published."""
+        states = read_states(file)
+        try:
+            return matching_state(states, wanted, str(file))
+        except DataError:
+            size = self.preprocessing().input_size
+            for state in states:
+                found = convert_published(self.architecture, len(self.classes), size, self.entry.arguments, state)
+                if found is not None and not self.entry.head:
+                    return found
+            raise
+
+    def _check_classes(self) -> None:
+        """A head of other classes, or none at all, would silently be a random one."""
+        theirs = pretrained_classes(self.architecture)
+        if theirs != len(self.classes) and not self.entry.head:
+            raise InputError(
+                f"{self.name}: the hub's weights tell {theirs} classes apart, data/classes.yaml {len(self.classes)}: "
+                "name the classifier's weights in registry/zoo.yaml (head: FILE), or evaluate it on its own data"
+            )
+
+    def _head(self, names: set[str]) -> dict[str, Tensor]:
+        file = self._path(str(self.entry.head))
+        by_end = {name.rpartition(".")[2]: name for name in names}
+        found = matching_state(read_states(file), by_end, str(file))
+        return {by_end[end]: value for end, value in found.items()}
+
+
+def read_states(file: Path) -> list[Mapping[str, Any]]:
+    """Read a foreign file of weights without unpickling code: the mappings in it that may be a state dictionary.
+
+    Args:
+        file: .safetensors, or what torch.save wrote (.pth, .pt, .ckpt, ...).
+
+    Raises:
+        DataError: missing, truncated, or a pickle that holds more than tensors and plain values.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is missing: put the weights there or change `weights` in registry/zoo.yaml")
+    try:
+        if file.suffix == ".safetensors":
+            return [load_file(file)]
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise DataError(
+            f"{file} is damaged or holds pickled objects beside tensors and is refused: where you trust it, save its "
+            "state dictionary alone (torch.save(state, FILE), or safetensors) and name that"
+        ) from None
+    except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{file} cannot be read as weights: {reason}; fetch it again") from None
+    if not isinstance(content, Mapping):
+        raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")
+    return [content, *(value for value in content.values() if isinstance(value, Mapping))]
+
+
+def matching_state(states: list[Mapping[str, Any]], wanted: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The tensors of the wanted names, under whatever common prefix wrappers left on them (module.model., ...).
+
+    Args:
+        states: mappings to look through (`read_states`).
+        wanted: names without prefix.
+        source: what an error calls the file.
+
+    Raises:
+        DataError: no mapping holds all wanted names under one prefix, or the one that does holds more under it.
+    """
+    first = next(iter(wanted))
+    closest: tuple[int, str] = (len(wanted) + 1, "")
+    for state in states:
+        names = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)]
+        for prefix in sorted({name.removesuffix(first) for name in names if name.endswith(first)} | {""}, key=len):
+            found = {name.removeprefix(prefix): state[name] for name in names if name.startswith(prefix)}
+            missing, strange = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
+            if not missing and not strange:
+                return found
+            closest = min(closest, (len(missing), f"lacks {missing[:2]}" if missing else f"also has {strange[:2]}"))
+    raise DataError(f"{source} is of another architecture: of {len(wanted)} tensors it {closest[1]}")
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{source} does not fit architecture {architecture!r}: {reason}") from None
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,83 @@
+"""What users call models, turned into something that an evaluation can fetch: names, folders, the zoo, the registry."""
+
+from pathlib import Path
+
+from advalign.data.classes import DECISIONS, Classes
+from advalign.errors import InputError, unknown_name
+from advalign.evaluation.campaign import Source, TrainedModel
+from advalign.files import Project
+from advalign.models.checkpoints import CARD, ClassCard
+from advalign.models.declared import Zoo, read_zoo
+from advalign.models.fetched import REGISTRY, FetchedModel
+from advalign.tracking.registered import checkpoint_folders, download
+from advalign.tracking.store import open_store
+
+
+def find_sources(project: Project, classes: Classes, names: list[str], zoo_file: Path | None = None) -> list[Source]:
+    """Turn names into models to evaluate.
+
+    Args:
+        project: whose outputs and zoo.
+        classes: of the data.
+        names: trained models, checkpoint folders, models:/NAME@alias, names or patterns of the zoo. None of them: all
+            that is trained, or with `zoo_file` all of the zoo.
+        zoo_file: another zoo than registry/zoo.yaml; then names are looked for in it alone.
+
+    Raises:
+        InputError: unknown name (offers the nearest), the same model twice, or nothing is trained yet.
+    """
+    if zoo_file is not None:
+        zoo = read_zoo(zoo_file)
+        return _distinct([_fetched(project, zoo, name, classes) for name in zoo.select(names)])
+    trained = {folder.name: folder for folder in checkpoint_folders(project)}
+    if not names:
+        if not trained:
+            raise InputError("nothing is trained yet: `dvc repro` or `advalign train baseline` first")
+        return [TrainedModel(folder) for folder in trained.values()]
+    sources: list[Source] = []
+    for name in names:
+        if name.startswith(REGISTRY):
+            sources.append(TrainedModel(registered(project, name)))
+        elif name in trained:
+            sources.append(TrainedModel(trained[name]))
+        elif (Path(name) / CARD).is_file():
+            sources.append(TrainedModel(Path(name).resolve()))
+        else:
+            sources += _from_zoo(project, classes, name, list(trained))
+    return _distinct(sources)
+
+
+def registered(project: Project, uri: str) -> Path:
+    """The checkpoint of a registered version, on this machine."""
+    open_store(project)
+    return download(uri)
+
+
+def _from_zoo(project: Project, classes: Classes, name: str, trained: list[str]) -> list[Source]:
+    zoo = read_zoo(project.zoo)
+    try:
+        return [_fetched(project, zoo, found, classes) for found in zoo.select([name])]
+    except InputError:
+        raise unknown_name("model", name, [*trained, *zoo.models]) from None
+
+
+def _fetched(project: Project, zoo: Zoo, name: str, classes: Classes) -> FetchedModel:
+    cards = tuple(ClassCard(wnid=one.wnid, name=one.name, decision=int(one.animate)) for one in classes.entries)
+    return FetchedModel(
+        name=name,
+        entry=zoo.models[name],
+        weights=zoo.weights_of(name),
+        folder=project.fetched / name,
+        root=project.root,
+        classes=cards,
+        decisions=DECISIONS,
+        download=lambda uri: registered(project, uri),
+    )
+
+
+def _distinct(sources: list[Source]) -> list[Source]:
+    names = [source.name for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{twice[0]!r} is named twice: results are kept by name, so evaluate one at a time")
+    return sources

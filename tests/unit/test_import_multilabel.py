@@ -1,0 +1,229 @@
+"""Imports of multi-label sets: all three formats say the same of the same images, and real files keep their counts."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from advalign.data.classes import Classes, ClassInfo, write_classes
+from advalign.data.imagenet import read_validation
+from advalign.data.imports.multilabel import MultilabelImport, import_multilabel, read_judgements
+from advalign.data.multilabel import LabelSet, read_multilabel
+from advalign.errors import DataError
+from advalign.files import Project
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+EXPORT, EXCERPT = REFERENCE / "multilabel_export.csv", REFERENCE / "multilabel_shankar_excerpt.json"
+
+
+def numbered(count):
+    return Classes(tuple(ClassInfo(k, f"n{k:08d}", f"class {k}", None, k % 2 == 0) for k in range(count)))
+
+
+CLASSES = numbered(5)
+WNIDS = [entry.wnid for entry in CLASSES.entries]
+HEADER = (
+    "id,category,original_label,proposed_labels,manually_validated,"
+    "unclear_multi_labels,wrong_multi_labels,is_problematic\n"
+)
+
+
+def name(number):
+    return f"ILSVRC2012_val_{number:08d}.JPEG"
+
+
+def make_project(root, classes, names):
+    (root / "data" / "imagenet" / "val").mkdir(parents=True)
+    write_classes(root / "data" / "classes.yaml", classes)
+    for one in names:
+        (root / "data" / "imagenet" / "val" / one).touch()
+    return Project(root)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "project", CLASSES, map(name, (1, 2, 4, 50000)))
+
+
+def written(project):
+    return project.data / "imagenet" / "multilabel.json"
+
+
+def test_the_original_schema(project, tmp_path):
+    file = tmp_path / "human.json"
+    judged = {
+        name(1): {"correct": [WNIDS[3], WNIDS[1]], "wrong": [WNIDS[0]], "unclear": [WNIDS[4]]},
+        name(2): {"wrong": [WNIDS[2]]},
+        name(3): {"correct": [WNIDS[1]]},
+    }
+    flagged = {name(2): {"reason": "a collage"}, name(3): {"reason": "?"}}
+    file.write_text(json.dumps({"initial_annots": judged, "problematic_images": flagged, "imagenet_m": []}))
+    assert import_multilabel(project, file) == MultilabelImport("original", 3, 2, 1, 1, 1, 2)
+    assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
+        name(1): LabelSet(frozenset({1, 3}), frozenset({4}), frozenset({0})),
+        name(2): LabelSet(frozenset(), wrong=frozenset({2}), problematic=True),
+    }
+    assert json.loads(written(project).read_text())["initial_annots"][name(1)]["correct"] == [WNIDS[1], WNIDS[3]]
+
+
+def test_the_csv_export(project, tmp_path):
+    file = tmp_path / "export.csv"
+    file.write_text(
+        HEADER + f'{name(1)},M,2,"1, 3",True,4,"0, 2",False\n{name(2)},Z,0,,True,,,True\n{name(3)},A,1,1,True,,,False\n'
+    )
+    assert import_multilabel(project, file) == MultilabelImport("export2024", 3, 2, 1, 1, 1, 2)
+    assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
+        name(1): LabelSet(frozenset({1, 3}), frozenset({4}), frozenset({0, 2})),
+        name(2): LabelSet(frozenset(), problematic=True),
+    }
+
+
+def test_real(project, tmp_path):
+    lists = [[number % 5] for number in range(50_000)]
+    lists[0], lists[1], lists[3] = [4, 2], [], [0]
+    (tmp_path / "real.json").write_text(json.dumps(lists))
+    assert import_multilabel(project, tmp_path / "real.json") == MultilabelImport("real", 50_000, 4, 49_996, 0, 1, 0)
+    assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
+        name(1): LabelSet(frozenset({2, 4})),
+        name(2): LabelSet(frozenset()),
+        name(4): LabelSet(frozenset({0})),
+        name(50_000): LabelSet(frozenset({4})),
+    }
+
+
+def test_names_in_data_decide_the_suffix_and_evaluation_reads_the_result(tmp_path):
+    project = make_project(tmp_path, CLASSES, [name(1).replace("JPEG", "jpg")])
+    (project.data / "imagenet" / "labels.csv").write_text(f"image,wnid\n{name(1).replace('JPEG', 'jpg')},{WNIDS[2]}\n")
+    (tmp_path / "export.csv").write_text(HEADER + f'{name(1)},M,2,"1, 3",True,,,False\n')
+    import_multilabel(project, tmp_path / "export.csv")
+    (image,) = read_validation(project, CLASSES)
+    assert (image.path.name, image.label, image.labels.correct) == (name(1).replace("JPEG", "jpg"), 2, {1, 3})
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (f"{name(1)},M,2,5,True,,,False", rf"line 3 \({name(1)}\): proposed_labels holds '5', .* 0 \.\. 4"),
+        (f'{name(1)},M,2,"1, -1",True,,,False', "proposed_labels holds '-1'"),
+        (f"{name(1)},M,2,1,True,x,,False", "unclear_multi_labels holds 'x'"),
+        (f'{name(1)},M,2,1,True,,"1,,2",False', "wrong_multi_labels holds ''"),
+        (f"{name(1)},M,1000,1,True,,,False", "original_label holds '1000'"),
+        (f"{name(1)},M,,1,True,,,False", "original_label must be one class index"),
+        (f"{name(1)},M,2,1,True,,,maybe", "is_problematic must be True or False, got 'maybe'"),
+        (f"{name(2)},M,2,1,True,,,False", "the image is given twice"),
+        (",M,2,1,True,,,False", "the image is given no name"),
+        (f"{name(1)},M,2,1,True", "line 3: another number of cells"),
+        (f"{name(1)},M,2,1,3,True,,,False", "line 3: another number of cells"),
+    ],
+)
+def test_a_bad_row_is_named(project, tmp_path, row, told):
+    (tmp_path / "export.csv").write_text(f"{HEADER}{name(2)},A,1,1,True,,,False\n{row}\n")
+    refused(project, tmp_path / "export.csv", told)
+
+
+@pytest.mark.parametrize(
+    ("lists", "told"),
+    [
+        ([[0]] * 49_999, "49999 entries, ReaL has one for each of 50000"),
+        ([[0]] * 6 + [[1000]] + [[0]] * 49_993, rf"{name(7)}: label 1000, expected class indices 0 \.\. 4"),
+        ([[True]] * 50_000, f"{name(1)}: label True"),
+        ([0] * 50_000, "0 is not a list"),
+    ],
+)
+def test_a_bad_list_is_named(project, tmp_path, lists, told):
+    (tmp_path / "real.json").write_text(json.dumps(lists))
+    refused(project, tmp_path / "real.json", told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"initial_annots": {}}', "not a multi-label set"),
+        (json.dumps({"initial_annots": {"a": {"correct": ["n1"]}}, "problematic_images": {}}), "a: unknown wnid 'n1'"),
+        ("[[", "not JSON"),
+        ("a,b\n1,2\n", "column id is missing: expected the original JSON"),
+        ("", "column id is missing"),
+        ("\ufeff", "column id is missing"),
+    ],
+)
+def test_another_file_is_told(project, tmp_path, content, told):
+    (tmp_path / "file").write_text(content)
+    refused(project, tmp_path / "file", told)
+
+
+def test_a_missing_or_binary_file_is_told(project, tmp_path):
+    refused(project, tmp_path / "absent", "cannot be read")
+    (tmp_path / "file").write_bytes(b"\x80\x04\x95")
+    refused(project, tmp_path / "file", "not a multi-label set, expected the original JSON")
+
+
+def refused(project, file, told):
+    written(project).write_text("as it was")
+    with pytest.raises(DataError, match=told) as caught:
+        import_multilabel(project, file, replace=True)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+    assert written(project).read_text() == "as it was"
+    assert sorted(path.name for path in written(project).parent.iterdir()) == ["multilabel.json", "val"]
+
+
+def test_images_are_needed_first(tmp_path):
+    project = make_project(tmp_path, CLASSES, [])
+    (tmp_path / "export.csv").write_text(f"{HEADER}{name(2)},A,1,1,True,,,False\n")
+    with pytest.raises(DataError, match="holds no images: bring them in first with `advalign data import imagenet`"):
+        import_multilabel(project, tmp_path / "export.csv")
+    (project.data / "imagenet" / "val" / name(1)).touch()
+    with pytest.raises(DataError, match="none of the images in data/imagenet/val"):
+        import_multilabel(project, tmp_path / "export.csv")
+    (project.data / "classes.yaml").unlink()
+    with pytest.raises(DataError, match="advalign data import classes"):
+        import_multilabel(project, tmp_path / "export.csv")
+
+
+def test_other_content_is_kept_unless_replaced(project, tmp_path):
+    file = tmp_path / "export.csv"
+    file.write_text(f"{HEADER}{name(2)},A,1,1,True,,,False\n")
+    import_multilabel(project, file)
+    before = written(project).stat()
+    import_multilabel(project, file)
+    assert written(project).stat().st_ino == before.st_ino
+    file.write_text(f"{HEADER}{name(2)},A,1,2,True,,,False\n")
+    with pytest.raises(DataError, match=r"multilabel\.json exists with other content"):
+        import_multilabel(project, file)
+    import_multilabel(project, file, replace=True)
+    assert read_multilabel(written(project), CLASSES.index_of_wnid())[name(2)].correct == {2}
+
+
+@pytest.mark.skipif(not EXPORT.is_file(), reason=f"reference data is not beside the repository: {EXPORT.name}")
+def test_the_published_export(tmp_path):
+    classes = numbered(1000)
+    schema, sets = read_judgements(EXPORT, classes)
+    assert (schema, len(sets)) == ("export2024", 20_000)
+    without = [labels for labels in sets.values() if not labels.correct]
+    assert len(without) == 451
+    assert all(labels.problematic for labels in without)
+    assert sum(labels.problematic for labels in sets.values()) == 1308
+    assert sets[name(23277)] == LabelSet(
+        frozenset({415, 813, 868}), frozenset(), frozenset({467, 582, 865, 886, 963}), problematic=True
+    )
+    names = sorted(sets)[:300]
+    project = make_project(tmp_path, classes, [*names, name(60_000)])
+    done = import_multilabel(project, EXPORT)
+    assert (done.judged, done.images, done.without_file, done.unjudged) == (20_000, 300, 19_700, 1)
+    assert read_multilabel(written(project), classes.index_of_wnid()) == {one: sets[one] for one in names}
+    with EXPORT.open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["id"] == names[0])
+    assert set(map(int, row["proposed_labels"].split(","))) == set(sets[names[0]].correct)
+
+
+@pytest.mark.skipif(not EXCERPT.is_file(), reason=f"reference data is not beside the repository: {EXCERPT.name}")
+def test_the_published_excerpt(tmp_path):
+    published = json.loads(EXCERPT.read_text())["initial_annots"]
+    wnids = sorted({wnid for judged in published.values() for group in judged.values() for wnid in group})
+    classes = Classes(tuple(ClassInfo(k, wnid, wnid, None, True) for k, wnid in enumerate(wnids)))
+    project = make_project(tmp_path, classes, published)
+    done = import_multilabel(project, EXCERPT)
+    assert (done.schema, done.images, done.without_file, done.unjudged) == ("original", len(published), 0, 0)
+    index = classes.index_of_wnid()
+    assert read_multilabel(written(project), index) == read_multilabel(EXCERPT, index)
