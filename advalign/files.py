@@ -1,11 +1,11 @@
 """The project's folders, and files that are either the old or the new one, never half of it."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from advalign.errors import DataError, InputError
 
@@ -93,7 +93,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A killed process leaves the old file; its temporary leftover is overwritten by nobody and harmless.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")  # process numbers repeat between machines
     try:
         yield temporary
         temporary.replace(path)

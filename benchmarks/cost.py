@@ -12,8 +12,9 @@ from advalign.evaluation.estimate import pass_flops
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import read_zoo
+from advalign.models.published import pretrained_preprocessing
 from advalign.models.stand_in import Precision, stand_in
-from advalign.models.zoo import create_network, pretrained_preprocessing
+from advalign.models.zoo import create_network
 from benchmarks.attacks import markdown
 
 MATRIX = {"cpu": 2048, "cuda": 8192}

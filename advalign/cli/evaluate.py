@@ -69,7 +69,7 @@ def evaluate(
     _say_what_is_absent(evaluator)
     if dry_run:
         costs = estimate(evaluator, sources)
-        print_json(costs) if as_json else print_table(costs, DRY_COLUMNS)
+        print_json(costs) if as_json else _print_costs(costs)
         return
     runs = create_engine(engine, chosen, settings.evaluate.threads, workers)
     with progress(f"evaluating {len(sources)} models") as advance:
@@ -79,6 +79,13 @@ def evaluate(
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+
+
+def _print_costs(costs: list[dict[str, Any]]) -> None:
+    print_table(costs, DRY_COLUMNS)
+    pflop, hours = (sum(row.get(key, 0.0) for row in costs) for key in ("pflop", "seconds"))
+    waiting = sum(row["state"] == "to run" for row in costs)
+    typer.echo(f"{waiting} of {len(costs)} to run: {pflop:.3g} PFLOP, about {hours / 3600:.1f} hours of one worker")
 
 
 def _say_what_is_absent(evaluator: "Evaluator") -> None:

@@ -44,7 +44,7 @@ def show(name: str, as_json: bool = JSON) -> None:
     from advalign.errors import InputError, unknown_name
     from advalign.files import Project
     from advalign.models.declared import read_zoo
-    from advalign.models.zoo import pretrained_classes, pretrained_preprocessing
+    from advalign.models.published import pretrained_classes, pretrained_preprocessing
 
     project = Project.find()
     zoo = read_zoo(project.zoo)

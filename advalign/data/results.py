@@ -9,6 +9,7 @@ outputs/evaluations/predictions/NAME.parquet, shards/NAME/    of validation imag
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advalign.errors import InputError
-from advalign.files import Project, replacing
+from advalign.files import Project, replacing, sha256
 
 SCHEMA_VERSION = 1
 
@@ -59,10 +60,20 @@ class Paths:
         """The model's metrics and what they were made from."""
         return self.folder / f"{self.name}.json"
 
+    def is_damaged(self) -> bool:
+        """Whether the rows are not those that were summarised."""
+        try:
+            summary = json.loads(self.summary.read_text())
+        except (OSError, ValueError):
+            return False  # not summarised yet
+        described = stored_identity(self.rows) == summary.get("inputs_sha256")
+        return bool(described and sha256(self.rows) != summary.get("rows_sha256"))
+
     def remove(self) -> None:
         """Remove all of them that belong to the protocol."""
         for path in (self.rows, self.gallery, self.summary, self.failure):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.shards("stimuli"), ignore_errors=True)
 
 
 def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]:

@@ -167,7 +167,8 @@ class Campaign:
         self.outcomes[source.name] = outcome
         self._open.pop(source.folder, None)
         if self.prune:
-            source.prune()
+            with suppress(OSError):
+                source.prune()
         self._tell(source.name)
 
     def _tell(self, note: str) -> None:

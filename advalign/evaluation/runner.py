@@ -155,7 +155,7 @@ class Evaluator:
         paths = self.paths(subject.name)
         if kind == "images":
             return stored_identity(paths.predictions) == subject.predictions_identity
-        return stored_identity(paths.rows) == subject.identity and paths.gallery.is_file()
+        return stored_identity(paths.rows) == subject.identity and paths.gallery.is_file() and not paths.is_damaged()
 
     def shards(self, subject: Subject, kind: str) -> Shards:
         """Where finished tasks of a kind wait for the others."""

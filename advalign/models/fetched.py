@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,14 +20,14 @@ from advalign.errors import AdvalignError, DataError, InputError
 from advalign.models.checkpoints import CARD, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, save_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import HUB, ZooEntry
-from advalign.models.zoo import (
+from advalign.models.published import (
     classifier_parameters,
     convert_published,
-    create_network,
     fetch_pretrained,
     pretrained_classes,
     pretrained_preprocessing,
 )
+from advalign.models.zoo import create_network
 from advalign.settings import digest, parse
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -76,9 +77,14 @@ class FetchedModel:
         Raises:
             AdvalignError: the weights cannot be had, do not fit, or tell other classes apart.
         """
-        card = self.known()
-        if card is not None and (self.folder / WEIGHTS).is_file():
-            return card
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.parent / f".{self.name}.lock"):  # another run may fetch the same model
+            card = self.known()
+            if card is not None and (self.folder / WEIGHTS).is_file():
+                return card
+            return self._fetch()
+
+    def _fetch(self) -> Card:
         checkpoint = self._checkpoint()
         classifier, own = (self._classifier(), None) if checkpoint is None else load_checkpoint(checkpoint)
         if own is not None:
@@ -104,7 +110,7 @@ class FetchedModel:
         entry = self.entry
         if [one.wnid for one in own.classes] != [one.wnid for one in self.classes]:
             raise DataError(
-                f"{self.name}: {self.weights} ({own.name}) tells {len(own.classes)} classes apart, not those of the data"
+                f"{self.name}: {self.weights} ({own.name}) tells {len(own.classes)} classes apart, not the data's"
             )
         said = [key for key in ("arguments", "preprocessing", "head") if getattr(entry, key)]
         if said or entry.architecture not in (None, own.architecture):
@@ -170,7 +176,7 @@ class FetchedModel:
         file = self._file()
         if file is None:
             self._check_classes()
-            with TemporaryDirectory(prefix=".hub-", dir=_made(self.folder.parent)) as cache:
+            with TemporaryDirectory(prefix=".hub-", dir=self.folder.parent) as cache:
                 size = classifier.preprocessing.input_size
                 found = fetch_pretrained(self.architecture, size, self.entry.arguments, Path(cache))
                 state = {name: value for name, value in found.items() if name not in heads}
@@ -268,8 +274,3 @@ def _load(network: nn.Module, state: dict[str, Tensor], source: str, architectur
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{source} does not fit architecture {architecture!r}: {reason}") from None
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

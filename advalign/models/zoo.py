@@ -1,15 +1,11 @@
-"""The only importer of timm: architectures, their preprocessing, evaluation transforms and parameter groups."""
+"""Architectures by way of timm: networks, their preprocessing, evaluation transforms and parameter groups."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
 from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from timm.optim._param_groups import param_groups_weight_decay
@@ -39,7 +35,7 @@ def create_network(
     if "checkpoint_path" in arguments:
         raise InputError(f"model {architecture!r}: weights come from model.safetensors, not from checkpoint_path")
     try:
-        sized = _with_size(architecture, input_size, arguments)
+        sized = with_size(architecture, input_size, arguments)
         network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **sized)
     except Exception as error:  # noqa: BLE001  what an architecture raises on wrong arguments is its own affair
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -67,109 +63,11 @@ def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
     )
 
 
-def pretrained_preprocessing(architecture: str) -> Preprocessing:
-    """What timm says the architecture's published weights want, at the size that they were trained for."""
-    config = _config(architecture)
-    return Preprocessing(
-        input_size=int(config.input_size[-1]),
-        mean=(config.mean[0], config.mean[1], config.mean[2]),
-        std=(config.std[0], config.std[1], config.std[2]),
-        interpolation=config.interpolation,
-        crop=config.crop_pct,
-        crop_mode=config.crop_mode or "center",
-    )
-
-
-def pretrained_classes(architecture: str) -> int:
-    """How many classes the architecture's published weights tell apart; 0 where they have no classifier.
-
-    Raises:
-        InputError: timm does not know the name (offers the nearest).
-    """
-    return int(_config(architecture).num_classes)
-
-
-def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, Any], cache: Path) -> dict[str, Tensor]:
-    """Fetch the published weights from the hub, without a classifier where they have none.
-
-    Args:
-        architecture: a timm name with its tag.
-        input_size: side of the input in pixels; position embeddings of another size are resampled by timm.
-        arguments: of the architecture.
-        cache: folder for the download.
-
-    Raises:
-        InputError: unknown name, or the hub cannot be reached or does not have them.
-    """
-    classes = pretrained_classes(architecture)
-    sized = _with_size(architecture, input_size, arguments)
-    try:
-        _ask_hub(architecture)
-        network = timm.create_model(architecture, pretrained=True, num_classes=classes, cache_dir=cache, **sized)
-    except Exception as error:  # noqa: BLE001  what a download raises depends on the network, the hub and the file
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise InputError(
-            f"the weights of {architecture!r} cannot be fetched: {reason}; without the hub, put the file on disk and "
-            "name it as `weights` in registry/zoo.yaml"
-        ) from None
-    return dict(network.state_dict())
-
-
-def convert_published(
-    architecture: str, classes: int, input_size: int, arguments: dict[str, Any], state: Mapping[str, Any]
-) -> dict[str, Tensor] | None:
-    """A published state as timm's own conversion leaves it (renamed keys, resampled positions); None if it cannot.
-
-    Args:
-        architecture, classes, input_size, arguments: as `create_network`.
-        state: as published by the architecture's authors, or as a file of the hub holds it.
-    """
-    sized = _with_size(architecture, input_size, arguments)
-    overlay = {"state_dict": dict(state), "num_classes": classes}
-    try:
-        network = timm.create_model(
-            architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **sized
-        )
-    except Exception:  # noqa: BLE001  a conversion of what is no such state may fail in any way
-        return None
-    return dict(network.state_dict())
-
-
-def _with_size(architecture: str, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
+def with_size(architecture: str, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments, with the input's size for architectures that fix it."""
     config = timm.get_pretrained_cfg(architecture)
     fixed = config is not None and config.fixed_input_size
     return {**({"img_size": input_size} if fixed else {}), **arguments}
-
-
-def _ask_hub(architecture: str) -> None:
-    """One question that is not repeated: where nobody answers, what timm calls would go on asking for minutes."""
-    repository = _config(architecture).hf_hub_id
-    if repository:
-        with suppress(HfHubHTTPError):  # it answers: whether it has the file is seen when that is fetched
-            get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"))
-
-
-def classifier_parameters(network: nn.Module) -> set[str]:
-    """Names of the weights of a network's classifier."""
-    head: Any = network.get_classifier()  # type: ignore[operator]  # timm's networks have it
-    parts = head if isinstance(head, tuple) else (head,)
-    return {
-        f"{name}.{key}" if name else key
-        for name, module in network.named_modules()
-        if any(module is part for part in parts)
-        for key in module.state_dict()
-    }
-
-
-def _config(architecture: str) -> Any:
-    if not timm.is_model(architecture):
-        raise unknown_name("model", architecture, timm.list_models(pretrained=True))
-    try:
-        return timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    except RuntimeError as error:
-        tags = timm.list_models(f"{architecture.split('.')[0]}.*", pretrained=True)
-        raise InputError(f"{error} timm has {', '.join(tags) or 'none'}") from None
 
 
 def create_classifier(

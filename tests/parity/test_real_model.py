@@ -1,19 +1,32 @@
 """The real MobileNetV2 on real images, where they are at hand: the released protocol's norms, and smaller ones."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
 from advalign.attacks.base import protocol
-from advalign.data.stimuli import into_attack_space
+from advalign.data.imports.classes import import_classes
+from advalign.data.imports.imagenet import import_imagenet
+from advalign.data.stimuli import freeze_stimuli, into_attack_space, save_stimuli
+from advalign.evaluation.campaign import Campaign
+from advalign.evaluation.engines.local import local
+from advalign.evaluation.runner import Evaluator
+from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.stand_in import stand_in
 from advalign.models.zoo import create_network
+from advalign.settings import load_settings
 from advalign.tensors.heatmaps import min_max_scale
+from advalign.tracking.sources import find_sources
+from tests.conftest import REPOSITORY
 
 REAL = Path(__file__).parents[3] / "shared/reference/real"
 ANIMALS = 398  # ImageNet's first classes
@@ -58,3 +71,39 @@ def test_true_minimum_norms_are_a_fraction_of_them(real):
     found = result.norm_l2.isfinite()
     assert (result.norm_l2[found] < released.norm_l2[found]).all()
     assert float(result.norm_l2[found].mean()) < 0.5
+
+
+def test_the_whole_road_from_a_local_file(tmp_path):
+    """Import 240 images, freeze them without maps, evaluate an entry of the zoo whose weights are a file."""
+    project = Project(tmp_path)
+    (tmp_path / "registry").mkdir()
+    shutil.copy(REPOSITORY / "registry" / "imagenet.yaml", tmp_path / "registry")
+    params = yaml.safe_load((REPOSITORY / "registry" / "published" / "params.yaml").read_text())
+    params["stimuli"] |= {"split": "imagenet", "images_per_category": 1}
+    params["evaluate"] |= {"protocol": "feng2025-released", "also": [], "shard_size": 20}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    import_classes(project)
+    rows = [f"{file.name},{file.stem.split('_')[1]}\n" for file in (REAL / "images").iterdir()]
+    (tmp_path / "labels.csv").write_text("image,wnid\n" + "".join(rows))
+    import_imagenet(project, REAL / "images", tmp_path / "labels.csv", workers=1)
+    settings = load_settings(tmp_path)
+    save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
+    entry = {
+        "group": "cnn",
+        "architecture": "mobilenetv2_100",
+        "arguments": {"pad_type": "same"},
+        "preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "weights": str(REAL / "mobilenetv2_100_same.safetensors"),
+    }
+    (tmp_path / "registry" / "zoo.yaml").write_text(yaml.safe_dump({"models": {"mobilenetv2_100_same": entry}}))
+    evaluator = Evaluator(project, settings)
+    sources = find_sources(project, evaluator.classes, ["mobilenetv2_100_same"])
+    assert [outcome.state for outcome in Campaign(evaluator, sources, local(1)).run()] == ["evaluated"]
+    metrics = json.loads(evaluator.paths("mobilenetv2_100_same").summary.read_text())["metrics"]
+    assert metrics["clean_decision_accuracy"] > 0.97
+    assert metrics["top1_accuracy"] > 0.85
+    assert metrics["adversarial_human_alignment"] is None
+    assert 1.65 <= metrics["perturbation_tolerance"] <= 1.78  # 1.71 on all 240; 1.4 to 1.7 on subsets of animals
+    rows = pd.read_parquet(evaluator.paths("mobilenetv2_100_same").rows)
+    animals = rows[(rows["label"] == 1) & (rows["status"] == "ok")]
+    assert 1.4 <= animals["norm_l2"].mean() <= 1.7

@@ -1,4 +1,4 @@
-"""From nothing to a comparison on real formats, by the command line: import, freeze, validate, evaluate a zoo, compare."""
+"""From nothing to a comparison on real formats, by the command line: import, freeze, validate, evaluate, compare."""
 
 import csv
 import json
@@ -25,7 +25,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 REFERENCE = REPOSITORY.parent / "shared/reference"
 SEED = 11
 SIDE = 64
-PREPROCESSING = {"input_size": SIDE, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "crop": 1.0, "interpolation": "bilinear"}
+PREPROCESSING = {
+    "input_size": SIDE,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "crop": 1.0,
+    "interpolation": "bilinear",
+}
 ZOO = {
     "models": {
         "small_net": {"group": "cnn", "architecture": "test_resnet", "preprocessing": PREPROCESSING},
@@ -118,8 +124,17 @@ def _pictures(labels, number):
 
 def judged_by_us(own, names):
     """The CSV export's columns, for some images."""
-    rows = [{"id": name, "original_label": label, "proposed_labels": f"{label}, 3", "unclear_multi_labels": "5",
-             "wrong_multi_labels": "", "is_problematic": str(n == 0)} for n, (name, label) in enumerate(names.items())]  # fmt: skip
+    rows = [
+        {
+            "id": name,
+            "original_label": label,
+            "proposed_labels": f"{label}, 3",
+            "unclear_multi_labels": "5",
+            "wrong_multi_labels": "",
+            "is_problematic": str(number == 0),
+        }
+        for number, (name, label) in enumerate(names.items())
+    ]
     path = own / "export.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -153,8 +168,8 @@ def imported(lab):
         root, "data", "import", "imagenet", own_validation(own, names), "--labels", own / "val.txt", "--workers", 1
     )
     advalign(root, "data", "import", "multilabel", judged_by_us(own, names))
-    frozen = run(root, sys.executable, "-c", "from pipelines.stimuli import stage\nfrom pipelines._stage import run_stage\n"
-                 "run_stage(stage)")  # fmt: skip
+    program = "from pipelines.stimuli import stage\nfrom pipelines._stage import run_stage\nrun_stage(stage)"
+    frozen = run(root, sys.executable, "-c", program)
     assert frozen.returncode == 0, frozen.stderr
     return root, names
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from advalign.errors import AdvalignError
 from advalign.files import sha256
-from advalign.models import fetched, zoo
+from advalign.models import fetched, published
 from advalign.models.checkpoints import CARD, WEIGHTS, ClassCard, load_checkpoint, read_card, save_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import ZooEntry, read_zoo
@@ -252,7 +252,9 @@ def test_a_checkpoint_of_other_classes_is_refused(place, tmp_path):
 )
 def test_what_an_entry_says_against_a_checkpoint_is_refused(said, key, tmp_path):
     own_checkpoint(tmp_path / "weights" / "net", original())
-    refused(model(tmp_path, "weights", **({"preprocessing": {}} | said)), f"net: {key} is told by the checkpoint itself")
+    refused(
+        model(tmp_path, "weights", **({"preprocessing": {}} | said)), f"net: {key} is told by the checkpoint itself"
+    )
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "-flag"])
@@ -287,7 +289,7 @@ def refused(source, says, names=""):
     assert source.known() is None
     assert not (source.folder / CARD).exists()
     if source.folder.parent.exists():
-        assert [path for path in source.folder.parent.iterdir() if path.name.startswith(".")] == []
+        assert [path.name for path in source.folder.parent.iterdir() if path.name.startswith(".hub")] == []
 
 
 class Trap:
@@ -521,8 +523,8 @@ def test_hub_weights_without_a_classifier_take_the_named_head(tmp_path, monkeypa
             torch.manual_seed(21)
         return create(name, **options)
 
-    monkeypatch.setattr(zoo, "_ask_hub", lambda _: None)
-    monkeypatch.setattr(zoo.timm, "create_model", local)
+    monkeypatch.setattr(published, "_ask_hub", lambda _: None)
+    monkeypatch.setattr(published.timm, "create_model", local)
     random = torch.Generator().manual_seed(5)
     head = {"weight": torch.randn(5, 384, generator=random), "bias": torch.randn(5, generator=random)}
     torch.save(head, tmp_path / "head.pth")

@@ -120,11 +120,12 @@ def test_too_few_images_list_the_superclasses_that_lack_them():
     with pytest.raises(DataError) as caught:
         chosen(lacking)
     assert str(caught.value) == (
-        "too few categories with 2 images in split 'test': dog has 2 (short: category 0 0, category 3 0, category 6 0); "
+        "too few categories with 2 images in split 'test': "
+        "dog has 2 (short: category 0 0, category 3 0, category 6 0); "
         "food has 0 (short: category 2 0, category 5 0, category 8 0, category 11 0, category 14 0), "
         "wanted 3 each (params.yaml: stimuli)"
     )
-    with pytest.raises(DataError, match="dog has 0 .*; bird has 0 .*; food has 0"):
+    with pytest.raises(DataError, match=r"dog has 0 .*; bird has 0 .*; food has 0"):
         chosen([])
 
 
@@ -249,7 +250,7 @@ def test_validation_images_are_stimuli_without_maps(tmp_path):
 def test_too_large_a_wish_is_refused(project):
     wanted = load_settings(project.root).stimuli.model_copy(update={"images_per_category": 5})
     with pytest.raises(
-        DataError, match="5 images in split 'test': dog has 0 .short: hound 4, shepherd 4, terrier 4.; bird"
+        DataError, match=r"5 images in split 'test': dog has 0 .short: hound 4, shepherd 4, terrier 4.; bird"
     ):
         freeze_stimuli(project, wanted, 0)
 

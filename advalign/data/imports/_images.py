@@ -22,6 +22,9 @@ class Chunk:
     convert: bool
     replace: bool
 
+    def __str__(self) -> str:
+        return f"{self.pairs[0][0]} .. {self.pairs[-1][0].name}"
+
 
 @dataclass(frozen=True)
 class Brought:

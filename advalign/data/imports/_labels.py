@@ -30,7 +30,9 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     labels: dict[str, str] = {}
     for number, image, wnid in _rows(path, lines, classes):
         if wnid not in known:
-            raise DataError(f"{path}: line {number}: unknown wnid {wnid!r} for {image} (not in data/classes.yaml)")
+            raise DataError(
+                f"{path}: line {number}: unknown wnid {wnid!r} for {image} (not in data/classes.yaml): mend that line"
+            )
         stem = _stem(image)
         if stem in labels:
             raise DataError(f"{path}: line {number}: {image} is given twice: remove one of the lines")
@@ -66,5 +68,7 @@ def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int
         if len(words) != 2 or not words[1].isdecimal():
             raise DataError(f"{path}: line {number}: {line[:60]!r} is no label, expected {FORMATS}")
         if int(words[1]) >= len(classes):
-            raise DataError(f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}")
+            raise DataError(
+                f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}: mend that line"
+            )
         yield number, words[0], classes[int(words[1])].wnid

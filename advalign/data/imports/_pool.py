@@ -46,7 +46,8 @@ def _guarded(work: Callable[[Task], Result], task: Task) -> Result:
     try:
         return work(task)
     except OSError as error:
-        raise InputError(f"{error.filename or 'import'}: {error.strerror or error}: mend that and run again") from None
+        # an error amid reading or writing, unlike one in opening, names no file: the task does
+        raise InputError(f"{error.filename or task}: {error.strerror or error}: mend that and run again") from None
 
 
 def _begin() -> None:

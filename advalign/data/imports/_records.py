@@ -7,6 +7,7 @@ click_count; the same of 224x224 without click_count; and per-sample .pth dictio
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,9 @@ def _load(sample: Path) -> dict[str, Any]:
     import torch
 
     try:
-        content = torch.load(sample, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what it warns of, it refuses: one line is enough
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            content = torch.load(sample, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DataError(
             f"{sample}: damaged, or it would run code when read, and is refused: save it again as plain tensors, "

@@ -80,7 +80,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path} is missing")
+        raise DataError(f"{path} is missing: name a shard, a .pth sample, or a folder of them")
     visible = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
     found = [file for file in visible if file.suffix == ".pth" or _SHARD.search(file.name)]
     if not found:

@@ -65,6 +65,9 @@ class _Job:
     classes: int
     replace: bool
 
+    def __str__(self) -> str:
+        return str(self.source.path)
+
 
 def import_clickme(
     project: Project,

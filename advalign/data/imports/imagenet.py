@@ -144,7 +144,10 @@ def _by_wnid(folder: Path, classes: Classes) -> list[tuple[str, Path]]:
                 raise DataError(f"{member}: unknown wnid {member.name!r} (not in data/classes.yaml): move it away")
             found += [(member.name, path) for path in images_by_stem(member).values()]
     if not found:
-        raise DataError(f"{folder}: no images (.JPEG, .jpg, .jpeg, .png) in it or in folders named by wnid")
+        raise DataError(
+            f"{folder}: no images (.JPEG, .jpg, .jpeg, .png) in it or in folders named by wnid: "
+            "name the one that has them"
+        )
     return found
 
 

@@ -64,7 +64,10 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
         raise DataError("data/imagenet/val holds no images: bring them in first with `advalign data import imagenet`")
     kept = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
     if not kept:
-        raise DataError(f"{file} judges {next(iter(sets), 'nothing')} ..., none of the images in data/imagenet/val")
+        raise DataError(
+            f"{file} judges {next(iter(sets), 'nothing')} ..., none of the images in data/imagenet/val: "
+            "bring those in first with `advalign data import imagenet`"
+        )
     with only_import(project, folder), staged(folder / "multilabel.json", replace) as path:
         path.write_text(json.dumps(_content(kept, classes), indent=1) + "\n")
         read_multilabel(path, classes.index_of_wnid())
@@ -131,7 +134,7 @@ def _indices(cell: str, column: str, classes: int, where: str) -> frozenset[int]
     words = [word.strip() for word in cell.split(",")] if cell.strip() else []
     for word in words:
         if not word.isdecimal() or int(word) >= classes:
-            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}")
+            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}: mend it")
     return frozenset(map(int, words))
 
 
@@ -147,10 +150,12 @@ def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
     for number, labels in enumerate(lists, start=1):
         name = f"ILSVRC2012_val_{number:08d}.JPEG"
         if not isinstance(labels, list):
-            raise DataError(f"{file}: {name}: {labels!r} is not a list of class indices")
+            raise DataError(f"{file}: {name}: {labels!r} is not a list of class indices: fetch the file again")
         for label in labels:
             if type(label) is not int or not 0 <= label < classes:
-                raise DataError(f"{file}: {name}: label {label!r}, expected class indices 0 .. {classes - 1}")
+                raise DataError(
+                    f"{file}: {name}: label {label!r}, expected class indices 0 .. {classes - 1}: fetch the file again"
+                )
         sets[name] = LabelSet(frozenset(labels))
     return sets
 
