@@ -10,7 +10,7 @@ from advalign.analysis.report import Gallery
 from advalign.data.results import Paths
 from advalign.data.stimuli import StimulusSet
 from advalign.errors import InputError
-from advalign.models.declared import Zoo
+from advalign.models.declared import Zoo, ZooEntry
 
 RECIPE_GROUPS = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
 COLUMNS = {
@@ -33,17 +33,26 @@ def group_of(summary: dict[str, Any], zoo: Zoo) -> str:
     Raises:
         InputError: neither the model nor its architecture is declared.
     """
-    model, architecture, recipe = summary["model"], summary["architecture"], summary["recipe"]
+    architecture, recipe = summary["architecture"], summary["recipe"]
     if recipe in RECIPE_GROUPS:
         return RECIPE_GROUPS[recipe]
-    if recipe == "pretrained" and model in zoo.models:
-        return zoo.models[model].group
+    if recipe == "pretrained":
+        entry = declared(summary, zoo)
+        if entry is not None:
+            return entry.group
     group = zoo.standard_group(architecture)
     if group is None:
         raise InputError(
-            f"{architecture!r} of {model} is not declared: add it to registry/zoo.yaml (architectures) with its group"
+            f"{architecture!r} of {summary['model']} is not declared: add it to registry/zoo.yaml (architectures)"
         )
     return group
+
+
+def declared(summary: dict[str, Any], zoo: Zoo) -> ZooEntry | None:
+    """The zoo's entry of an evaluated model: what registry/zoo.yaml says now, else what another zoo said of it then."""
+    if summary["model"] in zoo.models:
+        return zoo.models[summary["model"]]
+    return ZooEntry(**summary["declared"]) if summary.get("declared") else None
 
 
 def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
@@ -55,15 +64,15 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """
     rows = []
     for summary in summaries:
-        model = summary["model"]
+        entry = declared(summary, zoo)
         row = {
-            "model": model,
+            "model": summary["model"],
             "group": group_of(summary, zoo),
             "recipe": summary["recipe"],
             "protocol": summary["protocol"],
             **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
             "flags": ",".join(summary["flags"]),
-            "big_data": int(model in zoo.models and zoo.models[model].big_data),
+            "big_data": int(entry is not None and entry.big_data),
         }
         row["n_valid"] = int(row["n_valid"] or 0)
         rows.append(row)

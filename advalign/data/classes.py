@@ -72,8 +72,10 @@ def read_classes(path: Path) -> Classes:
         ) from None
     if [entry.index for entry in entries] != list(range(len(entries))):
         raise DataError(f"{path}: class indices must be 0 .. {len(entries) - 1} without gaps")
-    if len({entry.wnid for entry in entries}) != len(entries):
-        raise DataError(f"{path}: a wnid is given to two classes")
+    wnids = [entry.wnid for entry in entries]
+    twice = [wnid for wnid in wnids if wnids.count(wnid) > 1] if len(set(wnids)) < len(wnids) else []
+    if twice:
+        raise DataError(f"{path}: wnid {twice[0]} is given to two classes: mend one of them")
     return Classes(entries)
 
 

@@ -101,7 +101,7 @@ def check_label(label: int, classes: int, where: str) -> int:
         DataError: outside 0 .. classes - 1.
     """
     if not 0 <= label < classes:
-        raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml)")
+        raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml): take it out")
     return label
 
 
@@ -113,7 +113,9 @@ def feature(example: Mapping[str, Feature], name: str, kind: type[Kind], where: 
     """
     value = example.get(name)
     if not isinstance(value, kind):
-        raise DataError(f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema)")
+        raise DataError(
+            f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema): fetch the file again"
+        )
     return value
 
 
@@ -131,9 +133,9 @@ def _decode(encoded: bytes, mode: str | tuple[str, ...], where: str) -> Image.Im
         image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
         image.load()
     except UnidentifiedImageError:
-        raise DataError(f"{where} cannot be decoded: neither JPEG nor PNG") from None
+        raise DataError(f"{where} cannot be decoded: neither JPEG nor PNG; fetch it again") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where} cannot be decoded: {error}") from None
+        raise DataError(f"{where} cannot be decoded: {error}; fetch it again") from None
     modes = (mode,) if isinstance(mode, str) else mode
     if image.mode not in modes:
         raise DataError(f"{where} is {image.mode}, expected {' or '.join(modes)}: convert it before importing")

@@ -40,14 +40,18 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a multi-label set (initial_annots, problematic_images): {error!r}") from None
+        raise DataError(
+            f"{path}: not a multi-label set (initial_annots, problematic_images): {error!r}; fetch it again"
+        ) from None
     sets = {}
     for name, judged in annotations.items():
         groups = {}
         for group in ("correct", "unclear", "wrong"):
             unknown = [wnid for wnid in judged.get(group, []) if wnid not in index_of_wnid]
             if unknown:
-                raise DataError(f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml)")
+                raise DataError(
+                    f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml): mend that entry"
+                )
             groups[group] = frozenset(index_of_wnid[wnid] for wnid in judged.get(group, []))
         sets[name] = LabelSet(**groups, problematic=name in problematic)
     return sets

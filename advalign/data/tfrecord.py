@@ -80,7 +80,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Feature]]:
         try:
             example = _example_class().FromString(payload)
         except DecodeError:
-            raise DataError(f"{path}: record {record} is not a tf.train.Example") from None
+            raise DataError(f"{path}: record {record} is not a tf.train.Example: fetch the file again") from None
         yield {name: _value(feature) for name, feature in example.features.feature.items()}
 
 

@@ -271,6 +271,7 @@ class Evaluator:
             "model": subject.name,
             "architecture": card.architecture,
             "recipe": card.recipe,
+            "declared": card.settings.get("zoo"),
             "protocol": self.protocol.name,
             "protocol_sha256": self.protocol.sha256,
             "inputs_sha256": subject.identity,

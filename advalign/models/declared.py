@@ -91,7 +91,7 @@ def read_zoo(path: Path) -> Zoo:
     try:
         values = yaml.load(path.read_text(), _EachKeyOnce)  # noqa: S506  a safe loader
     except OSError:
-        raise InputError(f"{path} is missing: the zoo's models are declared there") from None
+        raise InputError(f"{path} is missing: the zoo's models are declared there; write it, or name another") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend that line") from None
     return parse(Zoo, values, str(path))

@@ -4,6 +4,7 @@ A fetched model is a folder like any trained checkpoint, so everything downstrea
 may be pruned; the card stays and says what they were.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +231,9 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
     try:
         if file.suffix == ".safetensors":
             return [load_file(file)]
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old pickles; what is wrong with one is said below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise DataError(
             f"{file} is damaged or holds pickled objects beside tensors and is refused: where you trust it, save its "
@@ -265,12 +268,13 @@ def matching_state(states: list[Mapping[str, Any]], wanted: Mapping[str, Any], s
             if not missing and not strange:
                 return found
             closest = min(closest, (len(missing), f"lacks {missing[:2]}" if missing else f"also has {strange[:2]}"))
-    raise DataError(f"{source} is of another architecture: of {len(wanted)} tensors it {closest[1]}")
+    raise DataError(f"{source} is of another architecture: of {len(wanted)} tensors it {closest[1]}: fetch others")
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{source} does not fit architecture {architecture!r}: {reason}") from None
+        first = str(error).strip().splitlines()[1:2]  # of a list of all that does not fit
+        reason = " ".join(" ".join(first).split()).rstrip(".")
+        raise DataError(f"{source} does not fit architecture {architecture!r}: {reason}: fetch others") from None

@@ -65,7 +65,7 @@ ROW = "{wnid: n%08d, name: a, superclass: dog, animate: true}"
     [
         (f"0: {ROW % 1}\n2: {ROW % 2}\n", "class indices must be 0 .. 1 without gaps"),
         (f"1: {ROW % 1}\n2: {ROW % 2}\n", "class indices must be 0 .. 1 without gaps"),
-        (f"0: {ROW % 1}\n1: {ROW % 1}\n", "a wnid is given to two classes"),
+        (f"0: {ROW % 1}\n1: {ROW % 1}\n", "is given to two classes"),
         ("0: {wnid: n1, name: a, superclass: dog}\n", "not a table of classes.*animate"),
         ("0: {name: a, animate: true}\n", "not a table of classes.*wnid"),
         ('0: {wnid: n1, name: a, superclass: dog, animate: "false"}\n', "animate"),

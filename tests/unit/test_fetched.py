@@ -803,7 +803,7 @@ def fetch_from(address, root, timeout):
 
 
 def hidden(root):
-    return [str(path) for path in (root / "outputs").rglob("*") if path.name.startswith(".")]
+    return [str(path) for path in (root / "outputs").rglob("*") if path.name.startswith(".hub")]
 
 
 @pytest.mark.slow

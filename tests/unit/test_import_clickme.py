@@ -452,5 +452,8 @@ def test_the_command_says_what_next_and_refuses_on_one_line(project, source):
     shard(path, jpeg(label=99))
     done = subprocess.run(**command(project.root, "clickme", path, "--replace"), check=False, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"advalign: error: {path}: record 0: label 99 is outside 0 .. 9 (data/classes.yaml)\n"
+    assert (
+        done.stderr
+        == f"advalign: error: {path}: record 0: label 99 is outside 0 .. 9 (data/classes.yaml): take it out\n"
+    )
     assert done.stdout == ""
