@@ -30,7 +30,7 @@ from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision, stand_in
 from advalign.models.zoo import evaluation_transform
 
-NOT_FINITE = "logits of clean images are not finite: fetch the weights again, or mend the entry's preprocessing"
+NOT_FINITE = "its logits of clean images are not finite: fetch the weights again, or mend the entry's preprocessing"
 LOOKED_AT = 8  # images of a shard that a model's sanity is judged by
 DECODERS = 8  # threads that decode validation images
 IMAGES_AT_ONCE = 64  # validation images in one pass; halved where memory runs out
@@ -83,7 +83,7 @@ def _attack(task: Task, classifier: Classifier, card: Card) -> ShardResult:
     few = inputs[:LOOKED_AT]
     flags = sanity_flags(classifier, few, labels[:LOOKED_AT], groups)
     if "non-finite-logits" in flags:
-        raise DataError(NOT_FINITE)
+        raise DataError(f"{card.name}: {NOT_FINITE}")
     search = stand_in(classifier, few, task.search_precision) if attack.uses_stand_in else None
     result = attack.run(classifier, inputs, labels, groups=groups, search=search, batch_size=task.batch_size)
     perturbations = result.adversarials - inputs
@@ -127,7 +127,7 @@ def _predict(task: Task, classifier: Classifier, card: Card) -> pd.DataFrame:
     nothing = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
     oracle = Oracle(classifier, inputs, nothing, batch_size=task.batch_size or IMAGES_AT_ONCE)
     if not oracle.clean_logits.isfinite().all():
-        raise DataError(NOT_FINITE)
+        raise DataError(f"{card.name}: {NOT_FINITE}")
     predictions = oracle.clean_logits.argmax(1).tolist()
     return pd.DataFrame(
         {
