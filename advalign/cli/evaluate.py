@@ -68,7 +68,8 @@ def evaluate(
     sources = find_sources(project, evaluator.classes, models or [], zoo)
     _say_what_is_absent(evaluator)
     if dry_run:
-        costs = estimate(evaluator, sources)
+        with progress("estimating") as advance:
+            costs = estimate(evaluator, sources, advance)
         print_json(costs) if as_json else _print_costs(costs)
         return
     runs = create_engine(engine, chosen, settings.evaluate.threads, workers)

@@ -19,7 +19,11 @@ from advalign.models.fetched import FetchedModel
 YARDSTICK = ("resnet50", 8)  # architecture and images that a device's speed is measured with
 
 
-def estimate(evaluator: Evaluator, sources: Sequence[Source]) -> list[dict[str, Any]]:
+def estimate(
+    evaluator: Evaluator,
+    sources: Sequence[Source],
+    on_model: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> list[dict[str, Any]]:
     """One row per model: state, passes (forward and input gradient, at most), GFLOP per pass, PFLOP in all, seconds.
 
     Seconds are for one worker: of a trained model from one timed pass over a shard; of a zoo model, which is not
@@ -27,7 +31,8 @@ def estimate(evaluator: Evaluator, sources: Sequence[Source]) -> list[dict[str, 
     """
     rows: list[dict[str, Any]] = []
     speed: float | None = None
-    for source in sources:
+    for number, source in enumerate(sources):
+        on_model(number, len(sources), source.name)
         row: dict[str, Any] = {"model": source.name, "state": "to run", "passes": 0, "seconds": 0.0}
         rows.append(row)
         try:

@@ -171,22 +171,25 @@ class FetchedModel:
 
     def _classifier(self) -> Classifier:
         """The network with its weights in place."""
+        file = self._file()
+        hub = self._hub_state() if file is None else {}  # first: it may fail, and the network may be large
         classifier = self.blank()
         heads = classifier_parameters(classifier.network) if self.entry.head else set()
-        wanted = {name: value for name, value in classifier.network.state_dict().items() if name not in heads}
-        file = self._file()
         if file is None:
-            self._check_classes()
-            with TemporaryDirectory(prefix=".hub-", dir=self.folder.parent) as cache:
-                size = classifier.preprocessing.input_size
-                found = fetch_pretrained(self.architecture, size, self.entry.arguments, Path(cache))
-                state = {name: value for name, value in found.items() if name not in heads}
+            state = {name: value for name, value in hub.items() if name not in heads}
         else:
-            state = self._local_state(file, wanted)
+            every = classifier.network.state_dict()
+            state = self._local_state(file, {name: value for name, value in every.items() if name not in heads})
         if self.entry.head:
             state |= self._head(heads)
         _load(classifier.network, state, f"{file or self.name}", self.architecture)
         return classifier
+
+    def _hub_state(self) -> dict[str, Tensor]:
+        self._check_classes()
+        size = self.preprocessing().input_size
+        with TemporaryDirectory(prefix=".hub-", dir=self.folder.parent) as cache:
+            return fetch_pretrained(self.architecture, size, self.entry.arguments, Path(cache))
 
     def _local_state(self, file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The wanted tensors of a file, as they are or as timm converts what the authors published."""

@@ -1,6 +1,7 @@
 """What README and docs tell a user to type works, and the examples of new entries are entries."""
 
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def documented(reproduced, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_documented_command_works(documented, command):
-    words = command.split()
+    words = shlex.split(command)
     if words[0] == "advalign":
         words = [sys.executable, "-m", "advalign.cli.main", *words[1:]]
     if words[-1] == "regenerated":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -75,6 +76,7 @@ def lab(tmp_path_factory):
     """A project without data, and a lab's own copies beside it."""
     root, own = tmp_path_factory.mktemp("lab") / "project", tmp_path_factory.mktemp("own")
     (root / "registry").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "registry" / "imagenet.yaml").write_text((REPOSITORY / "registry" / "imagenet.yaml").read_text())
     (root / "registry" / "zoo.yaml").write_text(yaml.safe_dump(ZOO))
     (root / "params.yaml").write_text((REPOSITORY / "registry" / "published" / "params.yaml").read_text())
@@ -168,8 +170,7 @@ def imported(lab):
         root, "data", "import", "imagenet", own_validation(own, names), "--labels", own / "val.txt", "--workers", 1
     )
     advalign(root, "data", "import", "multilabel", judged_by_us(own, names))
-    program = "from pipelines.stimuli import stage\nfrom pipelines._stage import run_stage\nrun_stage(stage)"
-    frozen = run(root, sys.executable, "-c", program)
+    frozen = run(root, sys.executable, "-m", "pipelines.stimuli")
     assert frozen.returncode == 0, frozen.stderr
     return root, names
 
