@@ -82,7 +82,8 @@ class Project:
         """
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-            raise DataError(f"{shown} is missing: get the data with `dvc pull data.dvc`")
+            mend = "`dvc pull data.dvc` gets the data, `advalign data import` brings in your own"
+            raise DataError(f"{shown} is missing: {mend}")
         return path
 
 

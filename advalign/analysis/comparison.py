@@ -143,7 +143,8 @@ def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     """What is shown of a model when it is chosen."""
     metrics = summary["metrics"]
     prefix = "adversarial_human_alignment."
-    by_superclass = [f"{name.removeprefix(prefix)} {metrics[name]:.2f}" for name in metrics if name.startswith(prefix)]
+    known = {name.removeprefix(prefix): metrics[name] for name in metrics if name.startswith(prefix)}
+    by_superclass = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
     shown = {
         "architecture, recipe": f"{summary['architecture']}, {summary['recipe']}",
         "stimuli": _counted(frame["status"]),

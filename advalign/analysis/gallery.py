@@ -32,17 +32,19 @@ def gallery_figure(
     """
     if not len(images):
         return sentence("No stimulus is pictured: set evaluate.gallery above 0 in params.yaml.", "Gallery")
-    rows = 2 + len(perturbations)
+    above = ["stimulus", "human map"] if heatmaps.any() else ["stimulus"]  # stimuli may have no maps
+    rows = len(above) + len(perturbations)
     figure = Figure(figsize=(1.6 + 0.95 * len(images), 0.35 + 0.95 * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, len(images), squeeze=False)
     for column, (image, heatmap, name) in enumerate(zip(images, heatmaps, names, strict=True)):
         axes[0, column].imshow(image.transpose(1, 2, 0))
         axes[0, column].set_title(name, fontsize=8, color=INK)
-        axes[1, column].imshow(heatmap, cmap=MAP_COLOURS, vmin=0, vmax=1)
-        for row, deltas in enumerate(perturbations.values(), start=2):
+        if len(above) > 1:
+            axes[1, column].imshow(heatmap, cmap=MAP_COLOURS, vmin=0, vmax=1)
+        for row, deltas in enumerate(perturbations.values(), start=len(above)):
             _draw_map(axes[row, column], np.abs(deltas[column].max(0)))
-    for row, caption in enumerate(["stimulus", "human map", *perturbations]):
+    for row, caption in enumerate([*above, *perturbations]):
         axes[row, 0].set_ylabel(_wrapped(caption), fontsize=7, color=INK, rotation=0, ha="right", va="center")
     for axis in axes.flat:
         axis.set_xticks([])

@@ -57,6 +57,8 @@ class Attack(ABC):
 
     budget: ClassVar[str | None] = None  # the setting that NAME-VALUE gives, where that is a protocol too
 
+    typical_passes: ClassVar[int | None] = None  # where that is far from the most: for estimates
+
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
 
     def __init__(self, settings: Strict | None = None) -> None:

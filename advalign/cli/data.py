@@ -7,7 +7,7 @@ import typer
 from advalign.cli import data_import
 from advalign.cli._output import JSON, print_json, print_table
 
-app = typer.Typer(help="Sample data and validation.", no_args_is_help=True)
+app = typer.Typer(help="Sample data, import of real data, validation.", no_args_is_help=True)
 app.add_typer(data_import.app, name="import")
 
 
@@ -61,7 +61,7 @@ def validate(
         print_json({**validation.as_json(), "docs": index})
     elif validation.failures:
         rows = [{**vars(failure), "examples": failure.told} for failure in validation.failures]
-        print_table(rows, ["table", "column", "expectation", "unexpected", "examples"])
+        print_table(rows, ["table", "column", "why", "unexpected", "examples"])
     else:
         typer.echo(f"{sum(validation.checked.values())} expectations hold ({', '.join(validation.checked)})")
     if index and not as_json:

@@ -102,7 +102,7 @@ def multilabel(
     line = (
         f"{done.images} of {done.judged} judged images in data/imagenet/multilabel.json ({done.without_file} have no "
         f"file): {done.problematic} flagged, {done.without_correct} without a correct label; {done.unjudged} of "
-        "data/imagenet/val are not judged"
+        f"data/imagenet/val are not judged; {done.contradictory} list a class as correct and as something else: correct"
     )
     _report(done.as_json(), line, as_json)
 

@@ -79,14 +79,17 @@ def evaluate(
     print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
-        raise CheckFailed(f"{failed} of {len(outcomes)} models failed; the others are finished")
+        rest = "; the others are finished" if failed < len(outcomes) else ""
+        raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}")
 
 
 def _print_costs(costs: list[dict[str, Any]]) -> None:
     print_table(costs, DRY_COLUMNS)
     pflop, hours = (sum(row.get(key, 0.0) for row in costs) for key in ("pflop", "seconds"))
     waiting = sum(row["state"] == "to run" for row in costs)
-    typer.echo(f"{waiting} of {len(costs)} to run: {pflop:.3g} PFLOP, about {hours / 3600:.1f} hours of one worker")
+    typer.echo(
+        f"{waiting} of {len(costs)} to run: {pflop:.3g} PFLOP, about {hours / 3600:.2g} hours of one worker here"
+    )
 
 
 def _say_what_is_absent(evaluator: "Evaluator") -> None:

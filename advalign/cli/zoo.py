@@ -1,5 +1,7 @@
 """`advalign zoo ...`: the declared models, and what has become of them."""
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,12 +14,14 @@ if TYPE_CHECKING:  # torch and timm are imported when a command needs them
 
 app = typer.Typer(help="The declared zoo: groups, licences, where weights come from, what is evaluated.")
 COLUMNS = ["model", "group", "big_data", "license", "parameters", "weights", "evaluated", "failed"]
+ZOO = typer.Option(None, "--zoo", help="Another zoo than registry/zoo.yaml.")
 HEADINGS = {"big_data": "big data", "parameters": "parameters, M"}
 
 
 @app.command("list")
 def list_(
     patterns: list[str] = typer.Argument(None, help="Names or patterns ('resnet*'); default: all."),
+    zoo_file: Path = ZOO,
     group: str = typer.Option(None, help="Only one group: cnn, vit, hybrid, ssl, harmonized, robust."),
     as_json: bool = JSON,
 ) -> None:
@@ -27,7 +31,7 @@ def list_(
     from advalign.models.declared import GROUPS, read_zoo
 
     project = Project.find()
-    zoo = read_zoo(project.zoo)
+    zoo = read_zoo(zoo_file or project.zoo)
     if group is not None and group not in GROUPS:
         raise unknown_name("group", group, GROUPS)
     names = [name for name in zoo.select(patterns or []) if group in (None, zoo.models[name].group)]
@@ -39,7 +43,7 @@ def list_(
 
 
 @app.command()
-def show(name: str, as_json: bool = JSON) -> None:
+def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
     """Show all that is known of one model."""
     from advalign.errors import InputError, unknown_name
     from advalign.files import Project
@@ -47,7 +51,7 @@ def show(name: str, as_json: bool = JSON) -> None:
     from advalign.models.published import pretrained_classes, pretrained_preprocessing
 
     project = Project.find()
-    zoo = read_zoo(project.zoo)
+    zoo = read_zoo(zoo_file or project.zoo)
     if name not in zoo.models:
         raise unknown_name("zoo model", name, zoo.models)
     entry = zoo.models[name]
@@ -67,7 +71,7 @@ def _row(project: "Project", zoo: "Zoo", name: str) -> dict[str, Any]:
     """What the list says of a model."""
     entry = zoo.models[name]
     protocols = project.evaluations.glob(f"*/{name}.json")
-    failures = project.evaluations.glob(f"*/failed/{name}.json")
+    failures = sorted(project.evaluations.glob(f"*/failed/{name}.json"))
     return {
         "model": name,
         "group": entry.group,
@@ -76,5 +80,6 @@ def _row(project: "Project", zoo: "Zoo", name: str) -> dict[str, Any]:
         "parameters": entry.parameters,
         "weights": zoo.weights_of(name),
         "evaluated": sorted(path.parent.name for path in protocols),
-        "failed": sorted(path.parent.parent.name for path in failures),
+        "failed": [path.parent.parent.name for path in failures],
+        "errors": [json.loads(path.read_text())["error"] for path in failures],
     }

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from advalign.data.classes import read_classes
 from advalign.data.stimuli import load_stimuli
-from advalign.data.suites import Tables, stimulus_tables
+from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.errors import InputError
 from advalign.files import Project, write_text
@@ -38,6 +38,7 @@ class Failure:
     """One expectation that does not hold.
 
     Attributes:
+        why: what was wanted of the column, and what it means.
         unexpected: number of failing rows; 1 where the expectation is on the table as a whole.
         examples: the first failing rows in words; for a table as a whole, what was observed.
         rows: all failing rows: the column that names the row and the columns that were checked, with their values.
@@ -46,6 +47,7 @@ class Failure:
     table: str
     expectation: str
     column: str
+    why: str
     unexpected: int
     examples: tuple[str, ...]
     rows: tuple[dict[str, Any], ...] = ()
@@ -156,10 +158,23 @@ def _failure(table: str, item: Any) -> Failure:
         table,
         item.expectation_config.type,
         ", ".join(columns),
+        _why(item.expectation_config.type, columns, settings),
         int(found.get("unexpected_count") or 1),
         tuple(str(example) for example in told[:SHOWN]),
         tuple(rows),
     )
+
+
+def _why(kind: str, columns: list[str], settings: Any) -> str:
+    """What an expectation wants, in words."""
+    meant = "; ".join(f"{column}: {MEANINGS[column]}" for column in columns if column in MEANINGS)
+    least, most = settings.get("min_value"), settings.get("max_value")
+    bounds = [f"{word} {value:.4g}" for word, value in (("at least", least), ("at most", most)) if value is not None]
+    values = settings.get("value_set")
+    if not bounds and values is not None and len(values) <= SHOWN:
+        bounds = [f"one of {', '.join(map(str, values)) or 'nothing'}"]
+    wanted = " and ".join(bounds) or kind.removeprefix("expect_").replace("_", " ")
+    return f"{meant} (wanted: {wanted})" if meant else f"wanted: {wanted}"
 
 
 def _exceptions(info: Any) -> list[dict[str, Any]]:

@@ -85,7 +85,11 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
     folder = project.evaluations / protocol_name
     summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not summaries:
-        raise InputError(f"nothing is evaluated under protocol {protocol_name!r} yet: run `advalign evaluate` first")
+        others = sorted({path.parent.name for path in project.evaluations.glob("*/*.json")})
+        there = f", only under {', '.join(others)} (--protocol)" if others else ""
+        raise InputError(
+            f"nothing is evaluated under protocol {protocol_name!r} yet{there}: run `advalign evaluate` first"
+        )
     return summaries
 
 

@@ -21,6 +21,20 @@ from advalign.tensors.heatmaps import min_max_scale
 
 Tables = dict[str, tuple[pd.DataFrame, Callable[[Any], list[Any]]]]  # name -> the table, and what it is held against
 
+MEANINGS = {
+    "range": "largest minus smallest value of the map, of 255",
+    "coverage": "share of the map above a tenth of its maximum",
+    "peak_share": "share of the map above half of its maximum",
+    "entropy": "how widely the map is spread, from 0 (one pixel) to 1 (uniform)",
+    "overlap": "classes that the multi-label set calls both correct and wrong",
+    "correct_labels": "classes that people accept for an image that is not flagged",
+    "sha256": "of the image: the same image twice",
+    "stimuli": "stimuli per superclass",
+    "norm_l2": "size of the perturbation that flips the decision; there exactly where the status is ok",
+    "missing_columns": "columns that the rows lack",
+    "label_in_manifest": "whether the manifest has the stimulus",
+}
+"""What columns mean, for people who look at a failure."""
 MAPS_AT_ONCE = 32  # maps whose entropy is taken together, in float64
 # Bounds of a map's spread: the share of the pixels over which a flat map of the same entropy would lie, so that entropy
 # is 1 + log(spread) / log(pixels). The sample's 144 maps (64 x 64): 0.075 to 0.59 (entropy 0.690 to 0.937); five real

@@ -24,7 +24,7 @@ def estimate(
     sources: Sequence[Source],
     on_model: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> list[dict[str, Any]]:
-    """One row per model: state, passes (forward and input gradient, at most), GFLOP per pass, PFLOP in all, seconds.
+    """One row per model: state, passes (forward and input gradient), GFLOP per pass, PFLOP in all, seconds.
 
     Seconds are for one worker: of a trained model from one timed pass over a shard; of a zoo model, which is not
     fetched for this, from its arithmetic and the speed that ResNet-50 has on the device. A finished model costs none.
@@ -48,10 +48,21 @@ def estimate(
         except AdvalignError as error:
             row |= {"state": "cannot run", "error": str(error)}
             continue
-        passes = (evaluator.protocol.attack.passes or 0) * evaluator.count
+        attack = evaluator.protocol.attack
+        passes = (attack.typical_passes or attack.passes or 0) * _remaining(evaluator, source)
         row |= {"passes": passes, "gflop_per_pass": flops / 1e9, "pflop": flops * passes / 1e15}
         row["seconds"] = seconds * passes
     return rows
+
+
+def _remaining(evaluator: Evaluator, source: Source) -> int:
+    """Stimuli that no finished shard holds."""
+    if source.known() is None:
+        return evaluator.count
+    subject = evaluator.subject(source.folder)
+    shards = evaluator.shards(subject, "stimuli")
+    tasks = [task for task in evaluator.tasks(subject) if task.kind == "stimuli"]
+    return sum(task.last - task.first for task in tasks if shards.load(task) is None)
 
 
 def planned_flops(model: FetchedModel, size: int) -> float:

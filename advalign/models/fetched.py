@@ -116,7 +116,7 @@ class FetchedModel:
         said = [key for key in ("arguments", "preprocessing", "head") if getattr(entry, key)]
         if said or entry.architecture not in (None, own.architecture):
             raise InputError(
-                f"registry/zoo.yaml: {self.name}: {(said or ['architecture'])[0]} is told by the checkpoint itself "
+                f"zoo entry {self.name}: {(said or ['architecture'])[0]} is told by the checkpoint itself "
                 f"({self.weights}): take it out of the entry"
             )
 
@@ -131,7 +131,7 @@ class FetchedModel:
             InputError: unknown architecture, or a key or value that preprocessing does not have.
         """
         values = {**pretrained_preprocessing(self.architecture).model_dump(), **self.entry.preprocessing}
-        return parse(Preprocessing, values, f"registry/zoo.yaml: {self.name}: preprocessing")
+        return parse(Preprocessing, values, f"zoo entry {self.name}: preprocessing")
 
     def blank(self) -> Classifier:
         """The network with random weights, in evaluation mode."""
@@ -157,7 +157,7 @@ class FetchedModel:
         if self.weights == HUB or self.weights.startswith(REGISTRY):
             return None
         path = self._path(self.weights)
-        if not path.is_dir():
+        if path.is_file() or path.suffix in SUFFIXES:
             return path
         candidates = [path / self.name / CARD, *(path / f"{self.name}{suffix}" for suffix in SUFFIXES)]
         return next((file for file in candidates if file.is_file()), path / f"{self.name}.safetensors")
@@ -210,7 +210,7 @@ class FetchedModel:
         if theirs != len(self.classes) and not self.entry.head:
             raise InputError(
                 f"{self.name}: the hub's weights tell {theirs} classes apart, data/classes.yaml {len(self.classes)}: "
-                "name the classifier's weights in registry/zoo.yaml (head: FILE), or evaluate it on its own data"
+                "name the classifier's weights in its entry (head: FILE), or evaluate it on its own data"
             )
 
     def _head(self, names: set[str]) -> dict[str, Tensor]:
@@ -230,7 +230,8 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
         DataError: missing, truncated, or a pickle that holds more than tensors and plain values.
     """
     if not file.is_file():
-        raise DataError(f"{file} is missing: put the weights there or change `weights` in registry/zoo.yaml")
+        others = ", ".join(SUFFIXES[1:])
+        raise DataError(f"{file} is missing (or {others}): put the weights there, or name another place in the zoo")
     try:
         if file.suffix == ".safetensors":
             return [load_file(file)]

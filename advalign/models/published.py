@@ -58,7 +58,7 @@ def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, An
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(
             f"the weights of {architecture!r} cannot be fetched: {reason}; without the hub, put the file on disk and "
-            "name it as `weights` in registry/zoo.yaml"
+            "name it in the zoo (weights: FILE)"
         ) from None
     return dict(network.state_dict())
 

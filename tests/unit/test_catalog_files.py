@@ -173,7 +173,7 @@ def test_outside_a_project_the_error_names_the_folder(tmp_path):
 
 def test_missing_data_says_how_to_get_it(tmp_path):
     project = Project(tmp_path)
-    with pytest.raises(DataError, match=r"^data/classes\.yaml is missing: get the data with `dvc pull data\.dvc`$"):
+    with pytest.raises(DataError, match=r"^data/classes\.yaml is missing: `dvc pull data\.dvc` gets the data"):
         project.need_data(project.data / "classes.yaml")
     assert project.need_data(tmp_path) == tmp_path
     assert errors.CheckFailed.exit_code == 1

@@ -230,7 +230,7 @@ def test_labels_that_do_not_fit_are_told(project, labels, told):
 
 def test_missing_labels_say_how_to_get_them(project):
     (project.data / "imagenet" / "labels.csv").unlink()
-    refused(project, r"data/imagenet/labels.csv is missing: get the data with `dvc pull data\.dvc`")
+    refused(project, r"data/imagenet/labels.csv is missing: `dvc pull data\.dvc`")
 
 
 def test_without_multilabel_sets_every_image_counts_with_its_original_label(project):
@@ -242,4 +242,4 @@ def test_without_multilabel_sets_every_image_counts_with_its_original_label(proj
 
 
 def test_missing_validation_data_says_how_to_get_it(tmp_path):
-    refused(Project(tmp_path), r"data/imagenet is missing: get the data with `dvc pull data\.dvc`")
+    refused(Project(tmp_path), r"data/imagenet is missing: `dvc pull data\.dvc`")

@@ -94,7 +94,7 @@ def test_data_docs_name_suites_and_failing_rows_and_are_logged(project, monkeypa
 def test_a_log_without_docs_is_the_json_alone(project, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     rows = ({"stimulus": "a", "range": 0.0},)
-    found = Validation({"maps": 6}, (Failure("maps", "expect_x", "range", 1, ("a 0",), rows),))
+    found = Validation({"maps": 6}, (Failure("maps", "expect_x", "range", "it is flat", 1, ("a 0",), rows),))
     run_id = log_validation(project, load_settings(project.root), found)
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     assert [item.path for item in client.list_artifacts(run_id)] == ["validation.json"]

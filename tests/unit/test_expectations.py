@@ -272,14 +272,21 @@ def test_missing_stimuli_are_one_line(copy):
 
 def test_the_metric_file_says_what_was_checked_and_what_failed(copy):
     rows = ({"stimulus": "a", "range": 0.0}, {"stimulus": "b", "range": 0.0})
-    failure = Failure("maps", "expect_x", "range", 2, ("0.0", "0.0"), rows)
+    failure = Failure("maps", "expect_x", "range", "it is flat", 2, ("0.0", "0.0"), rows)
     write_validation(copy, Validation({"manifest": 13, "maps": 5}, (failure,)))
     assert json.loads((copy.root / "outputs" / "validation.json").read_text()) == {
         "success": 0,
         "manifest": {"checked": 13, "failed": 0},
         "maps": {"checked": 5, "failed": 1},
         "failures": [
-            {"table": "maps", "expectation": "expect_x", "column": "range", "unexpected": 2, "examples": ["0.0", "0.0"]}
+            {
+                "table": "maps",
+                "expectation": "expect_x",
+                "column": "range",
+                "why": "it is flat",
+                "unexpected": 2,
+                "examples": ["0.0", "0.0"],
+            }
         ],
     }
     write_validation(copy, check(copy))

@@ -407,7 +407,11 @@ def test_a_file_without_a_state_dictionary_is_refused(content, tmp_path):
 @pytest.mark.parametrize(("place", "names"), [("net.pth", "net.pth"), ("weights", "weights/net.safetensors")])
 def test_a_missing_file_is_named_with_the_mend(place, names, tmp_path):
     (tmp_path / "weights").mkdir()
-    refused(model(tmp_path, place), "is missing: put the weights there or change `weights`", str(tmp_path / names))
+    refused(
+        model(tmp_path, place),
+        r"is missing \(or .*\): put the weights there, or name another place in the zoo",
+        str(tmp_path / names),
+    )
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
@@ -828,7 +832,7 @@ def refused_by_hub(address, root, limit):
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stdout.splitlines()
     assert line.startswith("refused: the weights of 'test_resnet.r160_in1k' cannot be fetched: ")
-    assert "put the file on disk and name it as `weights` in registry/zoo.yaml" in line
+    assert "put the file on disk and name it in the zoo (weights: FILE)" in line
     assert hidden(root) == []
     assert not (root / "outputs" / "zoo" / "net").exists()
     assert seconds < limit

@@ -65,7 +65,7 @@ def read_back(project, name):
 
 
 def listing(project):
-    return sorted(path.name for path in (project.data / "clickme").iterdir())
+    return sorted(path.name for path in (project.data / "clickme").glob("*"))
 
 
 def test_float32_256_is_read_back_exactly(project, source):

@@ -59,7 +59,7 @@ def test_the_original_schema(project, tmp_path):
     }
     flagged = {name(2): {"reason": "a collage"}, name(3): {"reason": "?"}}
     file.write_text(json.dumps({"initial_annots": judged, "problematic_images": flagged, "imagenet_m": []}))
-    assert import_multilabel(project, file) == MultilabelImport("original", 3, 2, 1, 1, 1, 2)
+    assert import_multilabel(project, file) == MultilabelImport("original", 3, 2, 1, 1, 1, 2, 0)
     assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
         name(1): LabelSet(frozenset({1, 3}), frozenset({4}), frozenset({0})),
         name(2): LabelSet(frozenset(), wrong=frozenset({2}), problematic=True),
@@ -72,10 +72,19 @@ def test_the_csv_export(project, tmp_path):
     file.write_text(
         HEADER + f'{name(1)},M,2,"1, 3",True,4,"0, 2",False\n{name(2)},Z,0,,True,,,True\n{name(3)},A,1,1,True,,,False\n'
     )
-    assert import_multilabel(project, file) == MultilabelImport("export2024", 3, 2, 1, 1, 1, 2)
+    assert import_multilabel(project, file) == MultilabelImport("export2024", 3, 2, 1, 1, 1, 2, 0)
     assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
         name(1): LabelSet(frozenset({1, 3}), frozenset({4}), frozenset({0, 2})),
         name(2): LabelSet(frozenset(), problematic=True),
+    }
+
+
+def test_a_class_in_two_groups_counts_in_the_better_one(project, tmp_path):
+    file = tmp_path / "export.csv"
+    file.write_text(HEADER + f'{name(1)},M,2,"1, 3",True,"3, 4","1, 4, 0",True\n')
+    assert import_multilabel(project, file).contradictory == 1
+    assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
+        name(1): LabelSet(frozenset({1, 3}), frozenset({4}), frozenset({0}), problematic=True)
     }
 
 
@@ -83,7 +92,7 @@ def test_real(project, tmp_path):
     lists = [[number % 5] for number in range(50_000)]
     lists[0], lists[1], lists[3] = [4, 2], [], [0]
     (tmp_path / "real.json").write_text(json.dumps(lists))
-    assert import_multilabel(project, tmp_path / "real.json") == MultilabelImport("real", 50_000, 4, 49_996, 0, 1, 0)
+    assert import_multilabel(project, tmp_path / "real.json") == MultilabelImport("real", 50_000, 4, 49_996, 0, 1, 0, 0)
     assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {
         name(1): LabelSet(frozenset({2, 4})),
         name(2): LabelSet(frozenset()),
@@ -211,7 +220,13 @@ def test_the_published_export(tmp_path):
     project = make_project(tmp_path, classes, [*names, name(60_000)])
     done = import_multilabel(project, EXPORT)
     assert (done.judged, done.images, done.without_file, done.unjudged) == (20_000, 300, 19_700, 1)
-    assert read_multilabel(written(project), classes.index_of_wnid()) == {one: sets[one] for one in names}
+    assert sum(bool(labels.correct & labels.wrong) for labels in sets.values()) == 358
+    found = read_multilabel(written(project), classes.index_of_wnid())
+    changed = [one for one in names if found[one] != sets[one]]
+    assert len(changed) == done.contradictory > 0
+    for one in names:
+        assert (found[one].correct, found[one].problematic) == (sets[one].correct, sets[one].problematic)
+        assert found[one].wrong == sets[one].wrong - sets[one].correct - found[one].unclear
     with EXPORT.open(newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["id"] == names[0])
     assert set(map(int, row["proposed_labels"].split(","))) == set(sets[names[0]].correct)

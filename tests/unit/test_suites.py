@@ -248,7 +248,7 @@ def test_the_json_holds_every_failing_row_and_the_metric_file_few(project):
     assert len(names) == 137
     assert failure["rows"] == [{"row": name, "norm_l2": -1.0} for name in names]
     (small,) = found.as_metrics()["failures"]
-    assert set(small) == {"table", "expectation", "column", "unexpected", "examples"}
+    assert set(small) == {"table", "expectation", "column", "why", "unexpected", "examples"}
     assert (small["unexpected"], len(small["examples"])) == (137, 5)
     assert found.failures[0].told[-1] == "+ 132 more"
 

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,7 +30,13 @@ def only_import(project: Project, *folders: Path) -> Iterator[None]:
             for folder in folders:
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
-            yield
+            try:
+                yield
+            except InputError:
+                for folder in folders:
+                    with suppress(OSError):
+                        folder.rmdir()  # made for what was refused; one that holds anything stays
+                raise
     except Timeout:
         raise InputError(f"another import into {project.data} is under way: wait for its end") from None
 

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class MultilabelImport:
         problematic: of `images`, the ones flagged.
         without_correct: of `images`, the ones without a correct label.
         unjudged: images of data/imagenet/val that the file does not judge.
+        contradictory: of `images`, the ones with a class in two groups; it was put into the better one.
     """
 
     schema: str
@@ -39,6 +40,7 @@ class MultilabelImport:
     problematic: int
     without_correct: int
     unjudged: int
+    contradictory: int
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -62,7 +64,8 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
     images = images_by_stem(folder / "val") if (folder / "val").is_dir() else {}
     if not images:
         raise DataError("data/imagenet/val holds no images: bring them in first with `advalign data import imagenet`")
-    kept = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
+    found = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
+    kept = {name: _settled(labels) for name, labels in found.items()}
     if not kept:
         raise DataError(
             f"{file} judges {next(iter(sets), 'nothing')} ..., none of the images in data/imagenet/val: "
@@ -79,7 +82,14 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
         problematic=sum(labels.problematic for labels in kept.values()),
         without_correct=sum(not labels.correct for labels in kept.values()),
         unjudged=len(images) - len(kept),
+        contradictory=sum(kept[name] != labels for name, labels in found.items()),
     )
+
+
+def _settled(labels: LabelSet) -> LabelSet:
+    """A class that is listed as correct and as something else counts as correct; as unclear and wrong, as unclear."""
+    unclear = labels.unclear - labels.correct
+    return replace(labels, unclear=unclear, wrong=labels.wrong - labels.correct - unclear)
 
 
 def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelSet]]:
