@@ -3,6 +3,7 @@
 import io
 import struct
 
+import numpy as np
 from PIL import Image
 
 
@@ -67,3 +68,12 @@ def encoded(pixels, kind="JPEG", mode=None):
 
 def raw(image, heatmap, label, **more):
     return example(image=image.astype("<f4").tobytes(), heatmap=heatmap.astype("<f4").tobytes(), label=label, **more)
+
+
+def drawn(side, seed=0):
+    """uint8 image and map with both extremes."""
+    rng = np.random.default_rng(seed)
+    image = np.kron(rng.integers(0, 256, (side // 8, side // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    heatmap = np.kron(rng.integers(1, 255, (side // 8, side // 8)), np.ones((8, 8))).astype(np.uint8)
+    image[0, 0], image[0, 1], heatmap[0, 0], heatmap[0, 1] = 0, 255, 0, 255
+    return image, heatmap

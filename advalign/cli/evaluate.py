@@ -75,6 +75,11 @@ def evaluate(
     runs = create_engine(engine, chosen, settings.evaluate.threads, workers)
     with progress(f"evaluating {len(sources)} models") as advance:
         outcomes = Campaign(evaluator, sources, runs, advance, prune).run()
+    _report(project, evaluator, outcomes, as_json)
+
+
+def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]", as_json: bool) -> None:
+    """Log and print what became of every model; failures are the exit code's."""
     rows = _publish(project, evaluator, outcomes)
     print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
     failed = sum(outcome.state == "failed" for outcome in outcomes)

@@ -43,13 +43,6 @@ def create_network(
     return network
 
 
-def input_size(architecture: str) -> int:
-    """Side in pixels of the square input that timm says the architecture's weights want."""
-    config = timm.get_pretrained_cfg(architecture)
-    assert config is not None, f"timm knows no configuration of {architecture}"
-    return int((config.test_input_size or config.input_size)[-1])
-
-
 def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
     """What timm says the architecture wants, at another input size, for a network that is trained on whole images."""
     config = timm.get_pretrained_cfg(architecture)

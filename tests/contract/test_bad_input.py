@@ -29,7 +29,7 @@ from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project
 from advalign.models.zoo import create_network
 from advalign.settings import load_settings
-from tests.foreign import encoded, example, raw, shard
+from tests.foreign import drawn, encoded, example, raw, shard
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad-input")]
 
@@ -63,15 +63,6 @@ class Kind:
     make: Callable[[Path, Path], list[object]]
     told: tuple[str, ...]
     model: str | None = None
-
-
-def drawn(side, seed=0):
-    """uint8 image and map with both extremes."""
-    rng = np.random.default_rng(seed)
-    image = np.kron(rng.integers(0, 256, (side // 8, side // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    heatmap = np.kron(rng.integers(1, 255, (side // 8, side // 8)), np.ones((8, 8))).astype(np.uint8)
-    image[0, 0], image[0, 1], heatmap[0, 0], heatmap[0, 1] = 0, 255, 0, 255
-    return image, heatmap
 
 
 def record(label=3, seed=0, **replaced):

@@ -239,7 +239,13 @@ def test_real_multilabel_sets_are_read_and_scored(imported, tmp_path, file):
     run(tmp_path, "cp", "-r", str(imported[0]), str(root))
     path = REFERENCE / file
     if file.endswith("csv"):
-        original = pd.read_csv(path).set_index("id")["original_label"].head(12).to_dict()
+        table = pd.read_csv(path, dtype={"proposed_labels": str, "wrong_multi_labels": str}).set_index("id")
+        both = [
+            bool(set(str(right).split(", ")) & set(str(wrong).split(", ")) - {"nan"})
+            for right, wrong in zip(table["proposed_labels"], table["wrong_multi_labels"], strict=True)
+        ]
+        assert sum(both) == 358  # a class called correct and wrong: the import settles it, or validation would stop
+        original = pd.concat([table.head(12), table[both].head(3)])["original_label"].to_dict()
     else:
         original = dict.fromkeys(list(json.loads(path.read_text())["initial_annots"]), 65)
     run(root, "rm", "-r", "data/imagenet", "outputs/evaluations")
@@ -249,6 +255,7 @@ def test_real_multilabel_sets_are_read_and_scored(imported, tmp_path, file):
     assert counts["images"] == len(original)
     assert counts["judged"] == counts["without_file"] + len(original)
     assert counts["judged"] == (20_000 if file.endswith("csv") else len(json.loads(path.read_text())["initial_annots"]))
+    assert json.loads(advalign(root, "data", "validate", "--json").stdout)["success"] == 1
     advalign(root, "evaluate", "small_net", "--workers", 1)
     found = pd.read_parquet(root / "outputs" / "evaluations" / "predictions" / "small_net.parquet")
     assert found["label"].tolist() == [original[name] for name in sorted(original)]

@@ -22,22 +22,13 @@ from advalign.data.imports.clickme import import_clickme
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError, InputError
 from advalign.files import Project
-from tests.foreign import encoded, example, raw, shard
+from tests.foreign import drawn, encoded, example, raw, shard
 
 REPOSITORY = Path(__file__).parents[2]
 RNG = np.random.default_rng(5)
 CLASSES = Classes(
     tuple(ClassInfo(k, f"n{k:08d}", f"class {k}", ("dog", "bird", None)[k % 3], k % 2 == 0) for k in range(10))
 )
-
-
-def drawn(side, seed=0):
-    """uint8 image and map with both extremes."""
-    rng = np.random.default_rng(seed)
-    image = np.kron(rng.integers(0, 256, (side // 8, side // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-    heatmap = np.kron(rng.integers(1, 255, (side // 8, side // 8)), np.ones((8, 8))).astype(np.uint8)
-    image[0, 0], image[0, 1], heatmap[0, 0], heatmap[0, 1] = 0, 255, 0, 255
-    return image, heatmap
 
 
 def jpeg(label=3, seed=0, **replaced):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from PIL import Image
 from advalign.data.clickme import check_label, decode_example, feature
 from advalign.data.tfrecord import Feature, read_examples
 from advalign.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 JPEG, PTH = "jpeg", "pth"
 SIDES = {"float32-256": 256, "float32-224": 224}  # pixels per side of the raw schemas
