@@ -11,6 +11,8 @@ repro: $(VENV)/.installed
 	$(RUN) dvc pull -q data.dvc
 	$(RUN) dvc repro
 	$(RUN) advalign publish
+	$(RUN) advalign registry promote test_resnet.harmonized --to champion || test $$? = 1  # 1: a gate does not hold
+	$(RUN) advalign registry promote test_resnet_l2_eps2 --to champion || test $$? = 1
 	@$(RUN) advalign compare --show
 
 test: $(VENV)/.installed $(PEERS)/.installed lint

@@ -24,8 +24,10 @@ def load(source: str) -> "Classifier":
     if not source.startswith("models:/"):
         return load_checkpoint(Path(source))[0]
     from advalign.files import Project
+    from advalign.names import parse_reference
     from advalign.tracking.registered import download
     from advalign.tracking.store import open_store
 
+    uri = parse_reference(source).uri
     open_store(Project.find())
-    return load_checkpoint(download(source))[0]
+    return load_checkpoint(download(uri))[0]

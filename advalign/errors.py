@@ -24,6 +24,18 @@ class CheckFailed(AdvalignError):  # noqa: N818  a verdict, not a fault
     exit_code = 1
 
 
+def shown(value: object, longest: int = 120) -> str:
+    r"""How a message shows a value from outside: on one line, of ASCII, cut where it is long.
+
+    >>> shown("r\u0435snet\n")
+    "'r\\u0435snet\\n'"
+    >>> shown("x" * 1000, 9)
+    "'xxxxxxxx..."
+    """
+    text = ascii(value)
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that does not exist, offering the nearest ones that do.
 

@@ -74,6 +74,11 @@ class Project:
         """The declared models."""
         return self.root / "registry" / "zoo.yaml"
 
+    @property
+    def gates(self) -> Path:
+        """What a promotion demands."""
+        return self.root / "registry" / "gates.yaml"
+
     def need_data(self, path: Path) -> Path:
         """Return a path below data/, or say how to get it.
 

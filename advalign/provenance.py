@@ -1,6 +1,7 @@
 """What a result was made from: the code that computes it, the commit, the data version."""
 
 import ast
+import getpass
 import hashlib
 import subprocess
 from collections.abc import Iterable
@@ -47,6 +48,14 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
         return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
+
+
+def git_user(root: Path) -> str:
+    """Who works here: git's user, or else the system's."""
+    try:
+        return f"{_git(root, 'config', 'user.name')} <{_git(root, 'config', 'user.email')}>"
+    except (OSError, subprocess.CalledProcessError):
+        return getpass.getuser()
 
 
 def _git(root: Path, *arguments: str) -> str:

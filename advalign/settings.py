@@ -3,14 +3,27 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from advalign.errors import InputError, unknown_name
+from advalign.errors import InputError, shown, unknown_name
+from advalign.names import NAME_RULE, check_distinct, is_name
 
 PARAMS = "params.yaml"
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What reading YAML from outside raises: also on bytes that are no text, dates that do not exist, endless nesting."""
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(NAME_RULE)  # `parse` adds the key and what was got
+    return text
+
+
+PublishedName = Annotated[str, AfterValidator(_name)]
+"""Type of a field that may become a path or a query: see `names.check_name`."""
 
 
 class Strict(BaseModel):
@@ -91,7 +104,7 @@ class Settings(Strict):
     stimuli: StimuliSettings
     train: TrainSettings
     recipes: dict[str, dict[str, Any]]
-    trainings: dict[str, Training]
+    trainings: dict[PublishedName, Training]
     evaluate: EvaluateSettings
     compare: CompareSettings
 
@@ -118,8 +131,15 @@ def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
         if first["type"] == "extra_forbidden":
             message = str(unknown_name("key", str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
             raise InputError(f"{source}: {message}") from None
-        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-        raise InputError(f"{source}: {key or 'value'}: {first['msg'].lower()}{got}") from None
+        got = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{source}: {_shown_key(key)}: {said[:1].lower()}{said[1:]}{got}") from None
+
+
+def _shown_key(key: str) -> str:
+    """A key of a file from outside, as a message shows it: plain where it is plain."""
+    plain = key.isascii() and key.isprintable() and len(key) <= 120
+    return (key if plain else shown(key)) or "value"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -146,9 +166,11 @@ def load_settings(root: Path) -> Settings:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run inside a project (a folder with {PARAMS})") from None
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise InputError(f"{PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(Settings, values, PARAMS)
+    settings = parse(Settings, values, PARAMS)
+    check_distinct(settings.trainings, f"{PARAMS}: trainings")
+    return settings
 
 
 def digest(values: object) -> str:

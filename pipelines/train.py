@@ -11,15 +11,18 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """data/clickme -> outputs/checkpoints/NAME."""
+    """data/clickme -> outputs/checkpoints/NAME. A store that does not answer stops nothing: `publish` logs it later."""
     name = sys.argv[1]
     if name not in settings.trainings:
         raise unknown_name("training", name, settings.trainings)
     planned = plan(project, settings, settings.trainings[name])
     if planned.name != name:
         raise InputError(f"params.yaml: trainings.{name} must be called {planned.name!r} after its settings")
-    card, trained = train_tracked(project, planned, project.checkpoints / name)
-    print(f"{name}: {'trained' if trained else 'kept'}, val accuracy {card.metrics['val_accuracy']:.3f}")
+    tracked = train_tracked(project, planned, project.checkpoints / name, store_needed=False)
+    state = "trained" if tracked.trained else "kept"
+    print(f"{name}: {state}, val accuracy {tracked.card.metrics['val_accuracy']:.3f}")
+    if tracked.outage:
+        print(f"advalign: {tracked.outage}; `advalign publish` brings this training there", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ METRIC_NAMES = {
     "multilabel_accuracy": "multi-label accuracy (%)",
 }
 MARKER_AREA = {"harmonized": 130.0, "robust": 60.0, "combined": 80.0}
+literally = mpl.rc_context({"text.parse_math": False})
+"""Decorates what draws names from outside: a dollar in one is a dollar and begins no formula."""
 INK, FAINT = "#222222", "#BBBBBB"
 DPI = 150
 

@@ -22,6 +22,7 @@ from advalign.analysis.drawing import (
     footnote,
     kind_of,
     legend,
+    literally,
     save,
     sentence,
     stars,
@@ -47,6 +48,7 @@ DASHES: tuple[Literal["-", "--", ":", "-."] | tuple[float, Sequence[float]], ...
 )
 
 
+@literally
 def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     """Bars of each baseline and its twin over the stimuli both got right, SEM and significance (Feng Figs. 6 and 7).
 
@@ -131,6 +133,7 @@ def _alignment_unit(entries: Sequence[Mapping[str, Any]]) -> str:
     return "Spearman's ρ" if ceilings == {None} else "share of the human ceiling"
 
 
+@literally
 def robust_accuracy_curves(
     curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], groups: Mapping[str, str] | None = None
 ) -> Figure:

@@ -8,11 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from advalign.analysis.drawing import DPI, INK, sentence
+from advalign.analysis.drawing import DPI, INK, literally, sentence
 
 MAP_COLOURS = "inferno"
 
 
+@literally
 def gallery_figure(
     images: NDArray[np.float32],
     heatmaps: NDArray[np.float32],

@@ -17,6 +17,7 @@ from advalign.analysis.drawing import (
     footnote,
     kinds_of,
     legend,
+    literally,
     p_words,
     sentence,
     title,
@@ -50,6 +51,7 @@ def percent(accuracy: "pd.Series[float]") -> "pd.Series[float]":
     return accuracy if bool((accuracy > 1).any()) else accuracy * 100
 
 
+@literally
 def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> Figure:
     """PT-AA plane (Feng Fig. 4): the standard models' Pareto front, and arrows from each baseline to its twin.
 
@@ -85,6 +87,7 @@ def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> F
     return figure
 
 
+@literally
 def against_accuracy(table: pd.DataFrame, metric: str) -> Figure:
     """PT or AA against multi-label accuracy, with the human band and a second-degree fit (Feng Figs. 2 and 3).
 

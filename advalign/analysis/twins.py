@@ -21,17 +21,22 @@ def find_twins(models: Iterable[str]) -> list[tuple[str, str]]:
     >>> find_twins(["resnet18.baseline", "resnet18.harmonized", "resnet18_l2_eps0.25", "resnet50.a1_in1k"])
     [('resnet18.baseline', 'resnet18.harmonized'), ('resnet18.baseline', 'resnet18_l2_eps0.25')]
     """
-    names = sorted(set(models))
-    pairs = []
-    for twin in names:
-        if recipe_of(twin) in (None, "baseline"):
-            continue
-        architecture = twin.removesuffix(".combined").removesuffix(".harmonized")
-        for norm in ("_l2_eps", "_linf_eps"):
-            architecture = architecture.split(norm)[0]
-        if f"{architecture}.baseline" in names:
-            pairs.append((f"{architecture}.baseline", twin))
-    return sorted(pairs)
+    names = set(models)
+    return sorted((baseline, twin) for twin in names if (baseline := baseline_of(twin)) in names)
+
+
+def baseline_of(name: str) -> str | None:
+    """The registered name of a trained model's baseline; None for a baseline, and where the name tells no recipe.
+
+    >>> baseline_of("resnet18_l2_eps0.25.combined"), baseline_of("resnet18.baseline")
+    ('resnet18.baseline', None)
+    """
+    if recipe_of(name) in (None, "baseline"):
+        return None
+    architecture = name.removesuffix(".combined").removesuffix(".harmonized")
+    for norm in ("_l2_eps", "_linf_eps"):
+        architecture = architecture.split(norm)[0]
+    return f"{architecture}.baseline"
 
 
 def paired_statistics(

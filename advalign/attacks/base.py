@@ -1,5 +1,6 @@
 """What every attack shares: checks, the meter, verification. An attack writes only its search."""
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,6 +61,8 @@ class Attack(ABC):
     typical_passes: ClassVar[int | None] = None  # where that is far from the most: for estimates
 
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
+
+    minimum_norm: ClassVar[bool] = False  # whether the search goes on until the norm is small: what a promotion may ask
 
     def __init__(self, settings: Strict | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -188,7 +191,7 @@ def protocol(name: str) -> Protocol:
         key = attack_class.budget
         if key is None:
             raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
-        value = int(budget) if budget.isdecimal() else budget
+        value = int(budget) if re.fullmatch("[0-9]{1,9}", budget) else budget
         settings = parse(attack_class.Settings, {key: value}, f"protocol {name!r}")
         proper = attack if settings == attack_class.Settings() else f"{attack}-{getattr(settings, key)}"
         if name != proper:

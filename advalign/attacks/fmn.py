@@ -29,6 +29,7 @@ class FastMinimumNorm(Attack):
     """Plain FMN: the reference for norms; 1000 passes per image."""
 
     budget = "steps"
+    minimum_norm = True
 
     class Settings(Strict):
         """Pintor et al.'s values; gamma above 1 would make eps negative and is refused."""

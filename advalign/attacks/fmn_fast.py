@@ -65,6 +65,7 @@ class FastMinimumNormSearch(Attack):
 
     budget = "budget"
     uses_stand_in = True
+    minimum_norm = True
 
     class Settings(Strict):
         """How thorough: 46, 92 or 200 passes per image."""

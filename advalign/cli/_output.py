@@ -33,7 +33,7 @@ def print_table(
         table.add_column((headings or {}).get(column, column), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
+    console = Console(markup=False, emoji=False)  # what is in a cell is text, whoever wrote it
     if not console.is_terminal:
         console.width = 160
     console.print(table)
@@ -44,9 +44,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def _plain(value: Any) -> Any:

@@ -49,6 +49,11 @@ def run() -> None:
     except USAGE_ERROR as error:
         _say(error.format_message())
         sys.exit(2)
+    except OSError as error:  # what the file system or the network refuses: a name too long, a full disk, no right
+        if os.environ.get("ADVALIGN_DEBUG"):
+            raise
+        _say(f"{str(error)[:300]}: mend that or name another place, and run again")
+        sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         _say("interrupted; run the same command again to continue")
         sys.exit(130)
@@ -56,7 +61,8 @@ def run() -> None:
 
 
 def _say(message: str) -> None:
-    print(f"advalign: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(message.split()))
+    print(f"advalign: error: {line}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,23 +7,41 @@ import sys
 import typer
 
 from advalign.cli._output import JSON, print_json
+from advalign.errors import CheckFailed
 
 
-def publish(as_json: bool = JSON) -> None:
+def publish(
+    everything: bool = typer.Option(
+        False, "--all", help="Also carry over what only this project's mlflow.db knows, where another store is set."
+    ),
+    as_json: bool = JSON,
+) -> None:
     """Bring the tracking store in line with the results on disk; doing it twice changes nothing."""
     from advalign.files import Project
-    from advalign.tracking.publish import publish_all
-    from advalign.tracking.store import open_store
+    from advalign.progress import progress
+    from advalign.tracking.publish import Published, publish_all
+    from advalign.tracking.store import open_store, printable
+    from advalign.tracking.transfer import carry_over, local_store
 
     project = Project.find()
     store = open_store(project)
+    shown, source, left_out = printable(store.uri), local_store(project, store) if everything else None, []
+    carried = Published()
+    if source is not None:
+        with progress("carrying over mlflow.db") as advance:
+            left_out = carry_over(project, source, store, carried, advance)
     published = publish_all(project, store)
+    created, present = carried.created + published.created, carried.present + published.present
     if as_json:
-        print_json({"created": published.created, "present": published.present, "store": store.uri})
-        return
-    for what in published.created:
-        typer.echo(f"created {what}")
-    typer.echo(f"{len(published.created)} created, {published.present} were there already; store {store.uri}")
+        print_json({"created": created, "present": present, "left_out": left_out, "store": shown})
+    else:
+        for what in created:
+            typer.echo(f"created {what}")
+        if everything and source is None:
+            typer.echo("there is no other store to carry over: mlflow.db is absent, or it is the store that is set")
+        typer.echo(f"{len(created)} created, {present} were there already; store {shown}")
+    if left_out:
+        raise CheckFailed(f"{len(left_out)} things of mlflow.db could not be carried over: {'; '.join(left_out)}")
 
 
 def ui(
@@ -32,10 +50,13 @@ def ui(
 ) -> None:
     """Open the MLflow UI on the project's store, with one worker and no background jobs."""
     from advalign.files import Project
-    from advalign.tracking.store import open_store
+    from advalign.tracking.store import open_store, printable
 
     project = Project.find()
     uri = open_store(project).uri
+    if uri.startswith("http"):
+        typer.echo(f"the tracking server has the UI: {printable(uri)}")
+        return
     typer.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     lean = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -1,25 +1,44 @@
-"""`advalign registry ...`: registered models."""
+"""`advalign registry ...`: registered models, their promotion, and the proof that they are what they say."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
 
-app = typer.Typer(help="Registered models and their versions.", no_args_is_help=True)
+if TYPE_CHECKING:  # the help imports nothing heavy
+    from advalign.files import Project
+    from advalign.tracking.audit import Decision
+    from advalign.tracking.store import Store
+
+app = typer.Typer(help="Registered models: look at them, promote them, check them.", no_args_is_help=True)
+
+ALIAS = typer.Option("champion", "--to", help="Alias, as registry/gates.yaml declares it.")
+
+
+@contextmanager
+def _opened() -> "Iterator[tuple[Project, Store]]":
+    """The project with its store; what the store raises while it is used is told on one line."""
+    from advalign.files import Project
+    from advalign.tracking.store import open_store, store_errors
+
+    project = Project.find()
+    store = open_store(project)
+    with store_errors(store.uri):
+        yield project, store
 
 
 @app.command("list")
 def list_(as_json: bool = JSON) -> None:
     """List registered versions with aliases and headline metrics."""
-    from advalign.files import Project
     from advalign.settings import load_settings
     from advalign.tracking.registered import list_models
-    from advalign.tracking.store import open_store
 
-    project = Project.find()
-    protocol = load_settings(project.root).evaluate.protocol
-    rows = list_models(open_store(project))
+    with _opened() as (project, store):
+        protocol = load_settings(project.root).evaluate.protocol
+        rows = list_models(store)
     if as_json:
         print_json(rows)
         return
@@ -30,30 +49,151 @@ def list_(as_json: bool = JSON) -> None:
     print_table(shown, ["name", "version", "aliases", "recipe", "pt", "aa", "accuracy"], f"protocol {protocol}")
 
 
-def _headline(row: dict[str, Any], protocol: str) -> dict[str, Any]:
-    tags = row["tags"]
+def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    from advalign.tracking.model_card import evaluations
+
+    metrics = evaluations(row["tags"]).get(protocol, {})
     names = {
         "pt": "perturbation_tolerance",
         "aa": "adversarial_human_alignment",
         "accuracy": "multilabel_accuracy",
     }
-    values = {short: tags.get(f"{protocol}.{name}") for short, name in names.items()}
-    numbers = {short: None if value is None else float(value) for short, value in values.items()}
-    return {**row, "recipe": tags.get("advalign.recipe"), **numbers}
+    numbers = {short: metrics.get(name) for short, name in names.items()}
+    return {**row, "recipe": row["tags"].get("advalign.recipe"), **numbers}
 
 
 @app.command()
-def show(name: str, as_json: bool = JSON) -> None:
-    """Show the versions of a model with everything they say of themselves."""
-    from advalign.files import Project
-    from advalign.tracking.registered import show_model
-    from advalign.tracking.store import open_store
+def show(
+    name: str = typer.Argument(..., help="NAME, NAME@ALIAS or NAME/VERSION."),
+    other: str = typer.Argument(None, help="Another one, to compare with."),
+    as_json: bool = JSON,
+) -> None:
+    """Show what versions say of themselves: of NAME all, newest first; of two the differences side by side."""
+    from advalign.names import parse_reference
+    from advalign.tracking.registered import compare_versions, resolve, show_model
 
-    rows = show_model(open_store(Project.find()), name)
+    reference, second = parse_reference(name), None if other is None else parse_reference(other)
+    with _opened() as (_, store):
+        if second is not None:
+            rows = compare_versions(store, resolve(store, reference), resolve(store, second))
+            headings = {"first": name, "second": str(other)}
+            print_json(rows) if as_json else print_table(rows, ["what", *headings], headings=headings)
+            return
+        shown = show_model(store, reference.name)
+        if reference.alias or reference.version:
+            number = int(resolve(store, reference).version)
+            shown = [row for row in shown if row["version"] == number]
     if as_json:
-        print_json(rows)
+        print_json(shown)
         return
-    for row in rows:
+    for row in shown:
         aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
-        typer.echo(f"{row['name']} version {row['version']}{aliases}, training run {row['run_id']}")
-        print_table([{"what": key, "value": value} for key, value in sorted(row["tags"].items())], ["what", "value"])
+        typer.echo(f"{row['name']} version {row['version']}{aliases}\n\n{row['description']}")
+
+
+@app.command()
+def promote(
+    name: str = typer.Argument(..., help="Registered model."),
+    version: int = typer.Option(None, min=1, help="Default: the candidate."),
+    to: str = ALIAS,
+    force: bool = typer.Option(False, "--force", help="Promote although a gate does not hold; needs --reason."),
+    reason: str = typer.Option("", help="Why; stays on record."),
+    as_json: bool = JSON,
+) -> None:
+    """Give a version an alias if every gate of registry/gates.yaml holds; exit 1 and nothing changed if not."""
+    from advalign.tracking.promotion import promote as run
+
+    with _opened() as (project, store):
+        decision = run(project, store, name, version, to, force=force, reason=reason)
+    _tell(decision, as_json)
+    if decision.outcome == "refused":
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(
+    name: str = typer.Argument(..., help="Registered model."),
+    to: str = ALIAS,
+    reason: str = typer.Option("", help="Why; stays on record."),
+    as_json: bool = JSON,
+) -> None:
+    """Return an alias to the version that held it before."""
+    from advalign.tracking.promotion import rollback as run
+
+    with _opened() as (project, store):
+        decision = run(project, store, name, to, reason)
+    _tell(decision, as_json)
+
+
+def _tell(decision: "Decision", as_json: bool) -> None:
+    """Say what was decided, and by which gates."""
+    if as_json:
+        print_json(decision.as_json())
+        return
+    for note in decision.notes:
+        typer.echo(note)
+    label = f"{decision.model} version {decision.version}"
+    if decision.gates:
+        rows = [
+            {"gate": gate.gate, "wanted": gate.wanted, "got": gate.got, "verdict": "holds" if gate.holds else "FAILS"}
+            for gate in decision.gates
+        ]
+        print_table(rows, ["gate", "wanted", "got", "verdict"], f"gates of {decision.alias}: {label}")
+    failed = sum(not gate.holds for gate in decision.gates)
+    before = "nobody before" if decision.before is None else f"version {decision.before} before"
+    ends = {
+        "promoted": f"{label} is {decision.alias} now ({before})",
+        "refused": f"{label} was not promoted: {failed} of {len(decision.gates)} gates fail; nothing was changed",
+        "kept": f"{label} is {decision.alias} already; nothing was changed",
+        "rolled back": f"{label} is {decision.alias} again ({before})",
+    }
+    forced = f", FORCED over {failed} gates: {decision.reason}" if decision.forced else ""
+    typer.echo(f"{ends[decision.outcome]}{forced}")
+
+
+@app.command()
+def audit(name: str = typer.Argument(None, help="Registered model; default: all."), as_json: bool = JSON) -> None:
+    """List every decision on promotions, oldest first: who, when, what, why."""
+    from advalign.names import check_name
+    from advalign.tracking.audit import rows
+
+    with _opened() as (_, store):
+        found = rows(store, None if name is None else check_name(name))
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo("nothing was decided yet")
+        return
+    shown = [{**row, "who": row["who"].partition(" <")[0], "outcome": _outcome(row)} for row in found]
+    print_table(shown, ["at", "who", "model", "version", "alias", "outcome", "reason"])
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    marks = [mark for mark in ("forced", "deleted") if row[mark]]
+    return f"{row['outcome']} ({', '.join(marks)})" if marks else str(row["outcome"])
+
+
+@app.command()
+def verify(
+    name: str = typer.Argument(..., help="NAME (its champion, or else its candidate), NAME@ALIAS or NAME/VERSION."),
+    protocol: str = typer.Option(None, help="Whose logged rows; default: params.yaml."),
+    shards: int = typer.Option(1, min=1, help="How many shards of stimuli to compute again."),
+    as_json: bool = JSON,
+) -> None:
+    """Download a version, compute a sample of its logged rows again, and say whether they match; exit 1 if not."""
+    from advalign.names import parse_reference
+    from advalign.settings import load_settings
+    from advalign.tracking.verification import verify as run
+
+    reference = parse_reference(name)
+    with _opened() as (project, store):
+        settings = load_settings(project.root)
+        found = run(project, store, reference, settings, protocol or settings.evaluate.protocol, shards)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_table(found.checks, ["check", "wanted", "got", "verdict"], found.label)
+        typer.echo(found.sentence)
+    if not found.holds:
+        raise typer.Exit(1)

@@ -1,12 +1,18 @@
 """`advalign train RECIPE`: train, write a checkpoint, register a version."""
 
+import math
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from advalign import catalog
-from advalign.errors import InputError
+from advalign.errors import InputError, shown
+
+if TYPE_CHECKING:  # torch is imported when the command runs
+    from advalign.files import Project
+    from advalign.tracking.training_run import Tracked
 
 
 def parse_eps(text: str) -> float:
@@ -19,11 +25,13 @@ def parse_eps(text: str) -> float:
         InputError: not a positive number.
     """
     try:
-        eps = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"--eps: expected a number such as 0.25 or 2/255, got {text!r}") from None
+        eps = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        eps = math.nan
+    if not math.isfinite(eps):
+        raise InputError(f"--eps: expected a number such as 0.25 or 2/255, got {shown(text)}")
     if eps <= 0:
-        raise InputError(f"--eps: expected a radius above 0, got {text}")
+        raise InputError(f"--eps: expected a radius above 0, got {eps:g}")
     return eps
 
 
@@ -46,8 +54,6 @@ def train(
         overrides["constraint"] = constraint
     from advalign.files import Project
     from advalign.settings import Training, load_settings
-    from advalign.tracking.publish import Published, publish_checkpoint
-    from advalign.tracking.store import open_store
     from advalign.tracking.training_run import train_tracked
     from advalign.training.train import plan
 
@@ -56,11 +62,25 @@ def train(
     if epochs is not None:
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
     planned = plan(project, settings, Training(model=model, recipe=recipe, overrides=overrides), seed)
-    folder = project.runs / planned.name
-    card, trained = train_tracked(project, planned, folder, device=device, resume=resume)
-    version = publish_checkpoint(project, open_store(project), folder, Published())
-    state = "trained" if trained else "already trained with these settings"
-    typer.echo(
-        f"{card.name}: {state}, val accuracy {card.metrics['val_accuracy']:.3f}; checkpoint "
-        f"{folder.relative_to(project.root)}, models:/{card.name}@candidate is version {version.version}"
-    )
+    tracked = train_tracked(project, planned, project.runs / planned.name, device=device, resume=resume)
+    _publish(project, project.runs / planned.name, tracked)
+
+
+def _publish(project: "Project", folder: Path, tracked: "Tracked") -> None:
+    """Register what was trained and say so; where the store is down, say what is kept and how it gets there."""
+    from advalign.tracking.publish import Published, publish_checkpoint
+    from advalign.tracking.store import StoreDown, open_store
+
+    card = tracked.card
+    state = "trained" if tracked.trained else "already trained with these settings"
+    done = f"{card.name}: {state}, val accuracy {card.metrics['val_accuracy']:.3f}"
+    shown = folder.relative_to(project.root)
+    try:
+        if tracked.outage:
+            raise StoreDown(tracked.outage)
+        store = open_store(project)
+        version = publish_checkpoint(project, store, folder, Published())
+    except StoreDown as error:
+        kept = f"the checkpoint is kept in {shown}, and `advalign publish` brings it to the store"
+        raise StoreDown(f"{done}; {error}; nothing is lost: {kept}") from error
+    typer.echo(f"{done}; checkpoint {shown}, models:/{card.name}@candidate is version {version.version}")

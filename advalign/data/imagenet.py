@@ -14,6 +14,7 @@ from advalign.data.clickme import ClickMeRecord, decode_jpeg
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.names import check_file_name
 
 UNJUDGED = LabelSet(frozenset())
 
@@ -96,6 +97,8 @@ def read_label_table(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: not a table of image, wnid: {' '.join(str(error).split())}") from None
     if list(table.columns) != ["image", "wnid"]:
         raise DataError(f"{path}: columns must be image, wnid; got {', '.join(table.columns)}")
+    for name in table["image"]:
+        check_file_name(name, str(path))
     twice = table["image"][table["image"].duplicated()]
     if len(twice):
         raise DataError(f"{path}: {twice.iloc[0]} is given twice")

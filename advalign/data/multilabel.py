@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advalign.errors import DataError
+from advalign.names import check_file_name
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
         ) from None
     sets = {}
     for name, judged in annotations.items():
+        check_file_name(name, str(path))
         groups = {}
         for group in ("correct", "unclear", "wrong"):
             unknown = [wnid for wnid in judged.get(group, []) if wnid not in index_of_wnid]

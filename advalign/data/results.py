@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from advalign.errors import InputError
 from advalign.files import Project, replacing, sha256
+from advalign.names import check_name
 
 SCHEMA_VERSION = 1
 
@@ -80,9 +81,9 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
     """Read the summaries of all models evaluated under a protocol, sorted by name.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or it is the name of no protocol.
     """
-    folder = project.evaluations / protocol_name
+    folder = project.evaluations / check_name(protocol_name, "protocol")
     summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not summaries:
         others = sorted({path.parent.name for path in project.evaluations.glob("*/*.json")})

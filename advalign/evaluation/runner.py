@@ -42,6 +42,12 @@ CODE = [
 """What rows are computed by."""
 PREDICTION_CODE = ["models/classifier.py", "models/zoo.py", "evaluation/tasks.py", "data/imagenet.py"]
 IMAGES_PER_TASK = 240
+TASK_SETTINGS = {
+    "shard_size",
+    "threads",
+    "batch_size",
+    "search_precision",
+}  # what changes a norm, beside protocol and code
 
 
 @dataclass(frozen=True)
@@ -277,8 +283,11 @@ class Evaluator:
             "inputs_sha256": subject.identity,
             "rows_sha256": sha256(paths.rows),
             "weights_sha256": card.weights_sha256,
+            "data_md5": provenance.data_md5(self.project.root),
             "stimuli_sha256": self.stimuli.digest,
             "n_stimuli": self.count,
+            "tasks": self.settings.evaluate.model_dump(mode="json", include=TASK_SETTINGS),
+            "seed": self.settings.seed,
             "human_ceiling": self.human_ceiling if self.stimuli.has_maps else None,
             "flags": sorted({flag for flags in evaluation.stimuli["flags"] for flag in flags.split(",") if flag}),
             "metrics": metrics,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -12,7 +12,7 @@ from advalign.errors import DataError
 from advalign.files import replacing, sha256, write_text
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
-from advalign.settings import Strict, parse
+from advalign.settings import PublishedName, Strict, parse
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
 
@@ -22,7 +22,7 @@ class ClassCard(Strict):
 
     wnid: str
     name: str
-    decision: int = Field(description="index into `decisions`: the group that the class belongs to")
+    decision: int = Field(ge=0, description="index into `decisions`: the group that the class belongs to")
 
 
 class Card(Strict):
@@ -40,13 +40,13 @@ class Card(Strict):
         metrics: of the last epoch ("val_accuracy", ...).
     """
 
-    name: str
-    architecture: str
+    name: PublishedName
+    architecture: PublishedName
     arguments: dict[str, Any]
     preprocessing: Preprocessing
-    classes: tuple[ClassCard, ...]
+    classes: tuple[ClassCard, ...] = Field(min_length=1)
     decisions: tuple[str, ...]
-    recipe: str
+    recipe: PublishedName
     settings: dict[str, Any]
     seed: int
     inputs_sha256: str
@@ -54,6 +54,13 @@ class Card(Strict):
     weights_sha256: str
     metrics: dict[str, float]
     license: str = "MIT"
+
+    @model_validator(mode="after")
+    def _decisions_of_classes(self) -> "Card":
+        last, known = max(self.group_of_class), len(self.decisions)
+        if last >= known:
+            raise ValueError(f"a class belongs to decision {last}, there are {known}: mend the card")
+        return self
 
     @property
     def group_of_class(self) -> list[int]:
@@ -94,7 +101,7 @@ def read_card(folder: Path) -> Card:
         values = json.loads((folder / CARD).read_text())
     except OSError:
         raise DataError(f"{folder} is not a checkpoint: it has no {CARD}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, a number too long, endless nesting
         raise DataError(f"{folder / CARD} is not valid JSON: {error}") from None
     return parse(Card, values, str(folder / CARD))
 

@@ -1,10 +1,15 @@
 """The one way a network is called: pixels in [0, 1] -> logits; resizing and normalisation happen inside, once."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from advalign.settings import Strict
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(Strict):
@@ -18,11 +23,11 @@ class Preprocessing(Strict):
         crop_mode: how it cuts ("center", "squash", "border"), as timm has it.
     """
 
-    input_size: int
+    input_size: int = Field(ge=1, le=8192)
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
     interpolation: str = "bicubic"
-    crop: float = 0.875
+    crop: Positive = 0.875
     crop_mode: str = "center"
 
 

@@ -2,13 +2,14 @@
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field
 
 from advalign.errors import InputError, unknown_name
-from advalign.settings import Strict, parse
+from advalign.names import check_distinct
+from advalign.settings import NOT_YAML, PublishedName, Strict, parse
 
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -22,7 +23,7 @@ class ZooEntry(Strict):
     big_data: bool = False
     license: str = "unknown"
     parameters: float | None = Field(None, description="millions, for information")
-    architecture: str | None = Field(None, description="timm name; default: the entry's own")
+    architecture: PublishedName | None = Field(None, description="timm name; default: the entry's own")
     arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
     preprocessing: dict[str, Any] = Field(default_factory=dict, description="what is not as timm says")
     weights: str | None = Field(None, description="hub, a file, a folder, or models:/NAME@alias")
@@ -39,7 +40,7 @@ class Zoo(Strict):
 
     weights: dict[str, str] = Field(default_factory=dict, description="pattern of names -> where weights come from")
     architectures: dict[str, Group] = Field(default_factory=dict, description="groups of what is only trained here")
-    models: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], ZooEntry] = Field(default_factory=dict)
+    models: dict[PublishedName, ZooEntry] = Field(default_factory=dict)
 
     def weights_of(self, name: str) -> str:
         """Where a model's weights come from: its own word, or else the first pattern that matches, or else the hub."""
@@ -92,6 +93,8 @@ def read_zoo(path: Path) -> Zoo:
         values = yaml.load(path.read_text(), _EachKeyOnce)  # noqa: S506  a safe loader
     except OSError:
         raise InputError(f"{path} is missing: the zoo's models are declared there; write it, or name another") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend that line") from None
-    return parse(Zoo, values, str(path))
+    zoo = parse(Zoo, values, str(path))
+    check_distinct(zoo.models, f"{path}: models")
+    return zoo

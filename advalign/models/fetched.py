@@ -29,10 +29,11 @@ from advalign.models.published import (
     pretrained_preprocessing,
 )
 from advalign.models.zoo import create_network
+from advalign.names import SCHEME, parse_reference
 from advalign.settings import digest, parse
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-REGISTRY = "models:/"
+REGISTRY = SCHEME
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class FetchedModel:
     def _checkpoint(self) -> Path | None:
         """The folder, where the weights are a checkpoint of this project."""
         if self.weights.startswith(REGISTRY):
-            return self.download(self.weights)
+            return self.download(parse_reference(self.weights).uri)
         file = self._file()
         return file.parent if file is not None and file.name == CARD else None
 

@@ -11,8 +11,13 @@ from timm.data.transforms_factory import create_transform
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
-from advalign.errors import InputError, unknown_name
+from advalign.errors import InputError, shown, unknown_name
 from advalign.models.classifier import Classifier, Preprocessing
+
+NO_ARGUMENTS = ("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only", "feature_cfg",
+                "feature_cls", "out_indices", "kwargs_filter", "model_cfg", "num_classes")  # fmt: skip
+"""What timm takes beside the arguments of an architecture (and all that begins with "pretrained"): it reads files,
+fetches from the network or returns what is no classifier."""
 
 
 def create_network(
@@ -32,15 +37,29 @@ def create_network(
     if not timm.is_model(architecture):
         raise unknown_name("model", architecture, timm.list_models())
     arguments = dict(arguments or {})
-    if "checkpoint_path" in arguments:
-        raise InputError(f"model {architecture!r}: weights come from model.safetensors, not from checkpoint_path")
     try:
         sized = with_size(architecture, input_size, arguments)
         network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **sized)
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001  what an architecture raises on wrong arguments is its own affair
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"model {architecture!r} cannot be built with {arguments}: {reason}") from None
     return network
+
+
+def check_arguments(architecture: str, arguments: dict[str, Any]) -> None:
+    """Refuse arguments that are timm's own and not the architecture's.
+
+    Raises:
+        InputError: there is one; it would read a file, use the network, or build something else than a classifier.
+    """
+    for name in arguments:
+        if name in NO_ARGUMENTS or name.startswith("pretrained"):
+            raise InputError(
+                f"model {architecture!r}: {shown(name)} is no argument of the architecture, and weights come from "
+                "model.safetensors or where the zoo says: take it out of the arguments"
+            )
 
 
 def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
@@ -57,7 +76,12 @@ def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
 
 
 def with_size(architecture: str, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with the input's size for architectures that fix it."""
+    """The arguments, with the input's size for architectures that fix it.
+
+    Raises:
+        InputError: an argument that is not the architecture's.
+    """
+    check_arguments(architecture, arguments)
     config = timm.get_pretrained_cfg(architecture)
     fixed = config is not None and config.fixed_input_size
     return {**({"img_size": input_size} if fixed else {}), **arguments}

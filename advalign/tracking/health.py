@@ -98,10 +98,10 @@ def _evaluations(project: Project) -> Finding:
 
 
 def _store(project: Project) -> Finding:
-    from advalign.tracking.store import open_store, store_uri
+    from advalign.tracking.store import open_store, printable, store_uri
 
     try:
         open_store(project)
     except AdvalignError as error:
         return Finding("tracking store", "broken", str(error), "check MLFLOW_TRACKING_URI, or move mlflow.db away")
-    return Finding("tracking store", "ok", store_uri(project))
+    return Finding("tracking store", "ok", printable(store_uri(project)))

@@ -5,9 +5,11 @@ keyed by (model, digest), are the truth, and runs and versions follow them.
 """
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,15 +27,19 @@ from advalign.analysis.gallery import gallery_figure
 from advalign.data.results import Paths
 from advalign.data.stimuli import StimulusSet, load_stimuli
 from advalign.errors import DataError
-from advalign.files import Project, sha256
+from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import HISTORY, Card, read_card
-from advalign.models.declared import read_zoo
+from advalign.models.declared import Zoo, read_zoo
 from advalign.settings import digest
+from advalign.tracking.locks import exclusive
+from advalign.tracking.model_card import RUN
 from advalign.tracking.registered import checkpoint_folders, find_version, note_evaluation, register
-from advalign.tracking.store import Store
+from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
 
-RESULT = "advalign.result_sha256"
+PURPOSE = "publish"  # one at a time looks whether a thing is there, and creates it
+LINEAGE = ("settings.sha256", "git.commit", "git.dirty", "dvc.data.md5")  # tags of a training that its version carries
+TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
 
 
 @dataclass
@@ -70,26 +76,32 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         publish_evaluation(project, store, summary, stimuli, done)
     if (project.comparison / "statistics.json").is_file():
         on_item("comparison")
-        _publish_comparison(project, store, done)
+        with store_errors(store.uri), exclusive(store.uri, PURPOSE):
+            _publish_comparison(project, store, done)
     return done
 
 
 def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> ModelVersion:
-    """Make sure a checkpoint has a finished training run and a registered version."""
+    """Make sure a checkpoint has a finished training run and a registered version.
+
+    Raises:
+        StoreDown: the store does not answer, or refuses.
+    """
     card = read_card(folder)
-    run_id, new = _training_run(project, store, card, folder)
-    done.note(f"run {card.name}", new)
-    version = find_version(store, card)
-    done.note(f"version {card.name}", version is None)
-    if version is None:
-        tags = {"settings.sha256": digest(card.settings), **lineage_tags(project)}
-        if card.data_md5:
-            tags["dvc.data.md5"] = card.data_md5
-        version = register(store, card, folder, run_id, tags)
+    with store_errors(store.uri), exclusive(store.uri, PURPOSE):
+        run_id, new = training_run(project, store, card, folder)
+        done.note(f"run {card.name}", new)
+        version = find_version(store, card.name, card.weights_sha256)
+        done.note(f"version {card.name}", version is None)
+        if version is None:
+            trained = store.client.get_run(run_id).data.tags
+            tags = {name: trained[name] for name in LINEAGE if name in trained}
+            tags |= {"dvc.data.md5": card.data_md5} if card.data_md5 else {}
+            version = register(store, card, folder, run_id, tags)
     return version
 
 
-def _training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
+def training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
     """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now."""
     key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
     finished = store.find_runs("train", key, finished=True)
@@ -107,23 +119,22 @@ def _training_run(project: Project, store: Store, card: Card, folder: Path) -> t
 def publish_evaluation(
     project: Project, store: Store, summary_file: Path, stimuli: StimulusSet, done: Published
 ) -> None:
-    """Make sure a model's evaluation has a run with metrics, rows, pictures, dataset and lineage."""
+    """Make sure a model's evaluation has a run with metrics, rows, pictures, dataset and lineage.
+
+    Raises:
+        StoreDown: the store does not answer, or refuses.
+    """
     summary = json.loads(summary_file.read_text())
-    key = {RESULT: sha256(summary_file), "advalign.model": summary["model"]}
-    found = store.find_runs("evaluate", key, finished=True)
-    done.note(f"evaluation {summary['model']} ({summary['protocol']})", not found)
-    run_id = found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, stimuli, key)
-    version = next(
-        (
-            version
-            for version in store.client.search_model_versions(f"name = '{summary['model']}'")
-            if version.tags.get("advalign.weights_sha256") == summary["weights_sha256"]
-        ),
-        None,
-    )
-    if version is not None and version.tags.get(f"{summary['protocol']}.run_id") != run_id:
-        metrics = {name: value for name, value in summary["metrics"].items() if value is not None}
-        note_evaluation(store, version, summary["protocol"], run_id, metrics)
+    label = summary_file.parent.name  # the protocol; of a trial (--limit) also how many stimuli: "fmn-fast.first6"
+    key = {RESULT: sha256(summary_file), "advalign.model": summary["model"], "advalign.protocol": label}
+    with store_errors(store.uri), exclusive(store.uri, PURPOSE):
+        found = store.find_runs("evaluate", key, finished=True)
+        done.note(f"evaluation {summary['model']} ({label})", not found)
+        run_id = found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, stimuli, key)
+        version = find_version(store, summary["model"], summary["weights_sha256"])
+        if version is not None and version.tags.get(label + RUN) != run_id:
+            metrics = {name: value for name, value in summary["metrics"].items() if value is not None}
+            note_evaluation(store, version, label, run_id, metrics)
 
 
 def _evaluation_run(
@@ -138,12 +149,14 @@ def _evaluation_run(
     run_id = store.begin_run("evaluate", summary["model"], key)
     now = now_ms()
     tags = {
-        "advalign.protocol": summary["protocol"],
         "advalign.recipe": summary["recipe"],
         "advalign.flags": ",".join(summary["flags"]) or "none",
-        "advalign.group": group_of(summary, read_zoo(project.zoo)),
+        "advalign.group": group_of(summary, _zoo(project.zoo, project.zoo.stat().st_mtime_ns)),
+        "advalign.stimuli_sha256": summary["stimuli_sha256"],
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
+        "dvc.data.md5": str(summary.get("data_md5") or ""),  # of the evaluation, not of the publishing
+        "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # the UI shows it beside other runs'
     }
     params = {name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")}
     client.log_batch(
@@ -153,13 +166,17 @@ def _evaluation_run(
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
     _log_dataset(client, run_id, stimuli, tags.get("dvc.data.md5", ""))
-    paths = Paths(summary_file.parent, summary["model"])
-    client.log_artifact(run_id, str(paths.rows))
-    client.log_artifact(run_id, str(summary_file))
-    client.log_table(run_id, pd.read_parquet(paths.rows), "stimuli.json")
-    _log_gallery(client, run_id, paths, stimuli)
+    with TemporaryDirectory() as folder:  # one request per file, and none to ask what is there
+        _collect(Path(folder), summary_file, stimuli)
+        client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+@lru_cache(maxsize=1)
+def _zoo(path: Path, changed: int) -> Zoo:
+    """The zoo, read once for all evaluations that are published while its file is as it was `changed`."""
+    return read_zoo(path)
 
 
 def _log_dataset(client: mlflow.MlflowClient, run_id: str, stimuli: StimulusSet, data_md5: str) -> None:
@@ -170,7 +187,12 @@ def _log_dataset(client: mlflow.MlflowClient, run_id: str, stimuli: StimulusSet,
     client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
-def _log_gallery(client: mlflow.MlflowClient, run_id: str, paths: Paths, stimuli: StimulusSet) -> None:
+def _collect(folder: Path, summary_file: Path, stimuli: StimulusSet) -> None:
+    """Put what a run keeps into a folder: rows (for programs, and as the UI's table), summary, picture."""
+    paths = Paths(summary_file.parent, summary_file.stem)
+    for path in (paths.rows, summary_file):
+        shutil.copy(path, folder)
+    write_text(folder / TABLE, pd.read_parquet(paths.rows).to_json(orient="split", index=False))
     perturbations = {int(name): delta for name, delta in load_file(paths.gallery).items()}
     if not perturbations:
         return
@@ -183,10 +205,7 @@ def _log_gallery(client: mlflow.MlflowClient, run_id: str, paths: Paths, stimuli
         {paths.name: [perturbations[position].numpy() for position in positions]},
         list(stimuli.manifest["category"].iloc[positions]),
     )
-    with TemporaryDirectory() as folder:
-        picture = Path(folder) / "gallery.png"
-        save(figure, picture)
-        client.log_artifact(run_id, str(picture))
+    save(figure, folder / "gallery.png")
 
 
 def _publish_comparison(project: Project, store: Store, done: Published) -> None:

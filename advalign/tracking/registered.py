@@ -1,55 +1,91 @@
 """Registered models: a version per checkpoint, what it says of itself, and the way back to a torch module."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 
-from advalign.errors import InputError, unknown_name
-from advalign.files import Project
-from advalign.models.checkpoints import CARD, Card
+from advalign.errors import CheckFailed, InputError, unknown_name
+from advalign.files import Project, sha256
+from advalign.models.checkpoints import CARD, WEIGHTS, Card
+from advalign.names import Reference, check_name, is_name, parse_reference
+from advalign.tracking.model_card import COLUMNS, DECISION, RUN, complete, first_part
+from advalign.tracking.packaging import log_classifier
 from advalign.tracking.store import Store
 
+MOST_MODELS, MOST_VERSIONS = 1000, 10_000  # of one search
 WEIGHTS_TAG = "advalign.weights_sha256"
-SERVED = Path(__file__).with_name("served_model.py")
-REQUIREMENTS = ("torch", "timm", "safetensors", "numpy", "pandas", "pydantic", "mlflow")
 
 
-def find_version(store: Store, card: Card) -> ModelVersion | None:
-    """The version that holds exactly this checkpoint's weights; None if there is none."""
+def versions_of(store: Store, name: str) -> list[ModelVersion]:
+    """All versions of a registered model, newest first; none where there is no such model."""
+    found = store.client.search_model_versions(f"name = '{check_name(name)}'", max_results=MOST_VERSIONS)
+    return sorted(found, key=lambda version: -int(version.version))
+
+
+def find_version(store: Store, name: str, weights_sha256: str) -> ModelVersion | None:
+    """The version of a model that holds exactly these weights; None if there is none."""
+    versions = versions_of(store, name)
+    return next((version for version in versions if version.tags.get(WEIGHTS_TAG) == weights_sha256), None)
+
+
+def find_model(store: Store, name: str) -> RegisteredModel:
+    """A registered model, with its aliases.
+
+    Raises:
+        InputError: no such model (offers the nearest).
+    """
     try:
-        versions = store.client.search_model_versions(f"name = '{card.name}'")
-    except MlflowException:
-        return None
-    return next((version for version in versions if version.tags.get(WEIGHTS_TAG) == card.weights_sha256), None)
+        return store.client.get_registered_model(check_name(name))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = [model.name for model in store.client.search_registered_models(max_results=MOST_MODELS)]
+        raise unknown_name("registered model", name, known) from None
 
 
-def register(store: Store, card: Card, folder: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
-    """Make a checkpoint a version of its registered model, with alias `candidate`.
+def resolve(store: Store, reference: Reference) -> ModelVersion:
+    """The version that a reference means; a name alone means its champion, or else its candidate.
+
+    Raises:
+        InputError: no such model, version or alias.
+    """
+    model = find_model(store, reference.name)
+    aliases = {alias: int(number) for alias, number in model.aliases.items()}
+    number = reference.version
+    if number is None:
+        asked = [reference.alias] if reference.alias else ["champion", "candidate"]
+        number = next((aliases[alias] for alias in asked if alias in aliases), None)
+        if number is None:
+            held = ", ".join(f"{alias} {number}" for alias, number in sorted(aliases.items())) or "none"
+            raise InputError(f"{model.name} has no alias {asked[0]!r} (aliases and their versions: {held})")
+    versions = versions_of(store, model.name)
+    for version in versions:
+        if int(version.version) == number:
+            return version
+    known = ", ".join(str(version.version) for version in reversed(versions)) or "none"
+    raise InputError(f"{model.name} has no version {number} (versions: {known})")
+
+
+def register(
+    store: Store, card: Card, folder: Path, run_id: str, tags: dict[str, str], *, candidate: bool = True
+) -> ModelVersion:
+    """Make a checkpoint a version of its registered model.
 
     Args:
         store: opened tracking store.
         card, folder: the checkpoint.
         run_id: of its training run, which keeps the artifacts.
         tags: lineage.
+        candidate: whether it gets the alias of that name.
     """
     with _active(run_id), warnings.catch_warnings(record=True):  # advice on type hints and examples is not shown
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(SERVED),
-            artifacts={"checkpoint": str(folder)},
-            signature=ModelSignature(inputs=Schema([TensorSpec(np.dtype("float32"), (-1, 3, -1, -1))])),
-            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-        )
+        logged = log_classifier(card, folder)
     client = store.client
     try:
         client.create_registered_model(card.name)
@@ -68,33 +104,33 @@ def register(store: Store, card: Card, folder: Path, run_id: str, tags: dict[str
             "advalign.license": card.license,
             **tags,
         },
-        description=_description(card),
+        description=complete(first_part(card, tags, run_id), {}),
         model_id=logged.model_id,
     )
-    client.set_registered_model_alias(card.name, "candidate", version.version)
+    if candidate:
+        client.set_registered_model_alias(card.name, "candidate", version.version)
     return version
 
 
-def note_evaluation(store: Store, version: ModelVersion, protocol: str, run_id: str, metrics: dict[str, float]) -> None:
-    """Write an evaluation's headline numbers and its run on a version."""
-    tags = {
-        f"{protocol}.run_id": run_id,
-        **{
-            f"{protocol}.{name}": f"{metrics[name]:.6g}"
-            for name in ("perturbation_tolerance", "adversarial_human_alignment", "multilabel_accuracy", "n_valid")
-            if name in metrics
-        },
-    }
+def note_evaluation(store: Store, version: ModelVersion, label: str, run_id: str, metrics: dict[str, float]) -> None:
+    """Write an evaluation's headline numbers and its run on a version.
+
+    Args:
+        store, version: which.
+        label: the protocol, or that of a trial ("fmn-fast.first6").
+        run_id: of the evaluation.
+        metrics: all of them; those of the model card are kept.
+    """
+    found = {f"{label}.{name}": str(metrics[name]) for name in COLUMNS.values() if name in metrics}
+    set_tags(store, version, {f"{label}{RUN}": run_id, **found})
+
+
+def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    """Set tags of a version, and bring its model card in line with them."""
     for name, value in tags.items():
         store.client.set_model_version_tag(version.name, version.version, name, value)
-
-
-def _description(card: Card) -> str:
-    settings = "\n".join(f"- {name}: `{value}`" for name, value in card.settings["recipe"].items())
-    return (
-        f"**{card.name}**: {card.architecture} trained with recipe `{card.recipe}`, seed {card.seed}.\n\n"
-        f"{settings}\n\nTells {len(card.classes)} classes apart; licence {card.license}.\n"
-    )
+    now = store.client.get_model_version(version.name, version.version)
+    store.client.update_model_version(now.name, now.version, complete(now.description or "", now.tags))
 
 
 @contextmanager
@@ -107,53 +143,108 @@ def _active(run_id: str) -> Iterator[None]:
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
-    """One row per registered version, newest first within a model: name, version, aliases, recipe, metrics."""
-    rows = []
-    for model in store.client.search_registered_models(max_results=1000, order_by=["name ASC"]):
-        aliases: dict[str, list[str]] = {}
-        for alias, number in store.client.get_registered_model(model.name).aliases.items():
-            aliases.setdefault(str(number), []).append(alias)
-        for version in store.client.search_model_versions(f"name = '{model.name}'"):
-            rows.append(_row(version, sorted(aliases.get(str(version.version), []))))
-    return rows
+    """One row per registered version, newest first within a model: name, version, aliases, run, tags, description.
 
-
-def _row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
-    return {
-        "name": version.name,
-        "version": int(version.version),
-        "aliases": aliases,
-        "run_id": version.run_id,
-        "tags": dict(version.tags),
-    }
+    What other programs registered under names that advalign does not give is left out.
+    """
+    models = store.client.search_registered_models(max_results=MOST_MODELS, order_by=["name ASC"])
+    return [row for model in models if is_name(model.name) for row in show_model(store, model.name)]
 
 
 def show_model(store: Store, name: str) -> list[dict[str, Any]]:
-    """The versions of one registered model.
+    """The versions of one registered model, as `list_models` has them.
 
     Raises:
         InputError: no such model (offers the nearest).
     """
-    rows = list_models(store)
-    found = [row for row in rows if row["name"] == name]
-    if not found:
-        raise unknown_name("registered model", name, {row["name"] for row in rows})
-    return found
+    aliases: dict[int, list[str]] = {}
+    for alias, number in sorted(find_model(store, name).aliases.items()):
+        aliases.setdefault(int(number), []).append(alias)
+    return [
+        {
+            "name": version.name,
+            "version": int(version.version),
+            "aliases": aliases.get(int(version.version), []),
+            "run_id": version.run_id,
+            "tags": dict(version.tags),
+            "description": version.description or "",
+        }
+        for version in versions_of(store, name)
+    ]
 
 
-def download(uri: str) -> Path:
+def compare_versions(store: Store, first: ModelVersion, second: ModelVersion) -> list[dict[str, str]]:
+    """What two versions say of themselves and of their training, where they differ: rows of what, first, second.
+
+    Of metrics the change from the first to the second is told as well; digests are cut to 12 characters.
+    """
+    rows = [{"what": "version", "first": f"{first.name}/{first.version}", "second": f"{second.name}/{second.version}"}]
+    facts = [{**_params(store, version), **version.tags} for version in (first, second)]
+    for name in sorted({*facts[0], *facts[1]}):
+        one, two = (found.get(name, "-") for found in facts)
+        if one == two or name.endswith(DECISION):
+            continue
+        if name.rpartition(".")[2] in COLUMNS.values() and "-" not in (one, two):
+            one, two = f"{float(one):.4g}", f"{float(two):.4g} ({float(two) - float(one):+.3g})"
+        elif name.endswith("sha256"):
+            one, two = one[:12], two[:12]
+        rows.append({"what": name, "first": one, "second": two})
+    return rows
+
+
+def _params(store: Store, version: ModelVersion) -> dict[str, str]:
+    """Settings of a version's training; none where its run is gone."""
+    try:
+        return dict(store.client.get_run(str(version.run_id)).data.params)
+    except MlflowException:
+        return {}
+
+
+def fetch_checked(version: ModelVersion, into: Path) -> Path:
+    """Fetch a version's checkpoint and make sure that its weights are those that were registered.
+
+    Args:
+        version: which.
+        into: folder to put it in.
+
+    Raises:
+        InputError: its files are missing or cannot be fetched.
+        CheckFailed: the weights have been changed since.
+    """
+    label = f"{version.name} version {version.version}"
+    folder = download(f"models:/{version.name}/{version.version}", into)
+    registered = version.tags.get(WEIGHTS_TAG)
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"{label}: {WEIGHTS} is missing in the artifact store: register the checkpoint again")
+    found = sha256(folder / WEIGHTS)
+    if found != registered:
+        raise CheckFailed(
+            f"{label}: the stored weights were changed: their SHA-256 is {found[:12]}, registered was "
+            f"{str(registered)[:12]}: find out who changed them, and register the checkpoint again"
+        )
+    return folder
+
+
+def download(uri: str, into: Path | None = None) -> Path:
     """Bring a registered version's checkpoint ("models:/NAME@alias" or "models:/NAME/VERSION") to this machine.
+
+    Args:
+        uri: which.
+        into: folder to put it in; None: where it lies if that is this machine, else a temporary folder.
 
     Raises:
         InputError: no such model, version or alias.
     """
+    uri = parse_reference(uri).uri
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri))
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=None if into is None else str(into)))
     except (MlflowException, OSError) as error:
         raise InputError(f"{uri} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     checkpoints = list(folder.glob("artifacts/*/card.json"))
     if len(checkpoints) != 1:
-        raise InputError(f"{uri} holds no advalign checkpoint")
+        raise InputError(
+            f"{uri} holds no advalign checkpoint: its files are gone, or it was registered by another program"
+        )
     return checkpoints[0].parent
 
 

@@ -9,6 +9,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import CARD, ClassCard
 from advalign.models.declared import Zoo, read_zoo
 from advalign.models.fetched import REGISTRY, FetchedModel
+from advalign.names import check_distinct
 from advalign.tracking.registered import checkpoint_folders, download
 from advalign.tracking.store import open_store
 
@@ -41,7 +42,7 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
         elif name in trained:
             sources.append(TrainedModel(trained[name]))
         elif (Path(name) / CARD).is_file():
-            sources.append(TrainedModel(Path(name).resolve()))
+            sources.append(_from_outside(Path(name).resolve(), trained))
         else:
             sources += _from_zoo(project, classes, name, list(trained))
     return _distinct(sources)
@@ -51,6 +52,18 @@ def registered(project: Project, uri: str) -> Path:
     """The checkpoint of a registered version, on this machine."""
     open_store(project)
     return download(uri)
+
+
+def _from_outside(folder: Path, trained: dict[str, Path]) -> TrainedModel:
+    """A checkpoint's folder; results are kept by name, so it must not take that of a model that is trained here."""
+    model = TrainedModel(folder)
+    mine = trained.get(model.name)
+    if mine is not None and mine.resolve() != folder:
+        raise InputError(
+            f"{folder} calls itself {model.name!r}, which is {mine} here, and would replace its results: "
+            f"change the name in its {CARD}"
+        )
+    return model
 
 
 def _from_zoo(project: Project, classes: Classes, name: str, trained: list[str]) -> list[Source]:
@@ -80,4 +93,5 @@ def _distinct(sources: list[Source]) -> list[Source]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{twice[0]!r} is named twice: results are kept by name, so evaluate one at a time")
+    check_distinct(names, "the models to evaluate")
     return sources

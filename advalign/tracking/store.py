@@ -2,22 +2,73 @@
 
 import logging
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from advalign.analysis.report import Tracking
 from advalign.errors import InputError
 from advalign.files import Project
 
-KINDS = ("train", "evaluate", "compare", "validate")
+KINDS = ("train", "evaluate", "compare", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
+RESULT = "advalign.result_sha256"  # tag: digest of the file that a run is about
+PAGE = 1000  # runs of one search
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+ANSWER = 10  # seconds in which a server must answer when a store is opened
+OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # what a store raises that does not answer or refuses
+
+
+class StoreDown(InputError):  # noqa: N818  a state of something else, not a fault of this program
+    """The tracking store does not answer, or refuses; nothing is wrong with what it was asked to keep."""
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Tell what a store raises on one line.
+
+    Raises:
+        StoreDown: in place of MLflow's errors.
+    """
+    try:
+        yield
+    except OUTAGES as error:
+        raise StoreDown(_told(uri, error)) from error
+
+
+def printable(uri: str) -> str:
+    """A store's address without the password that may stand in it.
+
+    >>> printable("https://ada:secret@tracking.example.org")
+    'https://***@tracking.example.org'
+    """
+    return re.sub(r"//[^/]*@", "//***@", uri)
+
+
+def _told(uri: str, error: Exception) -> str:
+    code = getattr(error, "error_code", "")
+    if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        mend = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return f"tracking server {printable(uri)} refuses this user or password: {mend}"
+    if "error responses" in str(error):
+        return f"tracking server {printable(uri)} answers with errors: look at its log, and whether its database runs"
+    if isinstance(error, RequestException) or "failed with exception" in str(error):
+        mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
+        return f"tracking server {printable(uri)} does not answer: {mend}"
+    return f"tracking store {printable(uri)} cannot be used: {' '.join(str(error).split())[:200]}"
 
 
 def store_uri(project: Project) -> str:
@@ -42,8 +93,18 @@ class Store:
         parts = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if finished is not None:
             parts.append(f"attributes.status {'=' if finished else '!='} 'FINISHED'")
-        found = self.client.search_runs([self.experiment_ids[kind]], " and ".join(parts), max_results=100)
-        return list(found)
+        return self.all_runs(kind, " and ".join(parts))
+
+    def all_runs(self, kind: str, wanted: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+        """All runs of an experiment that a filter of MLflow finds, newest first."""
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_ids[kind]], wanted, view, PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     def begin_run(self, kind: str, name: str, key: dict[str, str]) -> str:
         """Create a run that is known by its key from the first moment; earlier ones that were cut off are deleted."""
@@ -56,26 +117,34 @@ def open_store(project: Project) -> Store:
     """Open the store, creating database and experiments on first use (one process at a time).
 
     Raises:
-        InputError: the store cannot be reached or is not usable.
+        StoreDown: the store cannot be reached or is not usable.
     """
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.models"):
+    for noisy in ("alembic", "mlflow.store.db", "mlflow.store.model_registry", "mlflow.tracking", "mlflow.models"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri(project)
-    try:
-        with FileLock(project.root / ".mlflow.lock"):
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_registry_uri(uri)
-            client = MlflowClient(uri, uri)
-            ids = {kind: _experiment(project, client, uri, name) for kind, name in EXPERIMENTS.items()}
-    except MlflowException as error:
-        raise InputError(f"tracking store {uri} cannot be used: {' '.join(str(error).split())[:200]}") from None
+    _check_address(uri)
+    with store_errors(uri), FileLock(project.root / ".mlflow.lock"):
+        if uri.startswith("http"):
+            login = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+            http_request(login, "/health", "GET", timeout=ANSWER, max_retries=1)  # type: ignore[no-untyped-call]
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = MlflowClient(uri, uri)
+        ids = {kind: _experiment(project, client, uri, name) for kind, name in EXPERIMENTS.items()}
     return Store(client, uri, ids)
+
+
+def _check_address(uri: str) -> None:
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({error}): mend or unset it") from None
 
 
 def tracking_links(project: Project) -> Tracking:
     """What a report needs to link to runs: the address of the UI and the experiment of the evaluations."""
     uri = store_uri(project)
-    url = uri.rstrip("/") if uri.startswith("http") else Tracking.url
+    url = printable(uri).rstrip("/") if uri.startswith("http") else Tracking.url
     return Tracking(url, open_store(project).experiment_ids["evaluate"])
 
 
@@ -87,4 +156,10 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
         return str(found.experiment_id)
     # The path of an experiment's artifacts is absolute: on a local store it is set here, a server chooses its own.
     location = (project.root / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
-    return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+    except MlflowException as error:
+        made = client.get_experiment_by_name(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
+        if made is None:
+            raise
+        return str(made.experiment_id)  # by another machine this moment

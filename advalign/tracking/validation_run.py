@@ -8,10 +8,8 @@ from mlflow.entities import Metric, RunTag
 from advalign.data.expectations import Validation
 from advalign.files import Project
 from advalign.settings import Settings, digest
-from advalign.tracking.store import open_store
+from advalign.tracking.store import RESULT, open_store
 from advalign.tracking.training_run import lineage_tags, now_ms
-
-RESULT = "advalign.result_sha256"
 
 
 def log_validation(project: Project, settings: Settings, validation: Validation, docs: Path | None = None) -> str:

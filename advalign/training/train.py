@@ -16,6 +16,7 @@ from advalign.errors import DataError, InputError
 from advalign.files import Project, replacing, sha256
 from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, read_card, save_checkpoint
 from advalign.models.zoo import create_classifier
+from advalign.names import check_name
 from advalign.recipes.base import Recipe
 from advalign.settings import Settings, Training, digest, parse
 from advalign.training.loop import Fit, Observer, Row
@@ -67,7 +68,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "code": provenance.code_digest(CODE),
         }
     )
-    name = recipe.published_name(training.model)
+    name = check_name(recipe.published_name(training.model))
     return Plan(name, identity, training, recipe, recipe_settings.model_dump(), settings, seed)
 
 

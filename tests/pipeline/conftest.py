@@ -1,14 +1,18 @@
 """A small project on which the whole road is walked once per worker: same code, tiny data, two trainings."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
+
+from advalign.cli.main import run as advalign_command
 
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("advalign", "pipelines", "registry", "docs", "dvc.yaml", "params.yaml", ".dvcignore", "pyproject.toml")
@@ -17,6 +21,9 @@ SMALL = {
     "train": {"epochs": 2, "batch_size": 16, "threads": 1},
     "evaluate": {"protocol": "fmn-5", "shard_size": 12, "gallery": 3},
     "compare": {"bootstrap": 200},
+}
+GATES = {  # what two epochs on tiny data can show: that it was evaluated, on current data
+    "champion": {"protocol": "fmn-5", "no_flags": False, "pareto_front": False, "bounds": {"n_valid": {"at_least": 1}}}
 }
 TRAININGS = ("test_resnet.baseline", "test_resnet.harmonized")
 
@@ -33,6 +40,20 @@ def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
 
 
+def typed(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `advalign ...` in a project inside this process, which saves the seconds that imports take."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(root)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", ["advalign", *arguments])
+        try:
+            advalign_command()
+        except SystemExit as end:
+            return subprocess.CompletedProcess(arguments, int(end.code or 0), out.getvalue(), err.getvalue())
+    raise AssertionError("the command did not end")
+
+
 def make_project(root: Path) -> Path:
     """Copy the code into a new DVC project without git, with tiny settings and tiny data."""
     root.mkdir(parents=True)
@@ -47,6 +68,7 @@ def make_project(root: Path) -> Path:
         settings[section] |= values
     settings["trainings"] = {name: settings["trainings"][name] for name in TRAININGS}
     (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    (root / "registry" / "gates.yaml").write_text(yaml.safe_dump(GATES))
     assert run(root, "dvc", "init", "--no-scm", "-q").returncode == 0
     made = run(root, sys.executable, "-m", "advalign.cli.main", "data", "sample", "--scale", "0.01")
     assert made.returncode == 0, made.stderr

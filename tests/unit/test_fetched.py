@@ -189,7 +189,7 @@ def own_checkpoint(folder, network, classes=5, architecture="test_resnet", **fie
     config = timm.get_pretrained_cfg(architecture)
     preprocessing = Preprocessing(input_size=32, mean=config.mean, std=config.std, interpolation="bilinear", crop=0.5)
     fields = {
-        "name": "trained elsewhere",
+        "name": "trained-elsewhere",
         "architecture": architecture,
         "arguments": {},
         "classes": classes_of(classes),

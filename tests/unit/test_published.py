@@ -191,7 +191,7 @@ def test_every_spelling_finds_its_model_and_two_of_one_are_refused():
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: 0.1, aa: 0.2}\n", "models.a.aa_sem: field required"),
         ("p.yaml", YAML + "  a: {pt: high, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: input should be a valid"),
         ("p.yaml", YAML + "  a: {pt: .nan, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: input should be a finite"),
-        ("p.yaml", YAML + "  a: {pt: yes, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: value error, a number"),
+        ("p.yaml", YAML + "  a: {pt: yes, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: a number is wanted"),
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: -1, aa: 0, aa_sem: 0}\n", "models.a.pt_sem: input should be greater"),
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: 0, aa: 26.1, aa_sem: 0}\n", "26.12 % is 0.2612"),
         ("p.yaml", YAML + f"  a: {GOOD}\n  a: {GOOD}\n", "line 5: 'a' is there twice"),

@@ -1,0 +1,199 @@
+"""The verdict on a promotion: what a policy demands of a version, set beside what its evaluation shows.
+
+Pure: evidence comes in, a table of verdicts goes out. Nothing is assumed in favour: what is missing fails its gate.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from advalign.analysis.pareto import beyond_front
+from advalign.analysis.policies import PAIRED, Bound, Demand, Policy
+from advalign.analysis.statistics import paired
+from advalign.analysis.table import is_standard
+from advalign.attacks.base import protocol
+
+ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one version under one protocol.
+
+    Attributes:
+        label: "NAME version 3".
+        data: DVC digests of the data it was trained on, and evaluated on; None where that is not known.
+        stimuli: digest of the stimulus set.
+        flags: sanity flags.
+        metrics: as logged; None where a metric could not be computed.
+        rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
+        human_ceiling: what alignment is divided by; None without human maps.
+    """
+
+    label: str
+    data: tuple[str | None, str | None]
+    stimuli: str
+    flags: tuple[str, ...]
+    metrics: Mapping[str, float | None]
+    rows: pd.DataFrame
+    human_ceiling: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate: what was wanted, what was got, whether it holds."""
+
+    gate: str
+    wanted: str
+    got: str
+    holds: bool
+
+
+def judge(
+    policy: Policy,
+    candidate: Evidence | None,
+    others: Mapping[str, Evidence | str | None],
+    zoo: pd.DataFrame,
+    current_data: str | None,
+) -> list[Verdict]:
+    """Ask every gate of a policy.
+
+    Args:
+        policy: of the alias.
+        candidate: the version to be promoted; None where it is not evaluated under the policy's protocol.
+        others: key of `policy.against` -> its evidence, or why there is none; None: nobody holds the alias yet.
+        zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
+            ones and without other versions of the candidate.
+        current_data: digest of the data that data.dvc names now.
+
+    Returns:
+        Verdicts in the policy's order; a single one where the candidate is not evaluated.
+    """
+    verdicts = [_minimum_norm(policy)] if policy.minimum_norm else []
+    if candidate is None:
+        return [*verdicts, Verdict("evaluation", f"under {policy.protocol}", "not evaluated under it", False)]
+    if policy.current_data:
+        verdicts.append(_current_data(candidate, current_data))
+    if policy.no_flags:
+        verdicts.append(Verdict("sanity flags", "none", ", ".join(candidate.flags) or "none", not candidate.flags))
+    verdicts += [_bound(metric, bound, candidate) for metric, bound in policy.bounds.items()]
+    for key, demands in policy.against.items():
+        verdicts += _against(key, others[key], demands, candidate, policy.p)
+    if policy.pareto_front:
+        verdicts.append(_front(candidate, zoo))
+    return verdicts
+
+
+def _minimum_norm(policy: Policy) -> Verdict:
+    searches = protocol(policy.protocol).attack.minimum_norm
+    got = policy.protocol if searches else f"{policy.protocol}, whose norms are not the smallest"
+    return Verdict("protocol", "searches for minimum norms", got, searches)
+
+
+def _current_data(candidate: Evidence, current: str | None) -> Verdict:
+    trained, evaluated = candidate.data
+    got = f"trained on {_short(trained)}, evaluated on {_short(evaluated)}"
+    return Verdict(
+        "data", f"{_short(current)}, as data.dvc says", got, current is not None and {*candidate.data} == {current}
+    )
+
+
+def _short(md5: str | None) -> str:
+    return "data that is not tracked" if md5 is None else md5[:8]
+
+
+def _bound(metric: str, bound: Bound, candidate: Evidence) -> Verdict:
+    value = candidate.metrics.get(metric)
+    parts = [f"at least {bound.at_least:g}"] if bound.at_least is not None else []
+    parts += [f"at most {bound.at_most:g}"] if bound.at_most is not None else []
+    low = -math.inf if bound.at_least is None else bound.at_least
+    high = math.inf if bound.at_most is None else bound.at_most
+    holds = value is not None and low <= value <= high
+    return Verdict(metric, " and ".join(parts), "not measured" if value is None else f"{value:.4g}", holds)
+
+
+def _against(
+    key: str, other: Evidence | str | None, demands: Mapping[str, Demand], candidate: Evidence, p: float
+) -> list[Verdict]:
+    gate, wanted = f"against {key}", "evaluated on the same stimuli"
+    if other is None:
+        return [Verdict(gate, wanted, "nobody holds the alias yet", True)]
+    if isinstance(other, str):
+        return [Verdict(gate, wanted, other, False)]
+    if other.stimuli != candidate.stimuli:
+        return [Verdict(gate, wanted, f"{other.label} was evaluated on other stimuli", False)]
+    verdicts = []
+    for metric, demand in demands.items():
+        gate = f"{metric} against {key}"
+        if demand.better_by is not None:
+            verdicts.append(_better(gate, metric, demand.better_by, candidate, other, p))
+        if demand.not_below is not None:
+            verdicts.append(_not_below(gate, metric, demand.not_below, candidate, other, p))
+        if demand.drop_at_most is not None:
+            verdicts.append(_drop(gate, metric, demand.drop_at_most, candidate, other))
+    return verdicts
+
+
+def _better(gate: str, metric: str, by: float, candidate: Evidence, other: Evidence, p: float) -> Verdict:
+    """Two-sided paired t test, and the size of the difference."""
+    mine, theirs = _shared(metric, candidate, other)
+    result = paired(mine, theirs)
+    wanted = f"higher by {by:g}, p < {p:g}"
+    if math.isnan(result.p):
+        return Verdict(gate, wanted, result.note, False)
+    got = f"{mine.mean():.3f} over {theirs.mean():.3f}: {result.difference:+.3f}, p = {result.p:.1g}, n = {result.n}"
+    return Verdict(gate, wanted, got, result.difference >= by and result.t > 0 and result.p < p)
+
+
+def _not_below(gate: str, metric: str, share: float, candidate: Evidence, other: Evidence, p: float) -> Verdict:
+    """One-sided paired t test of candidate - share * other > 0 (non-inferiority with the margin 1 - share)."""
+    mine, theirs = _shared(metric, candidate, other)
+    result = paired(mine, share * theirs)
+    wanted = f"above {share:.0%} of it, p < {p:g}"
+    if math.isnan(result.p):
+        return Verdict(gate, wanted, result.note, False)
+    above = result.p / 2 if result.t > 0 else 1 - result.p / 2
+    got = (
+        f"{mine.mean():.3f} of {theirs.mean():.3f}: {mine.mean() / theirs.mean():.0%}, p = {above:.1g}, n = {result.n}"
+    )
+    return Verdict(gate, wanted, got, above < p)
+
+
+def _shared(metric: str, candidate: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """A metric's values on the stimuli that both models got right, and where both have one."""
+    column = PAIRED[metric]
+    divisor = (candidate.human_ceiling or math.nan) if column == "rho_released" else 1.0
+    frames = [found.rows.loc[found.rows["status"] == "ok", ["stimulus", column]] for found in (candidate, other)]
+    joined = frames[0].merge(frames[1], on="stimulus", suffixes=("_mine", "_theirs")).dropna().sort_values("stimulus")
+    return joined[f"{column}_mine"].to_numpy() / divisor, joined[f"{column}_theirs"].to_numpy() / divisor
+
+
+def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evidence) -> Verdict:
+    mine, theirs = candidate.metrics.get(metric), other.metrics.get(metric)
+    wanted = f"falls by at most {most:g}"
+    if mine is None or theirs is None:
+        return Verdict(gate, wanted, "not measured", False)
+    return Verdict(
+        gate, wanted, f"{mine:.3f} after {theirs:.3f}: {mine - theirs:+.3f}", theirs - mine <= most + ROUNDING
+    )
+
+
+def _front(candidate: Evidence, zoo: pd.DataFrame) -> Verdict:
+    """On or beyond the front of the standard models: none of them reaches the candidate in both."""
+    standard = zoo[is_standard(zoo)]
+    pt, aa = (candidate.metrics.get(name) for name in PAIRED)
+    wanted = "no standard model reaches it in both"
+    if pt is None or aa is None:
+        return Verdict("Pareto front", wanted, "tolerance or alignment is not measured", False)
+    if standard.empty:
+        return Verdict("Pareto front", wanted, "no standard model is evaluated on these stimuli", False)
+    holds = bool(beyond_front([pt], [aa], standard["pt"], standard["aa"])[0])
+    reaching = standard[(standard["pt"] >= pt) & (standard["aa"] >= aa)]["model"]
+    where = f"PT {pt:.3f}, AA {aa:.3f}"
+    got = (
+        f"{where}: none of {len(standard)} does" if holds else f"{where}: reached by {', '.join(sorted(reaching)[:3])}"
+    )
+    return Verdict("Pareto front", wanted, got, holds)

@@ -1,0 +1,130 @@
+"""The audit table: a run of the experiment `advalign/promote` per decision, with who, when, why and every gate.
+
+Rows are only ever added. One that was deleted in MLflow is still listed, and marked.
+"""
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow.entities import Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from advalign.analysis.gates import Verdict
+from advalign.tracking.store import Store
+
+OUTCOME, MODEL, HOST, FILE = "advalign.outcome", "advalign.model", "advalign.host", "decision.json"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about one version.
+
+    Attributes:
+        outcome: "promoted", "refused", "rolled back"; "kept" (it holds the alias already) leaves no row.
+        model, version, alias: what was asked.
+        before: version that held the alias, None where none did.
+        who, at: git user, and time in UTC (ISO 8601).
+        reason: given with --force or with a rollback; empty otherwise.
+        gates: what was demanded and found.
+        notes: what else a person should read, such as what was left over from a promotion that was cut off.
+    """
+
+    outcome: str
+    model: str
+    version: int
+    alias: str
+    before: int | None
+    who: str
+    gates: tuple[Verdict, ...] = ()
+    reason: str = ""
+    at: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was promoted although a gate does not hold."""
+        return self.outcome == "promoted" and not all(verdict.holds for verdict in self.gates)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for tags, files and programs."""
+        return {**asdict(self), "forced": self.forced}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
+    """Add the row of a decision that is about to be carried out; it counts once it is finished."""
+    run = store.client.create_run(
+        store.experiment_ids["promote"],
+        run_name=f"{decision.model} version {decision.version}: {decision.outcome}",
+        tags={
+            MODEL: decision.model,
+            OUTCOME: "under way",
+            HOST: platform.node(),
+            "advalign.version": str(decision.version),
+            "advalign.alias": decision.alias,
+            "advalign.who": decision.who,
+            "advalign.reason": decision.reason,
+            "advalign.forced": str(decision.forced),
+            "advalign.before": str(decision.before or ""),
+            **lineage,
+        },
+    )
+    run_id = str(run.info.run_id)
+    store.client.log_dict(run_id, decision.as_json(), FILE)
+    return run_id
+
+
+def is_there(store: Store, run_id: str) -> bool:
+    """Whether a row can still be written to: MLflow lets people delete it."""
+    try:
+        return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def finish(store: Store, run_id: str, outcome: str) -> None:
+    """Say how a decision ended: its outcome, or "lost" (a race) or "cut off"."""
+    store.client.log_batch(run_id, tags=[RunTag(OUTCOME, outcome)])
+    store.client.set_terminated(run_id, "FINISHED" if outcome not in ("lost", "cut off") else "KILLED")
+
+
+def cut_off(store: Store, model: str) -> None:
+    """Close the rows of decisions on this machine that nobody carries out any more. To be called under the lock."""
+    for run in store.find_runs("promote", {MODEL: model, HOST: platform.node(), OUTCOME: "under way"}):
+        finish(store, run.info.run_id, "cut off")
+
+
+def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
+    """The audit table, oldest first; deleted rows too.
+
+    Args:
+        store: opened tracking store.
+        model: only decisions about this registered model.
+    """
+    wanted = f"tags.`{MODEL}` = '{model}'" if model else ""
+    return [_row(run) for run in reversed(store.all_runs("promote", wanted, ViewType.ALL))]
+
+
+def _row(run: Run) -> dict[str, Any]:
+    tags = run.data.tags
+    return {
+        "at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "who": tags["advalign.who"],
+        "outcome": tags[OUTCOME],
+        "model": tags[MODEL],
+        "version": int(tags["advalign.version"]),
+        "alias": tags["advalign.alias"],
+        "before": int(tags["advalign.before"]) if tags["advalign.before"] else None,
+        "forced": tags["advalign.forced"] == "True",
+        "reason": tags["advalign.reason"],
+        "deleted": run.info.lifecycle_stage == "deleted",
+        "run_id": run.info.run_id,
+    }

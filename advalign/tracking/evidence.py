@@ -1,0 +1,128 @@
+"""What the tracking store holds of a version's evaluation: the evidence that a promotion is judged on.
+
+Every file is checked against the digest that vouches for it: the run's tag for the summary, the summary for the rows
+and the weights. So evidence cannot be swapped without the version's tags being changed too.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from advalign.analysis.gates import Evidence
+from advalign.errors import CheckFailed, InputError
+from advalign.files import sha256
+from advalign.tracking.model_card import RUN
+from advalign.tracking.registered import WEIGHTS_TAG
+from advalign.tracking.store import RESULT, Store
+
+MEND = "delete that run, and `advalign publish` logs what lies on disk again"
+
+
+def label_of(version: ModelVersion) -> str:
+    """What messages call a version."""
+    return f"{version.name} version {version.version}"
+
+
+def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
+    """The summary and the rows of a version's evaluation.
+
+    Args:
+        store, version: which.
+        protocol: as it was evaluated under.
+
+    Returns:
+        None where the version is not evaluated under the protocol.
+
+    Raises:
+        InputError: the evaluation's run or a file of it is gone.
+        CheckFailed: a file is not the one that was logged, or of other weights.
+    """
+    run_id = version.tags.get(f"{protocol}{RUN}")
+    if run_id is None:
+        return None
+    label = f"{label_of(version)}, evaluation run {run_id}"
+    run = _active_run(store, run_id, label)
+    summary_file = _artifact(store, run_id, f"{version.name}.json", label)
+    rows_file = _artifact(store, run_id, f"{version.name}.parquet", label)
+    if sha256(summary_file) != run.data.tags.get(RESULT):
+        raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
+    summary = json.loads(summary_file.read_text())
+    if sha256(rows_file) != summary["rows_sha256"]:
+        raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
+    if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
+        raise CheckFailed(f"{label}: it is of other weights than the version's: {MEND}")
+    return summary, pd.read_parquet(rows_file)
+
+
+def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidence | None:
+    """A version's evaluation as what gates ask for; None where it is not evaluated under the protocol.
+
+    Raises:
+        InputError, CheckFailed: as `read_evaluation`.
+    """
+    found = read_evaluation(store, version, protocol)
+    if found is None:
+        return None
+    summary, rows = found
+    return Evidence(
+        label=label_of(version),
+        data=(version.tags.get("dvc.data.md5"), summary.get("data_md5")),
+        stimuli=summary["stimuli_sha256"],
+        flags=tuple(summary["flags"]),
+        metrics=summary["metrics"],
+        rows=rows,
+        human_ceiling=summary["human_ceiling"],
+    )
+
+
+def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> pd.DataFrame:
+    """The zoo as the store knows it: the newest evaluation of every model under a protocol, on the same stimuli.
+
+    Args:
+        store: opened tracking store.
+        protocol: whose evaluations.
+        stimuli: digest of the stimulus set.
+        left_out: the model that is judged.
+
+    Returns:
+        Columns model, group, pt, aa; models with sanity flags are left out.
+    """
+    newest: dict[str, Run] = {}
+    wanted = f"tags.`advalign.protocol` = '{protocol}' and tags.`advalign.stimuli_sha256` = '{stimuli}'"
+    for run in store.all_runs("evaluate", f"{wanted} and attributes.status = 'FINISHED'"):
+        newest.setdefault(run.data.tags["advalign.model"], run)
+    rows = [
+        {
+            "model": model,
+            "group": run.data.tags["advalign.group"],
+            "pt": run.data.metrics.get("perturbation_tolerance"),
+            "aa": run.data.metrics.get("adversarial_human_alignment"),
+        }
+        for model, run in sorted(newest.items())
+        if model != left_out and run.data.tags["advalign.flags"] == "none"
+    ]
+    return pd.DataFrame(rows, columns=["model", "group", "pt", "aa"]).astype({"pt": float, "aa": float})
+
+
+def _active_run(store: Store, run_id: str, label: str) -> Run:
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        run = None
+    if run is None or run.info.lifecycle_stage == "deleted":
+        raise InputError(f"{label}: the run was deleted: `advalign publish` logs what lies on disk again")
+    return run
+
+
+def _artifact(store: Store, run_id: str, name: str, label: str) -> Path:
+    try:
+        return Path(store.client.download_artifacts(run_id, name))
+    except (MlflowException, OSError):
+        raise InputError(f"{label}: {name} is missing in the artifact store: {MEND}") from None

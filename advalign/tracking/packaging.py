@@ -1,0 +1,83 @@
+"""What a registered version is made of: served code, checkpoint, signature, input example, pinned requirements."""
+
+import io
+import logging
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from PIL import Image
+
+from advalign.models.checkpoints import Card
+
+SERVED = Path(__file__).with_name("served_model.py")
+# What the served code imports, besides advalign itself, which is on no index: see docs/serving.md.
+REQUIREMENTS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "safetensors",
+    "pillow",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pyyaml",
+    "mlflow",
+)
+
+
+def log_classifier(card: Card, folder: Path) -> ModelInfo:
+    """Log a checkpoint as a model of the active run; MLflow predicts the input example once to check it.
+
+    Args:
+        card, folder: the checkpoint.
+    """
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it announces the check of the example
+    logged: ModelInfo = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(SERVED),
+        artifacts={"checkpoint": str(folder)},
+        signature=signature(card),
+        input_example=example_images(card.preprocessing.input_size),
+        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+    )
+    return logged
+
+
+def signature(card: Card) -> ModelSignature:
+    """One object per image in; class, decision and scores out.
+
+    A float32 tensor in the signature would refuse encoded images over HTTP, and a binary column would refuse arrays
+    (MLflow makes a table of them first). A named tensor of objects is the one input that takes both, in Python and in
+    JSON: MLflow checks the name, `served_model.read_images` everything else.
+    """
+    scores = [ColSpec(DataType.double, f"{decision}_score") for decision in card.decisions]
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("object"), (-1,), "image")]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.long, "class_index"),
+                ColSpec(DataType.string, "class_name"),
+                ColSpec(DataType.double, "class_probability"),
+                ColSpec(DataType.string, "decision"),
+                *scores,
+            ]
+        ),
+    )
+
+
+def example_images(size: int) -> pd.DataFrame:
+    """Two PNG files (column `image`, bytes) with colour gradients, size x size pixels, the same at every call."""
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    down, across = np.meshgrid(ramp, ramp, indexing="ij")
+    files = []
+    for channels in ((down, across, across[:, ::-1]), (across, down[::-1], down)):
+        buffer = io.BytesIO()
+        Image.fromarray(np.stack(channels, 2)).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return pd.DataFrame({"image": files})

@@ -1,0 +1,191 @@
+"""Promotion: a version gets an alias because every gate of registry/gates.yaml holds, and can give it back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow.entities.model_registry import ModelVersion
+
+from advalign import provenance
+from advalign.analysis.gates import Evidence, Verdict, judge
+from advalign.analysis.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
+from advalign.analysis.twins import baseline_of
+from advalign.errors import CheckFailed, InputError
+from advalign.files import Project
+from advalign.names import Reference, check_name, parse_reference
+from advalign.tracking import audit
+from advalign.tracking.aliases import Intent, move, recover, settle
+from advalign.tracking.audit import Decision
+from advalign.tracking.evidence import evaluated_zoo, label_of, read_evidence
+from advalign.tracking.locks import exclusive
+from advalign.tracking.model_card import DECISION
+from advalign.tracking.registered import fetch_checked, find_model, resolve, set_tags
+from advalign.tracking.store import Store
+from advalign.tracking.training_run import lineage_tags
+
+
+def promote(
+    project: Project,
+    store: Store,
+    name: str,
+    version: int | None = None,
+    alias: str = "champion",
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> Decision:
+    """Give an alias to a version where every gate of its policy holds.
+
+    Args:
+        project: whose gates and current data.
+        store: opened tracking store.
+        name: of the registered model.
+        version: default: the candidate.
+        alias: what registry/gates.yaml declares.
+        force: promote although a gate does not hold; wants a reason.
+        reason: stays on record.
+
+    Returns:
+        The decision: "promoted", "refused" (aliases are as they were), or "kept" (it holds the alias already).
+
+    Raises:
+        InputError: unknown model, version or alias, evidence that is gone, or force without a reason.
+        CheckFailed: changed weights or evidence, or a lost race. None of these can be forced.
+    """
+    if force and not reason.strip():
+        raise InputError("--force needs --reason TEXT: why it is promoted although a gate does not hold")
+    policy = read_policy(project.gates, alias)
+    with exclusive(store.uri, "promote"):
+        notes = _recover(store, check_name(name))
+        wanted = resolve(store, Reference(name, None if version else "candidate", version))
+        asked = Decision(
+            "kept",
+            name,
+            int(wanted.version),
+            alias,
+            _holder(store, name, alias),
+            provenance.git_user(project.root),
+            at=audit.now(),
+            reason=reason.strip(),
+            notes=notes,
+        )
+        if asked.before == asked.version:
+            return asked
+        _check_weights(wanted)
+        gates = tuple(_judge(project, store, policy, wanted, asked.before))
+        if force or all(verdict.holds for verdict in gates):
+            return _carry_out(project, store, replace(asked, outcome="promoted", gates=gates))
+        refused = replace(asked, outcome="refused", gates=gates)
+        audit.finish(store, audit.begin(store, refused, lineage_tags(project)), refused.outcome)
+        return refused
+
+
+def rollback(project: Project, store: Store, name: str, alias: str = "champion", reason: str = "") -> Decision:
+    """Return an alias to the version that held it before. There is one step back; the audit table knows the others.
+
+    Raises:
+        InputError: unknown model or alias, or nobody held it before.
+        CheckFailed: the previous version's weights were changed, or a lost race.
+    """
+    read_policy(project.gates, alias)
+    with exclusive(store.uri, "promote"):
+        notes = _recover(store, check_name(name))
+        holder, previous = _holder(store, name, alias), _holder(store, name, previous_alias(alias))
+        if previous is None:
+            raise InputError(
+                f"{name} has no {previous_alias(alias)} version: nothing to return {alias} to; earlier ones are in "
+                f"`advalign registry audit {name}`, and `advalign registry promote {name} --version V` takes any"
+            )
+        _check_weights(resolve(store, Reference(name, version=previous)))
+        who = provenance.git_user(project.root)
+        decision = Decision(
+            "rolled back", name, previous, alias, holder, who, reason=reason.strip(), at=audit.now(), notes=notes
+        )
+        return _carry_out(project, store, decision)
+
+
+def _holder(store: Store, name: str, alias: str) -> int | None:
+    found = find_model(store, name).aliases.get(alias)
+    return None if found is None else int(found)
+
+
+def _check_weights(version: ModelVersion) -> None:
+    with TemporaryDirectory() as folder:
+        fetch_checked(version, Path(folder))
+
+
+def _judge(project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None) -> list[Verdict]:
+    evidence = read_evidence(store, version, policy.protocol)
+    others: dict[str, Evidence | str | None] = {}
+    if evidence is not None:
+        others = {key: _opponent(store, policy, version.name, key, holder) for key in policy.against}
+    stimuli = evidence.stimuli if evidence is not None else ""
+    zoo = evaluated_zoo(store, policy.protocol, stimuli, left_out=version.name)
+    return judge(policy, evidence, others, zoo, provenance.data_md5(project.root))
+
+
+def _opponent(store: Store, policy: Policy, name: str, key: str, holder: int | None) -> Evidence | str | None:
+    """Evidence of what a policy compares with; in words why there is none; None where nobody holds the alias."""
+    if key == HOLDER and holder is None:
+        return None
+    baseline = baseline_of(name)
+    if key == BASELINE and baseline is None:
+        return f"{name} is no twin of a baseline"
+    if key == HOLDER:
+        reference = Reference(name, version=holder)
+    else:
+        reference = Reference(baseline, alias="candidate") if key == BASELINE and baseline else parse_reference(key)
+    try:
+        version = resolve(store, reference)
+    except InputError as error:
+        return str(error)
+    evidence = read_evidence(store, version, policy.protocol)
+    return evidence or f"{label_of(version)} is not evaluated under {policy.protocol}"
+
+
+def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
+    """Record the decision, move the alias, note it on the version; cut off anywhere, `_recover` mends it."""
+    run_id = audit.begin(store, decision, lineage_tags(project))
+    previous = _holder(store, decision.model, previous_alias(decision.alias))
+    intent = Intent(
+        decision=run_id,
+        alias=decision.alias,
+        target=decision.version,
+        holder=decision.before,
+        previous=previous,
+        next_previous=decision.before if decision.outcome == "promoted" else None,
+    )
+    try:
+        move(store, decision.model, intent)
+    except CheckFailed:
+        audit.finish(store, run_id, "lost")
+        raise
+    _record(store, decision.model, intent)
+    settle(store, decision.model)
+    return decision
+
+
+def _record(store: Store, name: str, intent: Intent) -> None:
+    """Write a decision whose alias is in place on its version, and finish its row."""
+    found = json.loads(Path(store.client.download_artifacts(intent.decision, audit.FILE)).read_text())
+    version = store.client.get_model_version(name, str(intent.target))
+    set_tags(store, version, {f"{intent.alias}{DECISION}": json.dumps({**found, "run_id": intent.decision})})
+    audit.finish(store, intent.decision, found["outcome"])
+
+
+def _recover(store: Store, name: str) -> tuple[str, ...]:
+    """Bring a registered model in order that somebody was cut off at; what was done, in words."""
+    done = recover(store, name, lambda intent: _complete(store, name, intent), lambda intent: _undo(store, intent))
+    audit.cut_off(store, name)
+    return (done,) if done else ()
+
+
+def _complete(store: Store, name: str, intent: Intent) -> None:
+    if audit.is_there(store, intent.decision):
+        _record(store, name, intent)
+
+
+def _undo(store: Store, intent: Intent) -> None:
+    if audit.is_there(store, intent.decision):
+        audit.finish(store, intent.decision, "cut off")

@@ -1,0 +1,76 @@
+"""A team's set-up for real: PostgreSQL, an MLflow server with basic authentication, and tiny projects that use it."""
+
+import shutil
+
+import pytest
+
+from advalign.files import Project
+from advalign.tracking.store import Store, open_store
+from tests.conftest import REPOSITORY, with_stimuli
+from tests.team.postgres import cluster, create_databases
+from tests.team.processes import advalign
+from tests.team.server import Server
+
+NAME, PROTOCOL = "test_resnet.baseline", "fmn-5"
+
+
+@pytest.fixture(scope="session")
+def databases():
+    """The address of a PostgreSQL cluster."""
+    with cluster() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def session_server(databases, tmp_path_factory):
+    """The server; tests take it as `server`."""
+    create_databases(databases, "mlflow", "users")
+    server = Server(tmp_path_factory.mktemp("server"), f"{databases}/mlflow", f"{databases}/users")
+    try:
+        server.start()
+        server.add_member()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def server(session_server):
+    """The server, running; a test may kill it."""
+    if not session_server.answers():
+        session_server.kill()
+        session_server.start()
+    return session_server
+
+
+@pytest.fixture(scope="session")
+def team_sample(sample_root, tmp_path_factory):
+    """A tiny project with a trained and evaluated model, published to its own mlflow.db; to be copied."""
+    root = tmp_path_factory.mktemp("team") / "sample"
+    with_stimuli(sample_root, root)
+    shutil.copy(REPOSITORY / "registry" / "gates.yaml", root / "registry")
+    local = {"MLFLOW_TRACKING_URI": None}
+    for words in (("train", "baseline"), ("evaluate", NAME, "--protocol", PROTOCOL)):
+        done = advalign(root, local, *words)
+        assert done.wait() == 0, done.errors()
+    return root
+
+
+@pytest.fixture
+def root(team_sample, tmp_path):
+    """A tiny project of this test's own."""
+    return shutil.copytree(team_sample, tmp_path / "project")
+
+
+@pytest.fixture
+def member(server, monkeypatch) -> dict[str, str | None]:
+    """This process and, by what is returned, others work with the server."""
+    for name, value in server.member.items():
+        monkeypatch.setenv(name, str(value))
+    return server.member
+
+
+@pytest.fixture
+def store(root, member) -> Store:
+    """The server's store, opened from the project."""
+    return open_store(Project(root))

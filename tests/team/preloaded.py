@@ -1,0 +1,9 @@
+"""What the fork server imports once for all processes of these tests."""
+
+import advalign.analysis.drawing
+import advalign.cli.main
+import advalign.recipes.baseline
+import advalign.tracking.promotion
+import advalign.tracking.publish
+import advalign.tracking.transfer
+import advalign.training.train  # noqa: F401

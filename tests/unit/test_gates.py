@@ -1,0 +1,237 @@
+"""Verdicts by values: what a policy demands, with evidence whose numbers are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from advalign.analysis.gates import Evidence, judge
+from advalign.analysis.policies import Bound, Demand, Policy, previous_alias, read_policy
+from advalign.errors import InputError
+from tests.conftest import REPOSITORY
+
+N = 40
+SPREAD = np.linspace(-0.2, 0.2, N)
+NOISE = np.random.default_rng(0).normal(0, 0.05, N)
+NOISE -= NOISE.mean()
+EMPTY = pd.DataFrame(columns=["model", "group", "pt", "aa"]).astype({"pt": float, "aa": float})
+OPEN = {"minimum_norm": False, "current_data": False, "no_flags": False, "pareto_front": False}
+
+
+def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
+    rows = pd.DataFrame(
+        {
+            "stimulus": [f"s{index}" for index in range(N)],
+            "status": "ok",
+            "norm_l2": pt * (1 + SPREAD) + noise * NOISE,
+            "rho_released": rho + SPREAD + noise * NOISE,
+        }
+    )
+    values = {
+        "label": "m version 1",
+        "data": ("d1", "d1"),
+        "stimuli": "s",
+        "flags": (),
+        "metrics": {
+            "perturbation_tolerance": pt, "adversarial_human_alignment": rho / 0.8, "multilabel_accuracy": 0.8,
+            "n_valid": float(N),
+        },
+        "rows": rows,
+        "human_ceiling": 0.8,
+    }  # fmt: skip
+    return Evidence(**{**values, **changes})
+
+
+def ask(policy, candidate, other=None, zoo=EMPTY, current="d1"):
+    return judge(Policy(protocol="fmn-fast", **policy), candidate, {"baseline": other}, zoo, current)
+
+
+def against(**demands):
+    return {**OPEN, "against": {"baseline": {name: Demand(**demand) for name, demand in demands.items()}}}
+
+
+def test_what_is_left_out_of_a_policy_is_asked():
+    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), evidence(), {}, EMPTY, "d1")]
+    assert names == ["protocol", "data", "sanity flags", "Pareto front"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "holds"),
+    [("fmn-fast", True), ("fmn-fast-thorough", True), ("fmn", True), ("feng2025-released", False)],
+)
+def test_only_minimum_norm_protocols_count(protocol, holds):
+    policy = Policy(protocol=protocol, current_data=False, no_flags=False, pareto_front=False)
+    assert [verdict.holds for verdict in judge(policy, evidence(), {}, EMPTY, None)] == [holds]
+
+
+def test_not_evaluated_fails_and_nothing_else_is_asked():
+    verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, "d1")
+    assert [(verdict.gate, verdict.holds) for verdict in verdicts] == [("protocol", True), ("evaluation", False)]
+
+
+@pytest.mark.parametrize(
+    ("data", "current", "holds"),
+    [
+        (("d1", "d1"), "d1", True),
+        (("d0", "d1"), "d1", False),
+        (("d1", "d0"), "d1", False),
+        (("d1", None), "d1", False),
+        ((None, None), None, False),  # untracked data is nobody's current data
+    ],
+)
+def test_data_must_be_the_current_one_in_training_and_evaluation(data, current, holds):
+    verdict = ask({**OPEN, "current_data": True}, evidence(data=data), current=current)[0]
+    assert verdict.holds == holds
+
+
+def test_sanity_flags_are_named():
+    verdict = ask({**OPEN, "no_flags": True}, evidence(flags=("zero-gradients",)))[0]
+    assert (verdict.got, verdict.holds) == ("zero-gradients", False)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "holds"),
+    [
+        ({"at_least": 0.5}, 0.5, True),
+        ({"at_least": 0.5}, 0.499, False),
+        ({"at_most": 0.5}, 0.5, True),
+        ({"at_most": 0.5}, 0.501, False),
+        ({"at_least": 0.1, "at_most": 0.5}, 0.6, False),
+        ({"at_least": -1.0}, None, False),
+    ],
+)
+def test_bounds(bound, value, holds):
+    verdict = ask({**OPEN, "bounds": {"x": Bound(**bound)}}, evidence(metrics={"x": value}))[0]
+    assert verdict.holds == holds
+
+
+def test_better_wants_both_size_and_significance():
+    better = against(adversarial_human_alignment={"better_by": 0.05})
+    base = evidence(rho=0.4)
+    # 0.05 of alignment is 0.04 of rho at a ceiling of 0.8
+    assert ask(better, evidence(rho=0.45, noise=0.1), base)[0].holds
+    assert not ask(better, evidence(rho=0.43, noise=0.1), base)[0].holds  # significant, but too small
+    assert not ask(better, evidence(rho=0.46, noise=4.0), base)[0].holds  # large enough, but not significant
+    assert not ask(better, evidence(rho=0.2, noise=0.1), base)[0].holds  # significant, the wrong way
+
+
+def test_better_reports_the_paired_t_test():
+    mine, base = evidence(rho=0.45, noise=0.5), evidence(rho=0.4)
+    verdict = ask(against(adversarial_human_alignment={"better_by": 0.05}), mine, base)[0]
+    expected = stats.ttest_rel(mine.rows["rho_released"], base.rows["rho_released"]).pvalue
+    assert verdict.got == f"{0.45 / 0.8:.3f} over {0.4 / 0.8:.3f}: {0.05 / 0.8:+.3f}, p = {expected:.1g}, n = {N}"
+
+
+@pytest.mark.parametrize(
+    ("pt", "noise", "holds"),
+    [(1.2, 0.2, True), (0.9, 0.2, True), (0.86, 0.0, True), (0.86, 4.0, False), (0.8, 0.2, False)],
+)
+def test_not_below_is_a_one_sided_paired_test_against_the_share(pt, noise, holds):
+    mine, base = evidence(pt=pt, noise=noise), evidence(pt=1.0, noise=0.1 * noise)
+    verdict = ask(against(perturbation_tolerance={"not_below": 0.85}), mine, base)[0]
+    test = stats.ttest_rel(mine.rows["norm_l2"], 0.85 * base.rows["norm_l2"], alternative="greater")
+    assert verdict.holds == holds == bool(test.pvalue < 0.001)
+
+
+def test_only_stimuli_that_both_got_right_are_compared():
+    base = evidence(rho=0.4)
+    mine = evidence(rho=0.5, noise=0.1)
+    mine.rows.loc[:9, "status"] = "misclassified_clean"
+    base.rows.loc[30:, "status"] = "attack_failed"
+    mine.rows.loc[10:11, "rho_released"] = np.nan
+    verdict = ask(against(adversarial_human_alignment={"better_by": 0.05}), mine, base)[0]
+    assert verdict.got.endswith("n = 18")
+
+
+def test_nothing_in_common_fails_in_words():
+    base = evidence()
+    base.rows["status"] = "misclassified_clean"
+    for demand in ({"better_by": 0.0}, {"not_below": 0.5}):
+        verdict = ask(against(perturbation_tolerance=demand), evidence(), base)[0]
+        assert not verdict.holds
+        assert "0" in verdict.got
+
+
+@pytest.mark.parametrize(("accuracy", "holds"), [(0.8, True), (0.78, True), (0.779, False), (None, False)])
+def test_drop(accuracy, holds):
+    mine = evidence(metrics={"multilabel_accuracy": accuracy})
+    assert ask(against(multilabel_accuracy={"drop_at_most": 0.02}), mine, evidence())[0].holds == holds
+
+
+def test_another_that_is_missing_fails_but_nobody_before_does_not():
+    demands = against(multilabel_accuracy={"drop_at_most": 0.02})
+    missing = ask(demands, evidence(), "m.baseline is not evaluated")
+    assert [(verdict.got, verdict.holds) for verdict in missing] == [("m.baseline is not evaluated", False)]
+    assert ask(demands, evidence(), None)[0].holds
+    assert not ask(demands, evidence(), evidence(stimuli="others"))[0].holds
+
+
+def test_pareto_front_of_standard_models():
+    front = {**OPEN, "pareto_front": True}
+    zoo = pd.DataFrame(
+        {
+            "model": ["a", "b", "r"],
+            "group": ["cnn", "vit", "robust"],
+            "pt": [2.0, 0.5, 9.0],  # the robust model is not of the front
+            "aa": [0.2, 0.6, 0.9],
+        }
+    )
+    assert ask(front, evidence(pt=1.0, rho=0.4), zoo=zoo)[0].holds  # between the two: AA 0.5
+    assert not ask(front, evidence(pt=1.0, rho=0.1), zoo=zoo)[0].holds  # AA 0.125: a reaches it in both
+    assert "reached by a" in ask(front, evidence(pt=1.0, rho=0.1), zoo=zoo)[0].got
+    assert not ask(front, evidence(pt=2.0, rho=0.16), zoo=zoo)[0].holds  # equal to a is not better than a
+    assert not ask(front, evidence(), zoo=EMPTY)[0].holds
+    assert not ask(front, evidence(metrics={"perturbation_tolerance": None}), zoo=zoo)[0].holds
+
+
+def write(tmp_path, values):
+    path = tmp_path / "gates.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+def test_the_projects_own_gates_are_those_that_the_readme_tells():
+    policy = read_policy(REPOSITORY / "registry" / "gates.yaml", "champion")
+    assert (policy.protocol, policy.p) == ("fmn-fast", 0.001)
+    assert policy.minimum_norm and policy.current_data and policy.no_flags and policy.pareto_front
+    baseline = policy.against["baseline"]
+    assert baseline["perturbation_tolerance"].not_below == 0.85
+    assert baseline["multilabel_accuracy"].drop_at_most == 0.02
+    assert baseline["adversarial_human_alignment"].better_by == 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("{", "not valid YAML"),
+        ("[]", "expected a mapping"),
+        ({"champion": {}}, "protocol: field required"),
+        ({"champion": {"protocol": "fmn", "no_flag": True}}, "did you mean 'no_flags'"),
+        ({"champion": {"protocol": "fmn", "bounds": {"n_valid": {}}}}, "at_least or at_most"),
+        ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {}}}}}, "better_by, not_below or drop_at_most"),
+        ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {"better_by": 1}}}}}, "no value per stimulus"),
+        ({"champion": {"protocol": "fmn", "p": 1.5}}, "less than 1"),
+        ({"champion": {"protocol": "fmn"}, "previous": {"protocol": "fmn"}}, "'previous' is set by"),
+        ({"champion": {"protocol": "fmn"}, "candidate": {"protocol": "fmn"}}, "'candidate' is set by"),
+        ({"reference": {"protocol": "fmn"}}, "unknown alias in gates.yaml 'champion'"),
+    ],
+)
+def test_broken_policies_are_refused(tmp_path, values, message):
+    with pytest.raises(InputError, match=message):
+        read_policy(write(tmp_path, values), "champion")
+
+
+def test_a_missing_file_says_what_it_is(tmp_path):
+    with pytest.raises(InputError, match="declares what a promotion demands"):
+        read_policy(tmp_path / "gates.yaml", "champion")
+
+
+def test_every_alias_has_a_previous_one_of_its_own():
+    assert len({previous_alias(alias) for alias in ("champion", "reference", "safe")}) == 3
+
+
+def test_equal_models_have_no_p_value_and_fail_in_words():
+    verdict = ask(against(perturbation_tolerance={"better_by": 0.0}), evidence(), evidence())[0]
+    assert not verdict.holds
+    assert "differences are equal" in verdict.got
