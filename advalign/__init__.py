@@ -16,6 +16,7 @@ def load(source: str) -> "Classifier":
 
     Raises:
         InputError: nothing loadable there.
+        CheckFailed: the registry's files are not those that were registered.
     """
     from pathlib import Path
 
@@ -25,9 +26,10 @@ def load(source: str) -> "Classifier":
         return load_checkpoint(Path(source))[0]
     from advalign.files import Project
     from advalign.names import parse_reference
-    from advalign.tracking.registered import download
-    from advalign.tracking.store import open_store
+    from advalign.tracking.registry.registered import fetch, resolve
+    from advalign.tracking.store import open_store, store_errors
 
-    uri = parse_reference(source).uri
-    open_store(Project.find())
-    return load_checkpoint(download(uri))[0]
+    reference = parse_reference(source)
+    store = open_store(Project.find())
+    with store_errors(store.uri):
+        return load_checkpoint(fetch(resolve(store, reference)))[0]

@@ -16,7 +16,7 @@ import torch
 
 from advalign.errors import AdvalignError
 from advalign.files import Project, write_text
-from benchmarks import attacks, budgets, cost, guard, numerics, ranks, recipes
+from benchmarks import attacks, budgets, cost, guard, numerics, ranks, recipes, registry
 from benchmarks._victims import real_victim, sample_victims
 
 
@@ -26,6 +26,7 @@ def sections(project: Project, images: int, real_images: int) -> dict[str, Calla
     return {
         "ranks": ranks.report,
         "recipes": lambda: recipes.report(project),
+        "registry": lambda: registry.report(project),
         "cost": lambda: cost.report(project),
         "numerics": lambda: numerics.report(sample_victims(project, images)),
         "guard": lambda: guard.report(sample_victims(project, images // 4)),

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from advalign.analysis.table import recipe_of
+from advalign.attacks.base import protocol
 from advalign.data.classes import read_classes
 from advalign.data.results import Paths, write_table
 from advalign.data.stimuli import load_stimuli
@@ -89,7 +90,7 @@ def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: flo
         "recipe": read_card(project.checkpoints / name).recipe,
         "declared": None,
         "protocol": "fmn-fast",
-        "protocol_sha256": "0",
+        "protocol_sha256": protocol("fmn-fast").sha256,
         "inputs_sha256": "identity",
         "rows_sha256": sha256(paths.rows),
         "weights_sha256": read_card(project.checkpoints / name).weights_sha256,

@@ -26,7 +26,7 @@ class Evidence:
     Attributes:
         label: "NAME version 3".
         data: DVC digests of the data it was trained on, and evaluated on; None where that is not known.
-        stimuli: digest of the stimulus set.
+        stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
         flags: sanity flags.
         metrics: as logged; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
@@ -36,6 +36,7 @@ class Evidence:
     label: str
     data: tuple[str | None, str | None]
     stimuli: str
+    protocol: str
     flags: tuple[str, ...]
     metrics: Mapping[str, float | None]
     rows: pd.DataFrame
@@ -73,8 +74,10 @@ def judge(
         Verdicts in the policy's order; a single one where the candidate is not evaluated.
     """
     verdicts = [_minimum_norm(policy)] if policy.minimum_norm else []
-    if candidate is None:
-        return [*verdicts, Verdict("evaluation", f"under {policy.protocol}", "not evaluated under it", False)]
+    now = protocol(policy.protocol).sha256
+    if candidate is None or candidate.protocol != now:
+        got = "not evaluated under it" if candidate is None else "evaluated under earlier settings of it"
+        return [*verdicts, Verdict("evaluation", f"under {policy.protocol}", got, False)]
     if policy.current_data:
         verdicts.append(_current_data(candidate, current_data))
     if policy.no_flags:
@@ -118,13 +121,13 @@ def _bound(metric: str, bound: Bound, candidate: Evidence) -> Verdict:
 def _against(
     key: str, other: Evidence | str | None, demands: Mapping[str, Demand], candidate: Evidence, p: float
 ) -> list[Verdict]:
-    gate, wanted = f"against {key}", "evaluated on the same stimuli"
+    gate, wanted = f"against {key}", "the same stimuli and attack"
     if other is None:
         return [Verdict(gate, wanted, "nobody holds the alias yet", True)]
     if isinstance(other, str):
         return [Verdict(gate, wanted, other, False)]
-    if other.stimuli != candidate.stimuli:
-        return [Verdict(gate, wanted, f"{other.label} was evaluated on other stimuli", False)]
+    if (other.stimuli, other.protocol) != (candidate.stimuli, candidate.protocol):
+        return [Verdict(gate, wanted, f"{other.label} was evaluated on other stimuli, or otherwise attacked", False)]
     verdicts = []
     for metric, demand in demands.items():
         gate = f"{metric} against {key}"

@@ -10,7 +10,7 @@ from advalign.cli._output import JSON, print_json, print_table
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.files import Project
-    from advalign.tracking.audit import Decision
+    from advalign.tracking.registry.audit import Decision
     from advalign.tracking.store import Store
 
 app = typer.Typer(help="Registered models: look at them, promote them, check them.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def _opened() -> "Iterator[tuple[Project, Store]]":
 def list_(as_json: bool = JSON) -> None:
     """List registered versions with aliases and headline metrics."""
     from advalign.settings import load_settings
-    from advalign.tracking.registered import list_models
+    from advalign.tracking.registry.registered import list_models
 
     with _opened() as (project, store):
         protocol = load_settings(project.root).evaluate.protocol
@@ -50,7 +50,7 @@ def list_(as_json: bool = JSON) -> None:
 
 
 def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    from advalign.tracking.model_card import evaluations
+    from advalign.tracking.registry.model_card import evaluations
 
     metrics = evaluations(row["tags"]).get(protocol, {})
     names = {
@@ -70,7 +70,8 @@ def show(
 ) -> None:
     """Show what versions say of themselves: of NAME all, newest first; of two the differences side by side."""
     from advalign.names import parse_reference
-    from advalign.tracking.registered import compare_versions, resolve, show_model
+    from advalign.tracking.registry.aliases import left_over
+    from advalign.tracking.registry.registered import compare_versions, resolve, show_model
 
     reference, second = parse_reference(name), None if other is None else parse_reference(other)
     with _opened() as (_, store):
@@ -83,12 +84,15 @@ def show(
         if reference.alias or reference.version:
             number = int(resolve(store, reference).version)
             shown = [row for row in shown if row["version"] == number]
+        unfinished = left_over(store, reference.name)
     if as_json:
         print_json(shown)
         return
     for row in shown:
         aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
         typer.echo(f"{row['name']} version {row['version']}{aliases}\n\n{row['description']}")
+    if unfinished:
+        typer.echo(unfinished)
 
 
 @app.command()
@@ -101,7 +105,7 @@ def promote(
     as_json: bool = JSON,
 ) -> None:
     """Give a version an alias if every gate of registry/gates.yaml holds; exit 1 and nothing changed if not."""
-    from advalign.tracking.promotion import promote as run
+    from advalign.tracking.registry.promotion import promote as run
 
     with _opened() as (project, store):
         decision = run(project, store, name, version, to, force=force, reason=reason)
@@ -118,7 +122,7 @@ def rollback(
     as_json: bool = JSON,
 ) -> None:
     """Return an alias to the version that held it before."""
-    from advalign.tracking.promotion import rollback as run
+    from advalign.tracking.registry.promotion import rollback as run
 
     with _opened() as (project, store):
         decision = run(project, store, name, to, reason)
@@ -155,7 +159,7 @@ def _tell(decision: "Decision", as_json: bool) -> None:
 def audit(name: str = typer.Argument(None, help="Registered model; default: all."), as_json: bool = JSON) -> None:
     """List every decision on promotions, oldest first: who, when, what, why."""
     from advalign.names import check_name
-    from advalign.tracking.audit import rows
+    from advalign.tracking.registry.audit import rows
 
     with _opened() as (_, store):
         found = rows(store, None if name is None else check_name(name))
@@ -165,7 +169,7 @@ def audit(name: str = typer.Argument(None, help="Registered model; default: all.
     if not found:
         typer.echo("nothing was decided yet")
         return
-    shown = [{**row, "who": row["who"].partition(" <")[0], "outcome": _outcome(row)} for row in found]
+    shown = [{**row, "who": str(row["who"]).partition(" <")[0], "outcome": _outcome(row)} for row in found]
     print_table(shown, ["at", "who", "model", "version", "alias", "outcome", "reason"])
 
 
@@ -184,7 +188,7 @@ def verify(
     """Download a version, compute a sample of its logged rows again, and say whether they match; exit 1 if not."""
     from advalign.names import parse_reference
     from advalign.settings import load_settings
-    from advalign.tracking.verification import verify as run
+    from advalign.tracking.registry.verification import verify as run
 
     reference = parse_reference(name)
     with _opened() as (project, store):

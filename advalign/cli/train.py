@@ -68,7 +68,7 @@ def train(
 
 def _publish(project: "Project", folder: Path, tracked: "Tracked") -> None:
     """Register what was trained and say so; where the store is down, say what is kept and how it gets there."""
-    from advalign.tracking.publish import Published, publish_checkpoint
+    from advalign.tracking.publish import Published, propose, publish_checkpoint
     from advalign.tracking.store import StoreDown, open_store
 
     card = tracked.card
@@ -80,6 +80,7 @@ def _publish(project: "Project", folder: Path, tracked: "Tracked") -> None:
             raise StoreDown(tracked.outage)
         store = open_store(project)
         version = publish_checkpoint(project, store, folder, Published())
+        propose(store, version)  # also where these weights were registered before
     except StoreDown as error:
         kept = f"the checkpoint is kept in {shown}, and `advalign publish` brings it to the store"
         raise StoreDown(f"{done}; {error}; nothing is lost: {kept}") from error

@@ -32,8 +32,8 @@ from advalign.models.checkpoints import HISTORY, Card, read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.settings import digest
 from advalign.tracking.locks import exclusive
-from advalign.tracking.model_card import RUN
-from advalign.tracking.registered import checkpoint_folders, find_version, note_evaluation, register
+from advalign.tracking.registry.model_card import RUN
+from advalign.tracking.registry.registered import checkpoint_folders, find_version, note_evaluation, register
 from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
 
@@ -101,6 +101,16 @@ def publish_checkpoint(project: Project, store: Store, folder: Path, done: Publi
     return version
 
 
+def propose(store: Store, version: ModelVersion) -> None:
+    """Make a version the candidate of its model.
+
+    Raises:
+        StoreDown: the store does not answer, or refuses.
+    """
+    with store_errors(store.uri):
+        store.client.set_registered_model_alias(version.name, "candidate", version.version)
+
+
 def training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
     """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now."""
     key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
@@ -133,8 +143,7 @@ def publish_evaluation(
         run_id = found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, stimuli, key)
         version = find_version(store, summary["model"], summary["weights_sha256"])
         if version is not None and version.tags.get(label + RUN) != run_id:
-            metrics = {name: value for name, value in summary["metrics"].items() if value is not None}
-            note_evaluation(store, version, label, run_id, metrics)
+            note_evaluation(store, version, label, store.client.get_run(run_id))
 
 
 def _evaluation_run(

@@ -9,9 +9,9 @@ from advalign.files import Project
 from advalign.models.checkpoints import CARD, ClassCard
 from advalign.models.declared import Zoo, read_zoo
 from advalign.models.fetched import REGISTRY, FetchedModel
-from advalign.names import check_distinct
-from advalign.tracking.registered import checkpoint_folders, download
-from advalign.tracking.store import open_store
+from advalign.names import check_distinct, parse_reference
+from advalign.tracking.registry.registered import checkpoint_folders, fetch, resolve
+from advalign.tracking.store import open_store, store_errors
 
 
 def find_sources(project: Project, classes: Classes, names: list[str], zoo_file: Path | None = None) -> list[Source]:
@@ -50,8 +50,10 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
 
 def registered(project: Project, uri: str) -> Path:
     """The checkpoint of a registered version, on this machine."""
-    open_store(project)
-    return download(uri)
+    reference = parse_reference(uri)
+    store = open_store(project)
+    with store_errors(store.uri):
+        return fetch(resolve(store, reference))
 
 
 def _from_outside(folder: Path, trained: dict[str, Path]) -> TrainedModel:

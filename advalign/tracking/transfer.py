@@ -4,6 +4,7 @@ Runs keep their parameters, metrics, tags, times and artifacts, and say in a tag
 are known by their weights. So a second time, or after having been cut off, nothing is there twice.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,15 +20,24 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from advalign.analysis.policies import previous_alias
-from advalign.errors import InputError
+from advalign.errors import InputError, shown
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
+from advalign.names import is_name
 from advalign.progress import Advance
 from advalign.tracking.locks import exclusive
-from advalign.tracking.model_card import RUN
 from advalign.tracking.publish import LINEAGE, PURPOSE, Published, training_run
-from advalign.tracking.registered import MOST_MODELS, WEIGHTS_TAG, find_version, register, set_tags, versions_of
-from advalign.tracking.run_copies import RunCopies, ended_runs
+from advalign.tracking.registry.aliases import INTENT
+from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
+from advalign.tracking.registry.registered import (
+    WEIGHTS_TAG,
+    all_models,
+    find_version,
+    register,
+    set_tags,
+    versions_of,
+)
+from advalign.tracking.run_copies import Counterparts, RunCopies, ended_runs
 from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, store_errors
 
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
@@ -67,34 +77,34 @@ def carry_over(project: Project, source: Store, target: Store, done: Published, 
     """
     move = _Move(project, source, target, done)
     with store_errors(target.uri):
-        models = source.client.search_registered_models(max_results=MOST_MODELS)
-        versions = [version for model in models for version in reversed(versions_of(source, model.name))]
+        names = move.models()
+        versions = [version for name in names for version in reversed(versions_of(source, name))]
         runs = [(kind, run) for kind in source.experiment_ids for run in ended_runs(source, kind)]
         results = [partial(move.run, kind, run) for kind, run in runs if kind != "promote"]
         audit = [partial(move.run, kind, run) for kind, run in runs if kind == "promote"]
         steps = [*results, *(partial(move.version, version) for version in versions), *audit]
         steps += [partial(move.tags, version) for version in versions]
-        for count, step in enumerate([*steps, *(partial(move.aliases, model.name) for model in models)]):
+        steps += [partial(move.aliases, name) for name in names]
+        for count, step in enumerate(steps):
             with exclusive(target.uri, PURPOSE):
                 step()
-            advance(count + 1, len(steps) + len(models))
+            advance(count + 1, len(steps))
     return move.left_out
 
 
 @dataclass
 class _Move:
-    """What has a counterpart in the target: runs by id, versions by (name, number)."""
+    """What has a counterpart in the target, and what was left out."""
 
     project: Project
     source: Store
     target: Store
     done: Published
-    versions: dict[tuple[str, str], str] = field(default_factory=dict)
+    known: Counterparts = field(default_factory=Counterparts)
     left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.copies = RunCopies(self.source, self.target, self.versions)
-        self.runs = self.copies.ids
+        self.copies = RunCopies(self.source, self.target, self.known)
 
     @contextmanager
     def _leaving_out(self, what: str) -> Iterator[None]:
@@ -104,6 +114,14 @@ class _Move:
             raise
         except InputError as error:  # what the source no longer has
             self.left_out.append(f"{what}: {error}")
+
+    def models(self) -> list[str]:
+        """Names of the source's registered models; those that other programs gave are left out."""
+        names = [str(model.name) for model in all_models(self.source)]
+        for name in names:
+            if not is_name(name):
+                self.left_out.append(f"registered model {shown(name)}: advalign did not register it")
+        return [name for name in names if is_name(name)]
 
     def run(self, kind: str, run: Run) -> None:
         """Find a run's counterpart, or make it."""
@@ -119,14 +137,16 @@ class _Move:
             found = find_version(self.target, version.name, weights)
             new = self._register(version, weights) if found is None else found
             self.done.note(label, found is None)
-            self.versions[version.name, str(version.version)] = str(new.version)
+            self.known.versions[version.name, str(version.version)] = str(new.version)
 
     def _register(self, version: ModelVersion, weights: str) -> ModelVersion:
         client = self.target.client
         with TemporaryDirectory() as folder:
             checkpoint = self._checkpoint(version, weights, folder)
             card = read_card(checkpoint)
-            run_id = self.runs.get(str(version.run_id)) or training_run(self.project, self.target, card, checkpoint)[0]
+            run_id = (
+                self.known.runs.get(str(version.run_id)) or training_run(self.project, self.target, card, checkpoint)[0]
+            )
             ended = client.get_run(run_id).info.end_time
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             registered = register(self.target, card, checkpoint, run_id, lineage, candidate=False)
@@ -145,30 +165,46 @@ class _Move:
         return found[0]
 
     def tags(self, version: ModelVersion) -> None:
-        """Add what the target's version does not say of itself yet; ids of runs become those of the counterparts."""
-        number = self.versions.get((version.name, str(version.version)))
+        """Add what the target's version does not say of itself yet, of the counterparts of runs and versions."""
+        number = self.known.versions.get((version.name, str(version.version)))
         if number is None:
             return
         there = self.target.client.get_model_version(version.name, number)
-        known = {
-            name: RUN_ID.sub(lambda found: self.runs.get(found[0], found[0]), value)
-            for name, value in version.tags.items()
-            if name not in there.tags and not (name.endswith(RUN) and value not in self.runs)
-        }
-        if known:
-            set_tags(self.target, there, known)
+        told = {}
+        for name, value in version.tags.items():
+            if name not in there.tags and not (name.endswith(RUN) and value not in self.known.runs):
+                with self._leaving_out(f"{version.name} version {version.version}, its tag {name}"):
+                    told[name] = self._told(name, value)
+        if told:
+            set_tags(self.target, there, told)
+
+    def _told(self, name: str, value: str) -> str:
+        if not name.endswith((DECISION, ROLLBACK)):
+            return RUN_ID.sub(lambda found: self.known.runs.get(found[0], found[0]), value)
+        try:
+            return json.dumps(self.known.decision(json.loads(value)))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise InputError("it is not what advalign wrote") from None
 
     def aliases(self, name: str) -> None:
         """Set the aliases that nobody holds in the target; a previous holder goes with its own successor only."""
-        wanted = {
-            alias: self.versions.get((name, str(number)))
-            for alias, number in self.source.client.get_registered_model(name).aliases.items()
-        }
+        model = self.source.client.get_registered_model(name)
+        if INTENT in model.tags:
+            mend = "in the source promote it or roll it back once, which completes or undoes that, and publish again"
+            self.left_out.append(f"aliases of {name}: moving one is under way or was cut off: {mend}")
+            return
+        wanted = {alias: self.known.versions.get((name, str(number))) for alias, number in model.aliases.items()}
         if not any(wanted.values()):
             return
         with exclusive(self.target.uri, "promote"):
-            held = self.target.client.get_registered_model(name).aliases
-            foreign = {previous_alias(alias) for alias in held if str(held[alias]) != wanted.get(alias)}
+            there = self.target.client.get_registered_model(name)
+            if INTENT in there.tags:
+                self.left_out.append(f"aliases of {name}: one is being moved in the target: publish again later")
+                return
+            held = {alias: str(number) for alias, number in there.aliases.items()}
+            others = [alias for alias in {*wanted, *held} if held.get(alias, wanted.get(alias)) != wanted.get(alias)]
+            lost = [alias for alias, number in wanted.items() if number is None]
+            alone = {previous_alias(alias) for alias in (*others, *lost)}
             for alias, number in wanted.items():
-                if number is not None and alias not in held and alias not in foreign:
+                if number is not None and alias not in held and alias not in alone:
                     self.target.client.set_registered_model_alias(name, alias, number)

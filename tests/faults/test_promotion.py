@@ -14,10 +14,10 @@ from mlflow.tracking import MlflowClient
 
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.names import Reference
-from advalign.tracking import aliases, audit
-from advalign.tracking.audit import rows
-from advalign.tracking.promotion import promote, rollback
-from advalign.tracking.registered import find_model, resolve, versions_of
+from advalign.tracking.registry import aliases, audit, promotion
+from advalign.tracking.registry.audit import rows
+from advalign.tracking.registry.promotion import promote, rollback
+from advalign.tracking.registry.registered import find_model, resolve, set_tags, versions_of
 from advalign.tracking.store import open_store
 from tests.registered import DATA, make_project, publish
 
@@ -232,12 +232,9 @@ def interfere(patch, method, after):
 
 
 def foreign(name, **changes):
-    return aliases.Intent(
-        **{
-            "decision": "0", "alias": "champion", "target": 1, "holder": None, "previous": None, "next_previous": None,
-            "host": "elsewhere", **changes,
-        }
-    ).model_dump_json()  # fmt: skip
+    """What somebody on another machine would have written down."""
+    values = {"decision": "0", "outcome": "promoted", "alias": "champion", "target": 1, "host": "elsewhere", **changes}
+    return aliases.Intent(**{"holder": None, "next_previous": None, **values}).model_dump_json()
 
 
 def test_lost_races_are_found_by_reading_again(project, store, monkeypatch):
@@ -252,31 +249,30 @@ def test_lost_races_are_found_by_reading_again(project, store, monkeypatch):
             promote(project, store, name, 2)
     assert holders(store, name) == {"candidate": 2}
     assert rows(store, name)[-1]["outcome"] == "lost"
-    with pytest.raises(CheckFailed, match="is being moved to version 1 on elsewhere"):
+    with pytest.raises(CheckFailed, match=r"is being moved to version 1 by process \d+ on elsewhere"):
         promote(project, store, name, 2)
     store.client.set_registered_model_tag(name, aliases.INTENT, foreign(name, at=0.0))
     mended = promote(project, store, name, 2)
     assert mended.notes == ("undid what was cut off: version 1 did not become champion",)
     assert holders(store, name) == {"candidate": 2, "champion": 2}
 
-    def their_alias(client):
-        client.set_registered_model_alias(name, "champion", "2")
 
-    store.client.set_registered_model_alias(name, "champion", "2")
+def test_whoever_is_overtaken_says_so(project, store, monkeypatch):
+    name = two_versions(project, store, "slow")
+    original = MlflowClient.set_registered_model_alias
+
+    def overtaken(self, model, alias, version):
+        original(self, model, alias, version)
+        if alias == "champion":
+            original(self, model, alias, "2")
+
     with monkeypatch.context() as patch:
-        interfere(patch, "set_registered_model_alias", lambda client: None)
-        original = MlflowClient.set_registered_model_alias
-
-        def overtaken(self, model, alias, version):
-            original(self, model, alias, version)
-            if alias == "champion":
-                original(self, model, alias, "2")
-
         patch.setattr(MlflowClient, "set_registered_model_alias", overtaken)
         with pytest.raises(CheckFailed, match="somebody else moved"):
-            promote(project, store, name, 1, force=True, reason="race")
+            promote(project, store, name, 1)
     assert holders(store, name)["champion"] == 2
     assert aliases.INTENT not in find_model(store, name).tags
+    assert rows(store, name)[-1]["outcome"] == "lost"
 
 
 def test_another_holder_than_the_one_that_was_judged_against_is_a_lost_race(project, store, monkeypatch):
@@ -306,6 +302,11 @@ def flip_a_bit(path):
 
 def tamper_weights(project, store, name):
     flip_a_bit(next(model_folder(store, name).glob("artifacts/*/model.safetensors")))
+
+
+def tamper_card(project, store, name):
+    path = next(model_folder(store, name).glob("artifacts/*/card.json"))
+    path.write_text(path.read_text().replace("0.5", "0.4"))
 
 
 def remove_weights(project, store, name):
@@ -338,13 +339,14 @@ def delete_run(project, store, name):
 
 
 def other_weights(project, store, name):
-    other = resolve(store, Reference(name, version=1)).tags["fmn-fast.run_id"]
-    version = resolve(store, Reference(name, version=2))
-    store.client.set_model_version_tag(name, version.version, "fmn-fast.run_id", other)
+    other = resolve(store, Reference(name, version=1)).tags
+    for tag in ("fmn-fast.run_id", "fmn-fast.result_sha256"):
+        store.client.set_model_version_tag(name, "2", tag, other[tag])
 
 
 FAULTS = [
-    (tamper_weights, "stored weights were changed", 1),
+    (tamper_weights, "stored model.safetensors was changed", 1),
+    (tamper_card, "stored card.json was changed", 1),
     (remove_weights, "model.safetensors is missing", 2),
     (remove_model, "holds no advalign checkpoint", 2),
     (remove_rows, "parquet is missing in the artifact store", 2),
@@ -409,6 +411,47 @@ def test_expired_data_fails_its_gate(project, store):
     assert refused.outcome == "refused"
     assert [gate.gate for gate in refused.gates if not gate.holds] == ["data"]
     assert "champion" not in holders(store, name)
+
+
+def test_a_baseline_whose_evidence_is_gone_is_a_gate_that_fails_and_can_be_forced(project, store):
+    name = two_versions(project, store, "gone")
+    delete_run(project, store, "gone.baseline")
+    refused = promote(project, store, name, 1)
+    assert [gate.got for gate in refused.gates if gate.gate == "against baseline"] == [
+        f"gone.baseline version 1, evaluation run {run_of(store, 'gone.baseline')}: the run was deleted: "
+        "`advalign publish` logs what lies on disk again"
+    ]
+    assert promote(project, store, name, 1, force=True, reason="the baseline's run is lost").outcome == "promoted"
+
+
+def test_decisions_whose_file_or_row_is_gone_do_not_block_the_next(project, store, monkeypatch):
+    name = two_versions(project, store, "torn")
+    for damage in (
+        lambda run_id: artifacts_of(store, run_id, audit.FILE).unlink(),
+        lambda run_id: store.client.delete_run(run_id),
+    ):
+        promote(project, store, name, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "_record", lambda *arguments: (_ for _ in ()).throw(Killed))
+            with pytest.raises(Killed):
+                promote(project, store, name, 2)
+        damage(rows(store, name)[-1]["run_id"])
+        assert promote(project, store, name, 2).notes == ("completed what was cut off: version 2 is champion",)
+        assert aliases.INTENT not in find_model(store, name).tags
+
+
+def test_cards_and_reasons_stay_short_enough_for_every_database(project, store):
+    name = two_versions(project, store, "long")
+    with pytest.raises(InputError, match="at most 500 characters, got 501"):
+        promote(project, store, name, 1, force=True, reason="x" * 501)
+    assert promote(project, store, name, 1, force=True, reason="x" * 500).outcome == "promoted"
+    version = resolve(store, Reference(name, version=1))
+    for alias in ("a", "b", "c", "d"):
+        tag = version.tags["champion.decision"].replace('"champion"', f'"{alias}"')
+        set_tags(store, version, {f"{alias}.decision": tag})
+    card = resolve(store, Reference(name, version=1)).description
+    assert 4000 < len(card) <= 5000
+    assert card.endswith("(Cut here: the rest is in the tags.)\n")
 
 
 def test_a_version_that_is_not_evaluated_is_refused(project, store):

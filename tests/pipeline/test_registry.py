@@ -103,6 +103,7 @@ def relabel(root, name, change):
     summary = json.loads((folder / f"{name}.json").read_text()) | {"rows_sha256": sha256(folder / f"{name}.parquet")}
     (folder / f"{name}.json").write_text(json.dumps(summary))
     mlflow.set_tag(run_id, "advalign.result_sha256", sha256(folder / f"{name}.json"))
+    mlflow.set_model_version_tag(name, "1", "fmn-5.result_sha256", sha256(folder / f"{name}.json"))
 
 
 def test_rows_that_the_weights_do_not_give_are_found(root, tmp_path):
@@ -123,7 +124,7 @@ def test_changed_weights_are_found_by_their_hash(root):
     shutil.copy(root / "outputs" / "checkpoints" / BASELINE / "model.safetensors", weights)
     verified = registry(root, "verify", NAME)
     assert verified.returncode == 1
-    assert "the stored weights were changed" in verified.stdout
+    assert "the stored model.safetensors was changed" in verified.stdout
     for command in (
         ("promote", BASELINE, "--version", "7"),
         ("verify", "nobody"),

@@ -143,7 +143,7 @@ def test_registered_model_predicts_as_the_checkpoint_does(reproduced, monkeypatc
     assert served["class_index"].tolist() == expected.argmax(1).tolist()
     animate = expected[:, :18].amax(1)  # the first six superclasses are animate
     np.testing.assert_allclose(served["animate_score"], animate, atol=1e-5)
-    with pytest.raises(AdvalignError, match="cannot be loaded"):
+    with pytest.raises(AdvalignError, match="has no alias 'nobody'"):
         advalign.load(f"models:/{name}@nobody")
 
 

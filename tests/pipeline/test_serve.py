@@ -31,7 +31,7 @@ from tests.pipeline.conftest import REPOSITORY, TRAININGS, environment, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
-PATIENCE = 180  # seconds for the server to start on a busy machine
+PATIENCE = 180  # seconds: a busy machine takes long to import
 NAME = TRAININGS[1]
 PAGE = REPOSITORY / "docs" / "serving.md"
 

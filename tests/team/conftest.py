@@ -1,10 +1,14 @@
 """A team's set-up for real: PostgreSQL, an MLflow server with basic authentication, and tiny projects that use it."""
 
+import json
 import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
-from advalign.files import Project
+from advalign.files import Project, sha256, write_text
 from advalign.tracking.store import Store, open_store
 from tests.conftest import REPOSITORY, with_stimuli
 from tests.team.postgres import cluster, create_databases
@@ -54,6 +58,19 @@ def team_sample(sample_root, tmp_path_factory):
         done = advalign(root, local, *words)
         assert done.wait() == 0, done.errors()
     return root
+
+
+def evaluation_as(project: Project, name: str, tolerance: float, weights: str | None = None) -> Path:
+    """The small evaluation under another name, as if it had been found with that tolerance and weights; its summary."""
+    folder = project.evaluations / PROTOCOL
+    summary = json.loads((folder / f"{NAME}.json").read_text())
+    pd.read_parquet(folder / f"{NAME}.parquet").assign(model=name).to_parquet(folder / f"{name}.parquet")
+    save_file({}, folder / "gallery" / f"{name}.safetensors")
+    summary["metrics"]["perturbation_tolerance"] = tolerance
+    rows = sha256(folder / f"{name}.parquet")
+    summary |= {"model": name, "rows_sha256": rows, "weights_sha256": weights or summary["weights_sha256"]}
+    write_text(folder / f"{name}.json", json.dumps(summary))
+    return folder / f"{name}.json"
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import advalign.analysis.drawing
 import advalign.cli.main
 import advalign.recipes.baseline
-import advalign.tracking.promotion
 import advalign.tracking.publish
+import advalign.tracking.registry.promotion
 import advalign.tracking.transfer
 import advalign.training.train  # noqa: F401

@@ -8,7 +8,7 @@ import pytest
 from advalign.files import Project
 from advalign.models.checkpoints import HISTORY, read_card
 from advalign.tracking import training_run
-from advalign.tracking.registered import find_version
+from advalign.tracking.registry.registered import find_version
 from advalign.tracking.store import open_store
 from tests.team.processes import Process, advalign, command_line
 

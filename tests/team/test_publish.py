@@ -2,19 +2,16 @@
 
 import json
 import os
-import shutil
 import sys
 import time
 
-import pandas as pd
 import pytest
-from safetensors.torch import save_file
 
 from advalign.cli import main
-from advalign.files import Project, sha256, write_text
+from advalign.files import Project
 from advalign.tracking.publish import publish_all
 from advalign.tracking.store import open_store, printable
-from tests.team.conftest import NAME, PROTOCOL
+from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("team")]
@@ -24,17 +21,9 @@ RUNS = 350 if "ADVALIGN_SOAK" in os.environ else 60  # 350 take a minute or two
 
 def make_many(project: Project, prefix: str, count: int) -> dict[str, float]:
     """Copies of the small evaluation under other names, each with a tolerance of its own; name -> tolerance."""
-    folder = project.evaluations / PROTOCOL
-    summary = json.loads((folder / f"{NAME}.json").read_text())
-    rows = pd.read_parquet(folder / f"{NAME}.parquet")
     expected = {f"{prefix}{number:03d}": number / 7 for number in range(count)}
-    save_file({}, folder / "gallery" / "empty.safetensors")
     for name, tolerance in expected.items():
-        rows.assign(model=name).to_parquet(folder / f"{name}.parquet")
-        shutil.copy(folder / "gallery" / "empty.safetensors", folder / "gallery" / f"{name}.safetensors")
-        metrics = {**summary["metrics"], "perturbation_tolerance": tolerance}
-        other = {"model": name, "metrics": metrics, "rows_sha256": sha256(folder / f"{name}.parquet")}
-        write_text(folder / f"{name}.json", json.dumps({**summary, **other}))
+        evaluation_as(project, name, tolerance)
     return expected
 
 

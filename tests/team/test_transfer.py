@@ -4,16 +4,20 @@ import json
 import shutil
 
 import pytest
+from mlflow.entities import ViewType
 
+from advalign.data.stimuli import load_stimuli
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint, save_checkpoint
-from advalign.tracking import audit
-from advalign.tracking.promotion import promote
-from advalign.tracking.publish import Published, publish_checkpoint
-from advalign.tracking.registered import WEIGHTS_TAG, find_model, versions_of
-from advalign.tracking.run_copies import COPIED
+from advalign.tracking.publish import Published, publish_checkpoint, publish_evaluation
+from advalign.tracking.registry import audit
+from advalign.tracking.registry.aliases import INTENT, Intent
+from advalign.tracking.registry.promotion import promote, rollback
+from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versions_of
+from advalign.tracking.run_copies import COPIED, Counterparts
 from advalign.tracking.store import KINDS, open_store
-from tests.team.conftest import PROTOCOL
+from advalign.tracking.transfer import carry_over, local_store
+from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("team")]
@@ -25,23 +29,33 @@ def name(request):
     return f"test_resnet.{request.node.name}"
 
 
-@pytest.fixture
-def history(root, name, monkeypatch):
-    """The project's mlflow.db: three versions, two promotions, an evaluation. On disk there is the third only."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    project = Project(root)
-    local = open_store(project)
+def make_version(project, store, name, number):
+    """Version `number` of a model, whose weights are those of that number; on disk there is the last one only."""
     classifier, card = load_checkpoint(project.runs / "test_resnet.baseline")
     fields = card.model_dump(exclude={"weights_sha256", "preprocessing"})
+    next(iter(classifier.network.parameters())).data.view(-1)[0] = number
+    folder = project.runs / name
+    save_checkpoint(folder, classifier, {**fields, "name": name, "inputs_sha256": f"{number}" * 64})
+    shutil.copy(project.runs / "test_resnet.baseline" / "history.csv", folder)
+    return publish_checkpoint(project, store, folder, Published())
+
+
+@pytest.fixture
+def local(root, monkeypatch):
+    """The project's mlflow.db."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return open_store(Project(root))
+
+
+@pytest.fixture
+def history(root, name, local):
+    """The project's mlflow.db: three versions, two promotions, an evaluation. On disk there is the third only."""
+    project = Project(root)
     for number in (1, 2, 3):
-        next(iter(classifier.network.parameters())).data.view(-1)[0] = number
-        folder = project.runs / name
-        save_checkpoint(folder, classifier, {**fields, "name": name, "inputs_sha256": f"{number}" * 64})
-        shutil.copy(project.runs / "test_resnet.baseline" / "history.csv", folder)
-        publish_checkpoint(project, local, folder, Published())
+        version = make_version(project, local, name, number)
         if number == 2:
-            done = advalign(root, {"MLFLOW_TRACKING_URI": None}, "evaluate", name, "--protocol", PROTOCOL)
-            assert done.wait() == 0, done.errors()
+            summary = evaluation_as(project, name, 0.25, version.tags[WEIGHTS_TAG])
+            publish_evaluation(project, local, summary, load_stimuli(project), Published())
             for path in project.evaluations.glob(f"*/{name}*"):
                 path.unlink()
         if number < 3:
@@ -105,16 +119,20 @@ def test_all_is_carried_over_once(root, name, history, member):
     cut_off.process.kill()
     cut_off.process.join()
 
-    moved = advalign(root, member, "publish", "--all", "--json")
-    assert moved.wait() == 0, moved.errors()
+    both = [advalign(root, member, "publish", "--all", "--json") for _ in range(2)]  # and then two at once
+    assert [process.wait() for process in both] == [0, 0], [process.errors() for process in both]
+    created = [what for process in both for what in json.loads(process.printed())["created"]]
+    assert created.count(f"promote run {name} version 2: promoted") == 1
     assert described(store, name) == expected
     before = counted(store)
     again = advalign(root, member, "publish", "--all", "--json")
     assert again.wait() == 0, again.errors()
     assert json.loads(again.printed())["created"] == []
     assert counted(store) == before
-    sources = [run.data.tags[COPIED] for kind in KINDS for run in store.all_runs(kind) if COPIED in run.data.tags]
+    runs = [run for kind in KINDS for run in store.all_runs(kind, view=ViewType.ALL)]
+    sources = [run.data.tags[COPIED] for run in runs if COPIED in run.data.tags]
     assert len(sources) == len(set(sources))
+    assert {len(source) for source in sources} == {32}  # all are whole
 
     back = advalign(root, member, "registry", "rollback", name)  # takes an alias away, which members may
     assert back.wait() == 0, back.errors()
@@ -122,26 +140,156 @@ def test_all_is_carried_over_once(root, name, history, member):
     assert aliases == {"champion": 1, "candidate": 3}
 
 
+def remove_files(store, version):
+    """Lose a version's files, as somebody who tidies up does."""
+    model = store.client.get_logged_model(version.source.removeprefix("models:/"))
+    shutil.rmtree(model.artifact_location.removeprefix("file://"))
+
+
+def moved(project, source, target) -> list[str]:
+    """Carry everything over in this process; what is said of it that was left out."""
+    return carry_over(project, source, target, Published(), lambda *_: None)
+
+
+def weights_by_number(store, name) -> dict[int, str]:
+    return {int(version.version): version.tags[WEIGHTS_TAG] for version in versions_of(store, name)}
+
+
+def test_everything_speaks_of_the_targets_numbers(root, name, local, member):
+    """Versions 2 and 3 are 3 and 4 of the team, whose 1 and 2 are of other weights; the source's 1 is lost."""
+    project = Project(root)
+    for number in (1, 2, 3):
+        make_version(project, local, name, number)
+        promote(project, local, name, number, force=True, reason="as told")
+    rollback(project, local, name, reason="back")
+    remove_files(local, versions_of(local, name)[-1])
+    source = weights_by_number(local, name)
+    store = open_store(project)
+    for number in (8, 9):
+        theirs = make_version(project, store, name, number)
+    store.client.delete_registered_model_alias(name, "candidate")
+
+    left_out = moved(project, local_store(project, store), store)
+    assert [line.partition(": ")[0] for line in left_out] == [f"{name} version 1"]
+    target = weights_by_number(store, name)
+    assert (target[3], target[4]) == (source[2], source[3])
+    assert target[2] == theirs.tags[WEIGHTS_TAG]
+    aliases = {alias: int(number) for alias, number in find_model(store, name).aliases.items()}
+    assert aliases == {"champion": 3, "candidate": 4}
+
+    expected = [("promoted", None, None), ("promoted", 3, None), ("promoted", 4, 3), ("rolled back", 3, 4)]
+    rows = audit.rows(store, name)
+    assert [(row["outcome"], row["version"], row["before"]) for row in rows] == expected
+    files = [audit.read(store, row["run_id"]) for row in rows]
+    assert [(file["outcome"], file["version"], file["before"]) for file in files] == expected
+    runs = [store.client.get_run(row["run_id"]) for row in rows]
+    assert [run.data.tags["advalign.version"] for run in runs] == ["?", "3", "4", "3"]
+    assert [run.data.tags["advalign.before"] for run in runs] == ["", "?", "3", "4"]
+    names = [f"{name} version {number}" for number in "?343"]
+    assert [run.info.run_name for run in runs] == [
+        f"{names[0]}: promoted",
+        f"{names[1]}: promoted",
+        f"{names[2]}: promoted",
+        f"{names[3]}: rolled back",
+    ]
+    tags = {number: store.client.get_model_version(name, str(number)).tags for number in (3, 4)}
+    told = {
+        (number, tag): json.loads(tags[number][tag]) for number in tags for tag in tags[number] if tag[:8] == "champion"
+    }
+    ids = [row["run_id"] for row in rows]
+    assert {key: (one["version"], one["before"], one["run_id"]) for key, one in told.items()} == {
+        (3, "champion.decision"): (3, None, ids[1]),
+        (4, "champion.decision"): (4, 3, ids[2]),
+        (3, "champion.rollback"): (3, 4, ids[3]),
+    }
+    assert [(row["version"], row["before"]) for row in audit.rows(local_store(project, store), name)] == [
+        (1, None),
+        (2, 1),
+        (3, 2),
+        (2, 3),
+    ]  # the source is as it was
+
+
+def test_texts_of_a_decision_are_renumbered():
+    known = Counterparts({"a" * 32: "b" * 32}, {("mine", "2"): "5", ("other", "2"): "7"})
+    gate = {"gate": "against other", "wanted": "evaluated on the same stimuli", "holds": False}
+    found = known.decision(
+        {
+            "model": "mine",
+            "version": 2,
+            "before": 1,
+            "run_id": "a" * 32,
+            "reason": "better than version 2",
+            "gates": ({**gate, "got": "other version 2 was evaluated on other stimuli"},),
+            "notes": ("completed what was cut off: version 2 is champion",),
+        }
+    )
+    assert found == {
+        "model": "mine",
+        "version": 5,
+        "before": None,
+        "run_id": "b" * 32,
+        "reason": "better than version 2",  # a person's own words
+        "gates": [{**gate, "got": "other version 7 was evaluated on other stimuli"}],
+        "notes": ["completed what was cut off: version 5 is champion"],
+    }
+
+
+def test_a_promotion_that_was_cut_off_and_a_foreign_model_are_left_out(root, name, local, member):
+    project = Project(root)
+    make_version(project, local, name, 1)
+    promote(project, local, name, 1, force=True, reason="as told")
+    make_version(project, local, name, 2)
+    fields = {"decision": "f" * 32, "outcome": "promoted", "alias": "champion", "target": 2, "holder": 1}
+    intent = Intent(**fields, next_previous=1, at=0)
+    local.client.set_registered_model_tag(name, INTENT, intent.model_dump_json())
+    local.client.create_registered_model("somebody else's")
+    failed = local.client.create_run(local.experiment_ids["validate"], run_name="data that is wrong")
+    local.client.set_terminated(failed.info.run_id, "FAILED")
+    store = open_store(project)
+
+    foreign = 'registered model "somebody else\'s": advalign did not register it'
+    mend = "in the source promote it or roll it back once, which completes or undoes that, and publish again"
+    assert moved(project, local_store(project, store), store) == [
+        foreign,
+        f"aliases of {name}: moving one is under way or was cut off: {mend}",
+    ]
+    assert sorted(weights_by_number(store, name)) == [1, 2]
+    assert find_model(store, name).aliases == {}
+    (copy,) = store.find_runs("validate", {COPIED: failed.info.run_id})
+    assert (copy.info.status, copy.info.run_name) == ("FAILED", "data that is wrong")
+
+    assert promote(project, local, name, 2, force=True, reason="as I said").notes == (
+        "undid what was cut off: version 2 did not become champion",
+    )
+    assert moved(project, local_store(project, store), store) == [foreign]
+    aliases = {alias: int(number) for alias, number in find_model(store, name).aliases.items()}
+    assert aliases == {"champion": 2, "previous": 1, "candidate": 2}
+    rows = audit.rows(store, name)
+    assert [(row["outcome"], row["version"], row["before"]) for row in rows] == [
+        ("promoted", 1, None),
+        ("promoted", 2, 1),
+    ]
+
+
 def test_the_teams_aliases_stay_and_what_is_gone_is_told(root, name, history, member):
     """The team has a champion of the same model, and the files of the first version were removed."""
-    first = versions_of(history, name)[-1]
-    model = history.client.get_logged_model(first.source.removeprefix("models:/"))
-    shutil.rmtree(model.artifact_location.removeprefix("file://"))
+    remove_files(history, versions_of(history, name)[-1])
     store = open_store(Project(root))
     version = publish_checkpoint(Project(root), store, Project(root).runs / name, Published())
     store.client.set_registered_model_alias(name, "champion", version.version)
     store.client.delete_registered_model_alias(name, "candidate")
 
-    moved = advalign(root, member, "publish", "--all", "--json")
-    assert moved.wait() == 1, moved.errors()
+    done = advalign(root, member, "publish", "--all", "--json")
+    assert done.wait() == 1, done.errors()
     aliases = find_model(store, name).aliases
     assert int(aliases["champion"]) == int(version.version)
     assert "previous" not in aliases  # who was champion before the source's champion was not so before the team's
     assert int(aliases["candidate"]) == int(version.version)  # the newest of the source
     assert len(versions_of(store, name)) == 2
-    (left_out,) = json.loads(moved.printed())["left_out"]
+    (left_out,) = json.loads(done.printed())["left_out"]
     assert left_out.startswith(f"{name} version 1: its files cannot be fetched: ")
-    assert "Traceback" not in moved.errors()
+    assert "Traceback" not in done.errors()
 
 
 def test_without_another_store_all_is_plain_publish(root):

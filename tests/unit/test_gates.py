@@ -8,6 +8,7 @@ from scipy import stats
 
 from advalign.analysis.gates import Evidence, judge
 from advalign.analysis.policies import Bound, Demand, Policy, previous_alias, read_policy
+from advalign.attacks.base import protocol
 from advalign.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -32,6 +33,7 @@ def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
         "label": "m version 1",
         "data": ("d1", "d1"),
         "stimuli": "s",
+        "protocol": protocol("fmn-fast").sha256,
         "flags": (),
         "metrics": {
             "perturbation_tolerance": pt, "adversarial_human_alignment": rho / 0.8, "multilabel_accuracy": 0.8,
@@ -57,17 +59,19 @@ def test_what_is_left_out_of_a_policy_is_asked():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "holds"),
-    [("fmn-fast", True), ("fmn-fast-thorough", True), ("fmn", True), ("feng2025-released", False)],
+    ("name", "holds"), [("fmn-fast", True), ("fmn-fast-thorough", True), ("fmn", True), ("feng2025-released", False)]
 )
-def test_only_minimum_norm_protocols_count(protocol, holds):
-    policy = Policy(protocol=protocol, current_data=False, no_flags=False, pareto_front=False)
-    assert [verdict.holds for verdict in judge(policy, evidence(), {}, EMPTY, None)] == [holds]
+def test_only_minimum_norm_protocols_count(name, holds):
+    policy = Policy(protocol=name, current_data=False, no_flags=False, pareto_front=False)
+    mine = evidence(protocol=protocol(name).sha256)
+    assert [verdict.holds for verdict in judge(policy, mine, {}, EMPTY, None)] == [holds]
 
 
 def test_not_evaluated_fails_and_nothing_else_is_asked():
     verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, "d1")
     assert [(verdict.gate, verdict.holds) for verdict in verdicts] == [("protocol", True), ("evaluation", False)]
+    earlier = judge(Policy(protocol="fmn-fast"), evidence(protocol="earlier settings"), {}, EMPTY, "d1")
+    assert [(verdict.gate, verdict.holds) for verdict in earlier] == [("protocol", True), ("evaluation", False)]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +169,7 @@ def test_another_that_is_missing_fails_but_nobody_before_does_not():
     assert [(verdict.got, verdict.holds) for verdict in missing] == [("m.baseline is not evaluated", False)]
     assert ask(demands, evidence(), None)[0].holds
     assert not ask(demands, evidence(), evidence(stimuli="others"))[0].holds
+    assert not ask(demands, evidence(), evidence(protocol="earlier settings"))[0].holds
 
 
 def test_pareto_front_of_standard_models():

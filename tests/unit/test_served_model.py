@@ -28,8 +28,8 @@ from advalign.errors import InputError
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import WEIGHTS, load_checkpoint
 from advalign.models.zoo import create_classifier
-from advalign.tracking.packaging import REQUIREMENTS, SERVED, example_images, log_classifier
-from advalign.tracking.served_model import decode
+from advalign.tracking.registry.packaging import REQUIREMENTS, SERVED, example_images, log_classifier
+from advalign.tracking.registry.served_model import decode
 from tests.conftest import REPOSITORY, save_untrained
 
 SIZE = 64

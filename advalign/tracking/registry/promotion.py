@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
@@ -11,18 +12,20 @@ from advalign import provenance
 from advalign.analysis.gates import Evidence, Verdict, judge
 from advalign.analysis.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
 from advalign.analysis.twins import baseline_of
-from advalign.errors import CheckFailed, InputError
+from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.files import Project
 from advalign.names import Reference, check_name, parse_reference
-from advalign.tracking import audit
-from advalign.tracking.aliases import Intent, move, recover, settle
-from advalign.tracking.audit import Decision
-from advalign.tracking.evidence import evaluated_zoo, label_of, read_evidence
 from advalign.tracking.locks import exclusive
-from advalign.tracking.model_card import DECISION
-from advalign.tracking.registered import fetch_checked, find_model, resolve, set_tags
+from advalign.tracking.registry import audit
+from advalign.tracking.registry.aliases import Intent, move, recover, settle
+from advalign.tracking.registry.audit import Decision
+from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
+from advalign.tracking.registry.model_card import DECISION, ROLLBACK
+from advalign.tracking.registry.registered import fetch, find_model, label_of, resolve, set_tags
 from advalign.tracking.store import Store
 from advalign.tracking.training_run import lineage_tags
+
+LONGEST_REASON = 500
 
 
 def promote(
@@ -38,13 +41,10 @@ def promote(
     """Give an alias to a version where every gate of its policy holds.
 
     Args:
-        project: whose gates and current data.
-        store: opened tracking store.
-        name: of the registered model.
-        version: default: the candidate.
+        project, store: whose gates and current data, and the opened tracking store.
+        name, version: of the registered model; default: its candidate.
         alias: what registry/gates.yaml declares.
-        force: promote although a gate does not hold; wants a reason.
-        reason: stays on record.
+        force, reason: promote although a gate does not hold, and why; a reason stays on record.
 
     Returns:
         The decision: "promoted", "refused" (aliases are as they were), or "kept" (it holds the alias already).
@@ -53,23 +53,15 @@ def promote(
         InputError: unknown model, version or alias, evidence that is gone, or force without a reason.
         CheckFailed: changed weights or evidence, or a lost race. None of these can be forced.
     """
-    if force and not reason.strip():
+    reason = _checked_reason(reason)
+    if force and not reason:
         raise InputError("--force needs --reason TEXT: why it is promoted although a gate does not hold")
     policy = read_policy(project.gates, alias)
     with exclusive(store.uri, "promote"):
         notes = _recover(store, check_name(name))
         wanted = resolve(store, Reference(name, None if version else "candidate", version))
-        asked = Decision(
-            "kept",
-            name,
-            int(wanted.version),
-            alias,
-            _holder(store, name, alias),
-            provenance.git_user(project.root),
-            at=audit.now(),
-            reason=reason.strip(),
-            notes=notes,
-        )
+        holder, who = _holder(store, name, alias), provenance.git_user(project.root)
+        asked = Decision("kept", name, int(wanted.version), alias, holder, who, reason=reason, notes=notes)
         if asked.before == asked.version:
             return asked
         _check_weights(wanted)
@@ -88,6 +80,7 @@ def rollback(project: Project, store: Store, name: str, alias: str = "champion",
         InputError: unknown model or alias, or nobody held it before.
         CheckFailed: the previous version's weights were changed, or a lost race.
     """
+    reason = _checked_reason(reason)
     read_policy(project.gates, alias)
     with exclusive(store.uri, "promote"):
         notes = _recover(store, check_name(name))
@@ -99,10 +92,16 @@ def rollback(project: Project, store: Store, name: str, alias: str = "champion",
             )
         _check_weights(resolve(store, Reference(name, version=previous)))
         who = provenance.git_user(project.root)
-        decision = Decision(
-            "rolled back", name, previous, alias, holder, who, reason=reason.strip(), at=audit.now(), notes=notes
-        )
+        decision = Decision("rolled back", name, previous, alias, holder, who, reason=reason, notes=notes)
         return _carry_out(project, store, decision)
+
+
+def _checked_reason(text: str) -> str:
+    """A reason on one line, short enough for every store."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST_REASON:
+        raise InputError(f"--reason: at most {LONGEST_REASON} characters, got {len(line)}: name where the rest stands")
+    return line
 
 
 def _holder(store: Store, name: str, alias: str) -> int | None:
@@ -112,7 +111,7 @@ def _holder(store: Store, name: str, alias: str) -> int | None:
 
 def _check_weights(version: ModelVersion) -> None:
     with TemporaryDirectory() as folder:
-        fetch_checked(version, Path(folder))
+        fetch(version, Path(folder))
 
 
 def _judge(project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None) -> list[Verdict]:
@@ -138,22 +137,21 @@ def _opponent(store: Store, policy: Policy, name: str, key: str, holder: int | N
         reference = Reference(baseline, alias="candidate") if key == BASELINE and baseline else parse_reference(key)
     try:
         version = resolve(store, reference)
-    except InputError as error:
+        evidence = read_evidence(store, version, policy.protocol)
+    except AdvalignError as error:  # a gate that fails, since it cannot be asked
         return str(error)
-    evidence = read_evidence(store, version, policy.protocol)
     return evidence or f"{label_of(version)} is not evaluated under {policy.protocol}"
 
 
 def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
     """Record the decision, move the alias, note it on the version; cut off anywhere, `_recover` mends it."""
     run_id = audit.begin(store, decision, lineage_tags(project))
-    previous = _holder(store, decision.model, previous_alias(decision.alias))
     intent = Intent(
         decision=run_id,
+        outcome=decision.outcome,
         alias=decision.alias,
         target=decision.version,
         holder=decision.before,
-        previous=previous,
         next_previous=decision.before if decision.outcome == "promoted" else None,
     )
     try:
@@ -161,17 +159,17 @@ def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
     except CheckFailed:
         audit.finish(store, run_id, "lost")
         raise
-    _record(store, decision.model, intent)
-    settle(store, decision.model)
+    _record(store, decision.model, intent, decision.as_json())
+    settle(store, decision.model, intent)
     return decision
 
 
-def _record(store: Store, name: str, intent: Intent) -> None:
+def _record(store: Store, name: str, intent: Intent, decision: dict[str, Any]) -> None:
     """Write a decision whose alias is in place on its version, and finish its row."""
-    found = json.loads(Path(store.client.download_artifacts(intent.decision, audit.FILE)).read_text())
     version = store.client.get_model_version(name, str(intent.target))
-    set_tags(store, version, {f"{intent.alias}{DECISION}": json.dumps({**found, "run_id": intent.decision})})
-    audit.finish(store, intent.decision, found["outcome"])
+    mark = DECISION if intent.outcome == "promoted" else ROLLBACK
+    set_tags(store, version, {f"{intent.alias}{mark}": json.dumps({**decision, "run_id": intent.decision})})
+    audit.finish(store, intent.decision, intent.outcome)
 
 
 def _recover(store: Store, name: str) -> tuple[str, ...]:
@@ -182,8 +180,9 @@ def _recover(store: Store, name: str) -> tuple[str, ...]:
 
 
 def _complete(store: Store, name: str, intent: Intent) -> None:
+    """Make up for the record; where its row was deleted in MLflow, the alias alone tells of it."""
     if audit.is_there(store, intent.decision):
-        _record(store, name, intent)
+        _record(store, name, intent, audit.read(store, intent.decision))
 
 
 def _undo(store: Store, intent: Intent) -> None:

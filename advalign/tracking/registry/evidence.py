@@ -1,7 +1,7 @@
 """What the tracking store holds of a version's evaluation: the evidence that a promotion is judged on.
 
-Every file is checked against the digest that vouches for it: the run's tag for the summary, the summary for the rows
-and the weights. So evidence cannot be swapped without the version's tags being changed too.
+Every file is checked against the digest that vouches for it: the version's tag for the summary, the summary for the
+rows and the weights. So evidence cannot be swapped without the version's tags being changed too.
 """
 
 import json
@@ -16,16 +16,12 @@ from mlflow.exceptions import MlflowException
 from advalign.analysis.gates import Evidence
 from advalign.errors import CheckFailed, InputError
 from advalign.files import sha256
-from advalign.tracking.model_card import RUN
-from advalign.tracking.registered import WEIGHTS_TAG
-from advalign.tracking.store import RESULT, Store
+from advalign.tracking.registry.model_card import RESULT, RUN
+from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
+from advalign.tracking.store import RESULT as RUN_RESULT
+from advalign.tracking.store import Store
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
-
-
-def label_of(version: ModelVersion) -> str:
-    """What messages call a version."""
-    return f"{version.name} version {version.version}"
 
 
 def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
@@ -49,13 +45,15 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
     run = _active_run(store, run_id, label)
     summary_file = _artifact(store, run_id, f"{version.name}.json", label)
     rows_file = _artifact(store, run_id, f"{version.name}.parquet", label)
-    if sha256(summary_file) != run.data.tags.get(RESULT):
+    if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{protocol}{RESULT}")}:
         raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
     summary = json.loads(summary_file.read_text())
     if sha256(rows_file) != summary["rows_sha256"]:
         raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
     if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
         raise CheckFailed(f"{label}: it is of other weights than the version's: {MEND}")
+    if summary["protocol"] != protocol.partition(".")[0]:
+        raise CheckFailed(f"{label}: it is an evaluation under {summary['protocol']}, not {protocol}: {MEND}")
     return summary, pd.read_parquet(rows_file)
 
 
@@ -73,6 +71,7 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidenc
         label=label_of(version),
         data=(version.tags.get("dvc.data.md5"), summary.get("data_md5")),
         stimuli=summary["stimuli_sha256"],
+        protocol=summary["protocol_sha256"],
         flags=tuple(summary["flags"]),
         metrics=summary["metrics"],
         rows=rows,

@@ -22,8 +22,8 @@ from advalign.evaluation.tasks import Task, run_task
 from advalign.files import Project
 from advalign.names import Reference
 from advalign.settings import Settings
-from advalign.tracking.evidence import label_of, read_evaluation
-from advalign.tracking.registered import WEIGHTS_TAG, fetch_checked, resolve
+from advalign.tracking.registry.evidence import read_evaluation
+from advalign.tracking.registry.registered import WEIGHTS_TAG, fetch, label_of, resolve
 from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
@@ -89,7 +89,7 @@ def verify(
             raise InputError(f"{label}: an earlier advalign evaluated it and kept no batch sizes: evaluate it again")
         _check_stimuli(project, summary, label)
         with TemporaryDirectory() as folder:
-            checkpoint = fetch_checked(version, Path(folder))
+            checkpoint = fetch(version, Path(folder))
             tasks = _tasks(project, settings, summary, checkpoint, shards)
             again = pd.concat([run_task(task).rows for task in tasks], ignore_index=True)
     except AdvalignError as error:

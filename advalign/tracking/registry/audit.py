@@ -3,18 +3,28 @@
 Rows are only ever added. One that was deleted in MLflow is still listed, and marked.
 """
 
+import json
+import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from advalign.analysis.gates import Verdict
+from advalign.tracking.locks import may_be_alive
 from advalign.tracking.store import Store
 
-OUTCOME, MODEL, HOST, FILE = "advalign.outcome", "advalign.model", "advalign.host", "decision.json"
+OUTCOME, MODEL, FILE = "advalign.outcome", "advalign.model", "decision.json"
+HOST, PROCESS = "advalign.host", "advalign.process"
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Decision:
     who: str
     gates: tuple[Verdict, ...] = ()
     reason: str = ""
-    at: str = ""
+    at: str = field(default_factory=now)
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,11 +62,6 @@ class Decision:
         return {**asdict(self), "forced": self.forced}
 
 
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
     """Add the row of a decision that is about to be carried out; it counts once it is finished."""
     run = store.client.create_run(
@@ -66,6 +71,7 @@ def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
             MODEL: decision.model,
             OUTCOME: "under way",
             HOST: platform.node(),
+            PROCESS: str(os.getpid()),
             "advalign.version": str(decision.version),
             "advalign.alias": decision.alias,
             "advalign.who": decision.who,
@@ -90,6 +96,17 @@ def is_there(store: Store, run_id: str) -> bool:
         return False
 
 
+def read(store: Store, run_id: str) -> dict[str, Any]:
+    """What a row's `decision.json` holds; without gates where it was cut off before that was written, or removed."""
+    try:
+        text = Path(store.client.download_artifacts(run_id, FILE)).read_text()
+        found: dict[str, Any] = json.loads(text)
+    except (MlflowException, OSError, ValueError):
+        row = _row(store.client.get_run(run_id))
+        return {**row, "gates": []}
+    return found
+
+
 def finish(store: Store, run_id: str, outcome: str) -> None:
     """Say how a decision ended: its outcome, or "lost" (a race) or "cut off"."""
     store.client.log_batch(run_id, tags=[RunTag(OUTCOME, outcome)])
@@ -97,9 +114,11 @@ def finish(store: Store, run_id: str, outcome: str) -> None:
 
 
 def cut_off(store: Store, model: str) -> None:
-    """Close the rows of decisions on this machine that nobody carries out any more. To be called under the lock."""
-    for run in store.find_runs("promote", {MODEL: model, HOST: platform.node(), OUTCOME: "under way"}):
-        finish(store, run.info.run_id, "cut off")
+    """Close the rows of decisions that nobody carries out any more. To be called under the lock."""
+    for run in store.find_runs("promote", {MODEL: model, OUTCOME: "under way"}):
+        tags = run.data.tags
+        if not may_be_alive(tags.get(HOST, ""), int(tags.get(PROCESS, "0")), run.info.start_time / 1000):
+            finish(store, run.info.run_id, "cut off")
 
 
 def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
@@ -110,21 +129,27 @@ def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
         model: only decisions about this registered model.
     """
     wanted = f"tags.`{MODEL}` = '{model}'" if model else ""
-    return [_row(run) for run in reversed(store.all_runs("promote", wanted, ViewType.ALL))]
+    found = store.all_runs("promote", wanted, ViewType.ALL)
+    return [_row(run) for run in reversed(found) if OUTCOME in run.data.tags]  # else somebody made it by hand
 
 
 def _row(run: Run) -> dict[str, Any]:
     tags = run.data.tags
     return {
         "at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
-        "who": tags["advalign.who"],
+        "who": tags.get("advalign.who"),
         "outcome": tags[OUTCOME],
-        "model": tags[MODEL],
-        "version": int(tags["advalign.version"]),
-        "alias": tags["advalign.alias"],
-        "before": int(tags["advalign.before"]) if tags["advalign.before"] else None,
-        "forced": tags["advalign.forced"] == "True",
-        "reason": tags["advalign.reason"],
+        "model": tags.get(MODEL),
+        "version": _number(tags.get("advalign.version")),
+        "alias": tags.get("advalign.alias"),
+        "before": _number(tags.get("advalign.before")),
+        "forced": tags.get("advalign.forced") == "True",
+        "reason": tags.get("advalign.reason"),
         "deleted": run.info.lifecycle_stage == "deleted",
         "run_id": run.info.run_id,
     }
+
+
+def _number(text: str | None) -> int | None:
+    """A version's number; None where there was none, or where the version was not carried over from another store."""
+    return int(text) if text and text.isdecimal() else None

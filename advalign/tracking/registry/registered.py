@@ -7,19 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from advalign.errors import CheckFailed, InputError, unknown_name
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, Card
-from advalign.names import Reference, check_name, is_name, parse_reference
-from advalign.tracking.model_card import COLUMNS, DECISION, RUN, complete, first_part
-from advalign.tracking.packaging import log_classifier
-from advalign.tracking.store import Store
+from advalign.names import Reference, check_name, is_name
+from advalign.tracking.registry.model_card import COLUMNS, DECISION, RESULT, ROLLBACK, RUN, complete, first_part, number
+from advalign.tracking.registry.packaging import log_classifier
+from advalign.tracking.store import PAGE, Store
+from advalign.tracking.store import RESULT as RESULT_TAG
 
-MOST_MODELS, MOST_VERSIONS = 1000, 10_000  # of one search
+MOST_VERSIONS = 10_000  # of one model
+CARD_TAG = "advalign.card_sha256"
 WEIGHTS_TAG = "advalign.weights_sha256"
+
+
+def label_of(version: ModelVersion) -> str:
+    """What messages call a version."""
+    return f"{version.name} version {version.version}"
 
 
 def versions_of(store: Store, name: str) -> list[ModelVersion]:
@@ -45,7 +53,7 @@ def find_model(store: Store, name: str) -> RegisteredModel:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        known = [model.name for model in store.client.search_registered_models(max_results=MOST_MODELS)]
+        known = [model.name for model in all_models(store)]
         raise unknown_name("registered model", name, known) from None
 
 
@@ -56,20 +64,20 @@ def resolve(store: Store, reference: Reference) -> ModelVersion:
         InputError: no such model, version or alias.
     """
     model = find_model(store, reference.name)
-    aliases = {alias: int(number) for alias, number in model.aliases.items()}
-    number = reference.version
-    if number is None:
+    aliases = {alias: int(holder) for alias, holder in model.aliases.items()}
+    wanted = reference.version
+    if wanted is None:
         asked = [reference.alias] if reference.alias else ["champion", "candidate"]
-        number = next((aliases[alias] for alias in asked if alias in aliases), None)
-        if number is None:
-            held = ", ".join(f"{alias} {number}" for alias, number in sorted(aliases.items())) or "none"
+        wanted = next((aliases[alias] for alias in asked if alias in aliases), None)
+        if wanted is None:
+            held = ", ".join(f"{alias} {holder}" for alias, holder in sorted(aliases.items())) or "none"
             raise InputError(f"{model.name} has no alias {asked[0]!r} (aliases and their versions: {held})")
     versions = versions_of(store, model.name)
     for version in versions:
-        if int(version.version) == number:
+        if int(version.version) == wanted:
             return version
     known = ", ".join(str(version.version) for version in reversed(versions)) or "none"
-    raise InputError(f"{model.name} has no version {number} (versions: {known})")
+    raise InputError(f"{model.name} has no version {wanted} (versions: {known})")
 
 
 def register(
@@ -98,6 +106,7 @@ def register(
         run_id=run_id,
         tags={
             WEIGHTS_TAG: card.weights_sha256,
+            CARD_TAG: sha256(folder / CARD),
             "advalign.inputs_sha256": card.inputs_sha256,
             "advalign.recipe": card.recipe,
             "advalign.architecture": card.architecture,
@@ -112,17 +121,18 @@ def register(
     return version
 
 
-def note_evaluation(store: Store, version: ModelVersion, label: str, run_id: str, metrics: dict[str, float]) -> None:
-    """Write an evaluation's headline numbers and its run on a version.
+def note_evaluation(store: Store, version: ModelVersion, label: str, run: Run) -> None:
+    """Write an evaluation's headline numbers, its run and the digest of its summary on a version.
 
     Args:
         store, version: which.
         label: the protocol, or that of a trial ("fmn-fast.first6").
-        run_id: of the evaluation.
-        metrics: all of them; those of the model card are kept.
+        run: of the evaluation, finished.
     """
+    metrics = run.data.metrics
     found = {f"{label}.{name}": str(metrics[name]) for name in COLUMNS.values() if name in metrics}
-    set_tags(store, version, {f"{label}{RUN}": run_id, **found})
+    noted = {f"{label}{RUN}": run.info.run_id, f"{label}{RESULT}": run.data.tags[RESULT_TAG]}
+    set_tags(store, version, {**noted, **found})
 
 
 def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> None:
@@ -147,8 +157,19 @@ def list_models(store: Store) -> list[dict[str, Any]]:
 
     What other programs registered under names that advalign does not give is left out.
     """
-    models = store.client.search_registered_models(max_results=MOST_MODELS, order_by=["name ASC"])
-    return [row for model in models if is_name(model.name) for row in show_model(store, model.name)]
+    return [row for model in all_models(store) if is_name(model.name) for row in show_model(store, model.name)]
+
+
+def all_models(store: Store) -> list[RegisteredModel]:
+    """All registered models, by name."""
+    found: list[RegisteredModel] = []
+    token = None
+    while True:
+        page = store.client.search_registered_models(max_results=PAGE, order_by=["name ASC"], page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def show_model(store: Store, name: str) -> list[dict[str, Any]]:
@@ -158,8 +179,8 @@ def show_model(store: Store, name: str) -> list[dict[str, Any]]:
         InputError: no such model (offers the nearest).
     """
     aliases: dict[int, list[str]] = {}
-    for alias, number in sorted(find_model(store, name).aliases.items()):
-        aliases.setdefault(int(number), []).append(alias)
+    for alias, holder in sorted(find_model(store, name).aliases.items()):
+        aliases.setdefault(int(holder), []).append(alias)
     return [
         {
             "name": version.name,
@@ -182,10 +203,11 @@ def compare_versions(store: Store, first: ModelVersion, second: ModelVersion) ->
     facts = [{**_params(store, version), **version.tags} for version in (first, second)]
     for name in sorted({*facts[0], *facts[1]}):
         one, two = (found.get(name, "-") for found in facts)
-        if one == two or name.endswith(DECISION):
+        if one == two or name.endswith((DECISION, ROLLBACK)):
             continue
-        if name.rpartition(".")[2] in COLUMNS.values() and "-" not in (one, two):
-            one, two = f"{float(one):.4g}", f"{float(two):.4g} ({float(two) - float(one):+.3g})"
+        values = number(one), number(two)
+        if name.rpartition(".")[2] in COLUMNS.values() and values[0] is not None and values[1] is not None:
+            one, two = f"{values[0]:.4g}", f"{values[1]:.4g} ({values[1] - values[0]:+.3g})"
         elif name.endswith("sha256"):
             one, two = one[:12], two[:12]
         rows.append({"what": name, "first": one, "second": two})
@@ -200,50 +222,42 @@ def _params(store: Store, version: ModelVersion) -> dict[str, str]:
         return {}
 
 
-def fetch_checked(version: ModelVersion, into: Path) -> Path:
-    """Fetch a version's checkpoint and make sure that its weights are those that were registered.
+def fetch(version: ModelVersion, into: Path | None = None) -> Path:
+    """Bring a version's checkpoint to this machine, and make sure that it is the one that was registered.
 
     Args:
         version: which.
-        into: folder to put it in.
-
-    Raises:
-        InputError: its files are missing or cannot be fetched.
-        CheckFailed: the weights have been changed since.
-    """
-    label = f"{version.name} version {version.version}"
-    folder = download(f"models:/{version.name}/{version.version}", into)
-    registered = version.tags.get(WEIGHTS_TAG)
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{label}: {WEIGHTS} is missing in the artifact store: register the checkpoint again")
-    found = sha256(folder / WEIGHTS)
-    if found != registered:
-        raise CheckFailed(
-            f"{label}: the stored weights were changed: their SHA-256 is {found[:12]}, registered was "
-            f"{str(registered)[:12]}: find out who changed them, and register the checkpoint again"
-        )
-    return folder
-
-
-def download(uri: str, into: Path | None = None) -> Path:
-    """Bring a registered version's checkpoint ("models:/NAME@alias" or "models:/NAME/VERSION") to this machine.
-
-    Args:
-        uri: which.
         into: folder to put it in; None: where it lies if that is this machine, else a temporary folder.
 
     Raises:
-        InputError: no such model, version or alias.
+        InputError: its files are missing or cannot be fetched.
+        CheckFailed: weights or card have been changed since.
     """
-    uri = parse_reference(uri).uri
+    label = label_of(version)
+    folder = _download(version, into)
+    for name, tag in ((WEIGHTS, WEIGHTS_TAG), (CARD, CARD_TAG)):
+        if not (folder / name).is_file():
+            raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
+        found, registered = sha256(folder / name), version.tags.get(tag)
+        if found != registered:
+            raise CheckFailed(
+                f"{label}: the stored {name} was changed: its SHA-256 is {found[:12]}, registered was "
+                f"{str(registered)[:12]}: find out who changed it, and register the checkpoint again"
+            )
+    return folder
+
+
+def _download(version: ModelVersion, into: Path | None) -> Path:
+    label = label_of(version)
+    uri = f"models:/{version.name}/{version.version}"
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=None if into is None else str(into)))
     except (MlflowException, OSError) as error:
-        raise InputError(f"{uri} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
-    checkpoints = list(folder.glob("artifacts/*/card.json"))
+        raise InputError(f"{label} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+    checkpoints = list(folder.glob(f"artifacts/*/{CARD}"))
     if len(checkpoints) != 1:
         raise InputError(
-            f"{uri} holds no advalign checkpoint: its files are gone, or it was registered by another program"
+            f"{label} holds no advalign checkpoint: its files are gone, or it was registered by another program"
         )
     return checkpoints[0].parent
 

@@ -10,7 +10,10 @@ from advalign.models.checkpoints import Card
 
 EVALUATED = "## Evaluated"
 DECISION = ".decision"  # tag `ALIAS.decision`: the promotion that is in force, as JSON
+ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: that the alias was returned to the version
 RUN = ".run_id"  # tag `PROTOCOL.run_id`: the evaluation's run
+RESULT = ".result_sha256"  # tag `PROTOCOL.result_sha256`: digest of the evaluation's summary
+LONGEST = 5000  # characters of a description that every database takes
 COLUMNS = {
     "PT": "perturbation_tolerance",
     "AA": "adversarial_human_alignment",
@@ -56,7 +59,11 @@ def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
 def complete(description: str, tags: Mapping[str, str]) -> str:
     """A version's description, brought in line with what its tags say of evaluations and promotions."""
     head = description.partition(EVALUATED)[0].rstrip()
-    return "\n".join([head, "", EVALUATED, "", *_evaluations(tags), *_decisions(tags)]) + "\n"
+    card = "\n".join([head, "", EVALUATED, "", *_evaluations(tags), *_decisions(tags)]) + "\n"
+    if len(card) <= LONGEST:
+        return card
+    cut = "\n\n(Cut here: the rest is in the tags.)\n"
+    return card[: LONGEST - len(cut)].rpartition("\n")[0] + cut
 
 
 def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
@@ -68,10 +75,20 @@ def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
     protocols = sorted(name.removesuffix(RUN) for name in tags if name.endswith(RUN))
     return {
         protocol: {
-            metric: float(tags[f"{protocol}.{metric}"]) for metric in COLUMNS.values() if f"{protocol}.{metric}" in tags
+            metric: value
+            for metric in COLUMNS.values()
+            if (value := number(tags.get(f"{protocol}.{metric}"))) is not None
         }
         for protocol in protocols
     }
+
+
+def number(text: str | None) -> float | None:
+    """The value of a metric's tag; None where it is not there, or somebody made something else of it."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _evaluations(tags: Mapping[str, str]) -> list[str]:
@@ -86,17 +103,15 @@ def _evaluations(tags: Mapping[str, str]) -> list[str]:
 
 
 def _decisions(tags: Mapping[str, str]) -> list[str]:
+    """Promotions and returns of an alias to the version, by alias."""
     lines: list[str] = []
-    for name in sorted(name for name in tags if name.endswith(DECISION)):
+    for name in sorted(name for name in tags if name.endswith((DECISION, ROLLBACK))):
         found = json.loads(tags[name])
-        forced = f", forced: {found['reason']}" if found["forced"] else ""
-        lines += ["", f"## {found['outcome'].capitalize()} as {found['alias']}", ""]
-        lines += [
-            f"By {found['who']} on {found['at']}{forced}.",
-            "",
-            "| gate | wanted | got | holds |",
-            "|---|---|---|---|",
-        ]
+        promoted = name.endswith(DECISION)
+        title = f"Promoted as {found['alias']}" if promoted else f"Returned to {found['alias']}"
+        why = f", {'forced: ' if found['forced'] else ''}{found['reason']}" if found["reason"] else ""
+        lines += ["", f"## {title}", "", f"By {found['who']} on {found['at']}{why}.", ""]
+        lines += ["| gate | wanted | got | holds |", "|---|---|---|---|"] if found["gates"] else []
         for gate in found["gates"]:
             holds = "yes" if gate["holds"] else "**no**"
             lines.append(f"| {gate['gate']} | {gate['wanted']} | {gate['got']} | {holds} |")

@@ -1,0 +1,1 @@
+"""Registered models: versions and their cards, promotion with its audit, verification, and what a version runs."""

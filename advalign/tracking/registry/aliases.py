@@ -1,0 +1,170 @@
+"""Moving an alias from one version to another, so that nobody sees two holders and nothing stays half done.
+
+MLflow sets an alias without asking who set it before, and has no transactions. So whoever moves one first writes down
+what is about to happen, in a tag of the registered model, and reads it back. On one machine a lock keeps others out.
+Through a server two may come at once; then:
+
+- who finds another's intent in place of its own, or another holder than the one it has judged against, before it has
+  moved the alias, has lost;
+- who has moved the alias and finds another's intent waits for that one to take the alias or to give up, and has won
+  if the alias stays where it is.
+
+An intent that is left over belongs to somebody who was cut off: the next promotion or rollback of the model completes
+it where the alias was moved, and undoes it where not.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.exceptions import MlflowException
+from pydantic import Field, ValidationError
+
+from advalign.analysis.policies import previous_alias
+from advalign.errors import CheckFailed
+from advalign.settings import Strict
+from advalign.tracking.locks import may_be_alive
+from advalign.tracking.registry.registered import find_model
+from advalign.tracking.store import Store
+
+INTENT = "advalign.intent"  # tag of the registered model
+WAITS, PAUSE = 20, 0.5  # how often, and how many seconds, somebody else at work is waited for
+
+
+class Intent(Strict):
+    """What is about to happen to an alias.
+
+    Attributes:
+        decision: run of the audit that it belongs to; `outcome` is what it will say.
+        target: version that shall hold the alias; `holder` holds it now.
+        next_previous: version that shall be kept as the previous holder.
+        host, process, at: who moves it, since when (seconds since 1970).
+    """
+
+    decision: str
+    outcome: str
+    alias: str
+    target: int
+    holder: int | None
+    next_previous: int | None
+    host: str = Field(default_factory=platform.node)
+    process: int = Field(default_factory=os.getpid)
+    at: float = Field(default_factory=time.time)
+
+
+def move(store: Store, name: str, intent: Intent) -> None:
+    """Give an alias to another version. The intent stays until `settle` takes it away.
+
+    Raises:
+        CheckFailed: somebody else moved it meanwhile; this call's version does not hold it.
+    """
+    store.client.set_registered_model_tag(name, INTENT, intent.model_dump_json())
+    found, holder = _look(store, name, intent.alias)
+    if found != intent or holder != intent.holder:
+        settle(store, name, intent)
+        raise _lost(name, intent)
+    _set(store, name, intent.alias, intent.target)  # right after the look: what comes between is not noticed before it
+    _set(store, name, previous_alias(intent.alias), intent.next_previous)
+    for _ in range(WAITS):
+        found, holder = _look(store, name, intent.alias)
+        if found is None or found == intent or holder != intent.target:
+            break
+        time.sleep(PAUSE)  # somebody else has begun: it takes the alias from us, or finds that it has lost
+    if holder != intent.target:
+        settle(store, name, intent)
+        raise _lost(name, intent)
+
+
+def settle(store: Store, name: str, intent: Intent) -> None:
+    """Take the intent away, unless it is somebody else's by now."""
+    if _intent(find_model(store, name)) == intent:
+        try:
+            store.client.delete_registered_model_tag(name, INTENT)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # taken away this moment
+                raise
+
+
+def recover(store: Store, name: str, complete: Callable[[Intent], None], undo: Callable[[Intent], None]) -> str:
+    """Complete or undo what somebody left half done. To be called under the lock.
+
+    Args:
+        store, name: which registered model.
+        complete: called where the alias was moved and only its record may be lacking.
+        undo: called where it was not.
+
+    Returns:
+        What was done, in words; empty where nothing was left over.
+
+    Raises:
+        CheckFailed: somebody else is at it now.
+    """
+    intent = _intent(find_model(store, name))
+    if intent is None:
+        return ""
+    if may_be_alive(intent.host, intent.process, intent.at):
+        raise CheckFailed(
+            f"{name}: {intent.alias} is being moved to version {intent.target} by process {intent.process} on "
+            f"{intent.host}: try again in two minutes"
+        )
+    _, holder = _look(store, name, intent.alias)
+    if holder == intent.target:
+        _set(store, name, previous_alias(intent.alias), intent.next_previous)
+        complete(intent)
+    else:  # it was not moved yet, or somebody has moved it since
+        undo(intent)
+    settle(store, name, intent)
+    if holder == intent.target:
+        return f"completed what was cut off: version {intent.target} is {intent.alias}"
+    return f"undid what was cut off: version {intent.target} did not become {intent.alias}"
+
+
+def left_over(store: Store, name: str) -> str:
+    """What is under way or was cut off with a model, in words; empty where nothing is."""
+    intent = _intent(find_model(store, name))
+    if intent is None:
+        return ""
+    return (
+        f"{name}: moving {intent.alias} to version {intent.target} is under way or was cut off; the next promotion or "
+        "rollback of it completes or undoes it"
+    )
+
+
+def _look(store: Store, name: str, alias: str) -> tuple[Intent | None, int | None]:
+    """Whose intent stands, and who holds an alias: in one request, so at one moment."""
+    model = find_model(store, name)
+    holder = model.aliases.get(alias)
+    return _intent(model), None if holder is None else int(holder)
+
+
+def _intent(model: RegisteredModel) -> Intent | None:
+    text = model.tags.get(INTENT)
+    try:
+        return None if text is None else Intent.model_validate_json(text)
+    except ValidationError:
+        raise CheckFailed(
+            f"{model.name}: its tag {INTENT} cannot be read, another version of advalign may have written it: see in "
+            "the MLflow UI that the aliases are right, and delete the tag"
+        ) from None
+
+
+def _set(store: Store, name: str, alias: str, version: int | None) -> None:
+    """Set an alias, or take it away where the version is None or was deleted."""
+    try:
+        if version is not None:
+            store.client.set_registered_model_alias(name, alias, str(version))
+            return
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    if alias in find_model(store, name).aliases:
+        store.client.delete_registered_model_alias(name, alias)
+
+
+def _lost(name: str, intent: Intent) -> CheckFailed:
+    return CheckFailed(
+        f"{name}: somebody else moved {intent.alias} at the same time; version {intent.target} does not hold it: look "
+        f"at `advalign registry show {name}`, and promote again if need be"
+    )
