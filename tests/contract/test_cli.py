@@ -53,7 +53,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["evaluate", "--protocol", "feng2025-released-7"], "takes no budget"),
         (["evaluate", "--protocol", "fmn-0"], "steps"),
         (["evaluate", "no_such_model"], "unknown model 'no_such_model'"),
-        (["evaluate", "models:/nobody@candidate"], "models:/nobody@candidate cannot be loaded"),
+        (["evaluate", "models:/nobody@candidate"], "unknown registered model 'nobody'"),
         (["compare", "--table", "absent.csv"], "absent.csv: cannot be read"),
         (["compare", "--protocol", "fmn-3"], "nothing is evaluated under protocol 'fmn-3' yet"),
         (["registry", "show", "nobody"], "unknown registered model 'nobody'"),

@@ -16,7 +16,7 @@ from tests.team.processes import advalign, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("team")]
 
-RUNS = 350 if "ADVALIGN_SOAK" in os.environ else 60  # 350 take a minute or two
+RUNS = 350 if "ADVALIGN_SOAK" in os.environ else 40  # 350 take a minute or two
 
 
 def make_many(project: Project, prefix: str, count: int) -> dict[str, float]:

@@ -185,13 +185,8 @@ def test_everything_speaks_of_the_targets_numbers(root, name, local, member):
     runs = [store.client.get_run(row["run_id"]) for row in rows]
     assert [run.data.tags["advalign.version"] for run in runs] == ["?", "3", "4", "3"]
     assert [run.data.tags["advalign.before"] for run in runs] == ["", "?", "3", "4"]
-    names = [f"{name} version {number}" for number in "?343"]
-    assert [run.info.run_name for run in runs] == [
-        f"{names[0]}: promoted",
-        f"{names[1]}: promoted",
-        f"{names[2]}: promoted",
-        f"{names[3]}: rolled back",
-    ]
+    names = [f"{name} version {number}: {row['outcome']}" for number, row in zip("?343", rows, strict=True)]
+    assert [run.info.run_name for run in runs] == names
     tags = {number: store.client.get_model_version(name, str(number)).tags for number in (3, 4)}
     told = {
         (number, tag): json.loads(tags[number][tag]) for number in tags for tag in tags[number] if tag[:8] == "champion"
