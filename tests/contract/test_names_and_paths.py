@@ -36,6 +36,7 @@ from advalign.models.published import convert_published, fetch_pretrained
 from advalign.models.zoo import create_classifier, create_network
 from advalign.names import Reference, check_alias, check_distinct, check_name, is_name, parse_reference
 from advalign.settings import Training, load_settings
+from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG
 from advalign.tracking.store import open_store
 from advalign.training.train import plan
 from tests.conftest import REPOSITORY, save_untrained, with_stimuli
@@ -561,37 +562,45 @@ flavors:
 """
 
 
-def register(root, name, folder):
-    """Register a folder as it is as a version, as anybody with access to a store can."""
+def register(root, name, folder, vouched=False):
+    """Register a folder as it is as a version, as anybody with access to a store can; `vouched`: with its digests."""
     store = open_store(Project(root))
     made = store.client.create_run(store.experiment_ids["train"])
     store.client.log_artifacts(made.info.run_id, str(folder), "model")
     store.client.create_registered_model(name)
     source = f"{made.info.artifact_uri}/model"
-    store.client.create_model_version(name, source, made.info.run_id)
+    files = {WEIGHTS_TAG: WEIGHTS, CARD_TAG: CARD} if vouched else {}
+    tags = {tag: digest_of(folder / "artifacts" / "checkpoint" / file) for tag, file in files.items()}
+    store.client.create_model_version(name, source, made.info.run_id, tags=tags)
 
 
-def test_a_registered_version_is_never_unpickled(lab, foreign, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "with_checkpoint", "vouched", "told"),
+    [
+        ("pickle.only", False, False, "pickle.only"),
+        ("pickle.beside", True, False, "advalign did not register it"),
+        ("pickle.vouched", True, True, WEIGHTS),
+    ],
+)
+def test_a_registered_version_is_never_unpickled(
+    lab, foreign, tmp_path, capsys, monkeypatch, name, with_checkpoint, vouched, told
+):
     root = shutil.copytree(lab / "above" / "project", tmp_path / "project")
-    for name, with_checkpoint in (("pickle.only", False), ("pickle.beside", True)):
-        made = tmp_path / name
-        made.mkdir()
-        (made / "MLmodel").write_text(FLAVOR)
-        (made / "python_model.pkl").write_bytes(pickle.dumps(Trap(lab / "ran")))
-        (made / "loader.py").write_text(f"from pathlib import Path\nPath({str(lab / 'ran')!r}).touch()\n")
-        if with_checkpoint:
-            shutil.copytree(pickled_weights(lab, foreign), made / "artifacts" / "checkpoint")
-        with patch.dict(os.environ):
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-            register(root, name, made)
-            with chdir(root), pytest.raises(InputError) as caught:
-                advalign.load(f"models:/{name}/1")
-        one_line(caught.value, WEIGHTS if with_checkpoint else name)
-    before = snapshot(root)
-    code, lines = command(root, capsys, "evaluate", "models:/pickle.only/1")
-    assert (code, len(lines)) == (2, 1)
-    assert "pickle.only" in lines[0]
-    assert snapshot(root) == before
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made = tmp_path / name
+    made.mkdir()
+    (made / "MLmodel").write_text(FLAVOR)
+    (made / "python_model.pkl").write_bytes(pickle.dumps(Trap(lab / "ran")))
+    (made / "loader.py").write_text(f"from pathlib import Path\nPath({str(lab / 'ran')!r}).touch()\n")
+    if with_checkpoint:
+        shutil.copytree(pickled_weights(lab, foreign), made / "artifacts" / "checkpoint")
+    register(root, name, made, vouched)
+    with chdir(root), pytest.raises(InputError) as caught:
+        advalign.load(f"models:/{name}/1")
+    one_line(caught.value, told)
+    code, lines = command(root, capsys, "evaluate", f"models:/{name}/1")
+    assert code == (1 if vouched else 2)  # a model whose weights cannot be read is recorded as a failure
+    assert any(told in line for line in lines) or vouched
     assert not (lab / "ran").exists()
 
 

@@ -239,10 +239,12 @@ def fetch(version: ModelVersion, into: Path | None = None) -> Path:
         if not (folder / name).is_file():
             raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
         found, registered = sha256(folder / name), version.tags.get(tag)
+        if registered is None:
+            raise InputError(f"{label} has no tag {tag}: advalign did not register it, and does not load it")
         if found != registered:
             raise CheckFailed(
                 f"{label}: the stored {name} was changed: its SHA-256 is {found[:12]}, registered was "
-                f"{str(registered)[:12]}: find out who changed it, and register the checkpoint again"
+                f"{registered[:12]}: find out who changed it, and register the checkpoint again"
             )
     return folder
 
