@@ -127,11 +127,20 @@ def open_store(project: Project) -> Store:
         if uri.startswith("http"):
             login = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
             http_request(login, "/health", "GET", timeout=ANSWER, max_retries=1)  # type: ignore[no-untyped-call]
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
+        _choose(uri)
         client = MlflowClient(uri, uri)
         ids = {kind: _experiment(project, client, uri, name) for kind, name in EXPERIMENTS.items()}
     return Store(client, uri, ids)
+
+
+def _choose(uri: str) -> None:
+    """Make a store MLflow's default; the variables that MLflow sets for it would choose the next project's store too."""
+    given = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    for name, value in given.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def _check_address(uri: str) -> None:

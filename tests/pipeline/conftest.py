@@ -31,7 +31,9 @@ TRAININGS = ("test_resnet.baseline", "test_resnet.harmonized")
 def environment() -> dict[str, str]:
     """The environment of commands: this interpreter's programs first, no store from outside, one thread."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_TRACKING", "MLFLOW_REGISTRY"))
+    }
     return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
