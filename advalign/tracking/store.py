@@ -134,7 +134,7 @@ def open_store(project: Project) -> Store:
 
 
 def _choose(uri: str) -> None:
-    """Make a store MLflow's default, without the variables that MLflow sets: they would choose the next project's too."""
+    """Make a store MLflow's default, but unset the variables that it sets: the next project would get them too."""
     given = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
