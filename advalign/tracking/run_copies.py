@@ -116,9 +116,16 @@ class RunCopies:
         found = self._find(kind, run)
         if found is not None and (_ended(found) or found.data.tags[COPIED] == run.info.run_id):
             self.known.runs[run.info.run_id] = str(found.info.run_id)
+            self._restore_end(run, found)
             return False  # a copy that does not say so but has ended is whole; one that says so may be in use again
         self.known.runs[run.info.run_id] = self._copy(kind, run, found)
         return True
+
+    def _restore_end(self, run: Run, copy: Run) -> None:
+        """Registering a version changes when its run ended; who was cut off then could not set it back."""
+        is_copy = copy.data.tags.get(COPIED) == run.info.run_id and copy.info.lifecycle_stage == "active"
+        if is_copy and copy.info.end_time != run.info.end_time:
+            self.target.client.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
 
     def _find(self, kind: str, run: Run) -> Run | None:
         """The copy of a run, whole or not, or what `publish` made of the same result, which is no other run's copy."""
