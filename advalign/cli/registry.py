@@ -151,7 +151,9 @@ def _tell(decision: "Decision", as_json: bool) -> None:
         "kept": f"{label} is {decision.alias} already; nothing was changed",
         "rolled back": f"{label} is {decision.alias} again ({before})",
     }
-    forced = f", FORCED over {failed} gates: {decision.reason}" if decision.forced else ""
+    forced = (
+        f", FORCED although {failed} of {len(decision.gates)} gates fail: {decision.reason}" if decision.forced else ""
+    )
     typer.echo(f"{ends[decision.outcome]}{forced}")
 
 
