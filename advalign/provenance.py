@@ -3,6 +3,7 @@
 import ast
 import getpass
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,11 +52,15 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
 
 
 def git_user(root: Path) -> str:
-    """Who works here: git's user, or else the system's."""
+    """Who works here: git's user, or else the system's, by name or number."""
     try:
         return f"{_git(root, 'config', 'user.name')} <{_git(root, 'config', 'user.email')}>"
     except (OSError, subprocess.CalledProcessError):
+        pass  # outside git, or git knows nobody
+    try:
         return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in a container
+        return str(os.getuid())
 
 
 def _git(root: Path, *arguments: str) -> str:
