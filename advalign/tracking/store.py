@@ -3,15 +3,17 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -30,6 +32,9 @@ PAGE = 1000  # runs of one search
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 ANSWER = 10  # seconds in which a server must answer when a store is opened
 OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # what a store raises that does not answer or refuses
+
+
+Found = TypeVar("Found")
 
 
 class StoreDown(InputError):  # noqa: N818  a state of something else, not a fault of this program
@@ -76,6 +81,22 @@ def store_uri(project: Project) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.root / DATABASE}"
 
 
+def every(search: Callable[[str | None], PagedList[Found]]) -> list[Found]:
+    """All that a search of MLflow finds, page by page.
+
+    Args:
+        search: takes the token of a page, None for the first.
+    """
+    found: list[Found] = []
+    token = None
+    while True:
+        page = search(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
 @dataclass(frozen=True)
 class Store:
     """An opened store with its experiments.
@@ -97,14 +118,8 @@ class Store:
 
     def all_runs(self, kind: str, wanted: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
         """All runs of an experiment that a filter of MLflow finds, newest first."""
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment_ids[kind]], wanted, view, PAGE, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        ids, search = [self.experiment_ids[kind]], self.client.search_runs
+        return every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
 
     def begin_run(self, kind: str, name: str, key: dict[str, str]) -> str:
         """Create a run that is known by its key from the first moment; earlier ones that were cut off are deleted."""

@@ -33,6 +33,7 @@ from advalign.tracking.registry.registered import (
     WEIGHTS_TAG,
     all_models,
     find_version,
+    label_of,
     register,
     set_tags,
     versions_of,
@@ -130,7 +131,7 @@ class _Move:
 
     def version(self, version: ModelVersion) -> None:
         """Find the version with the same weights, or register it."""
-        label, weights = f"{version.name} version {version.version}", version.tags.get(WEIGHTS_TAG)
+        label, weights = label_of(version), version.tags.get(WEIGHTS_TAG)
         with self._leaving_out(label):
             if weights is None:
                 raise InputError("advalign did not register it")

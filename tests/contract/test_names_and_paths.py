@@ -578,7 +578,7 @@ def register(root, name, folder, vouched=False):
     ("name", "with_checkpoint", "vouched", "told"),
     [
         ("pickle.only", False, False, "pickle.only"),
-        ("pickle.beside", True, False, "advalign did not register it"),
+        ("pickle.beside", True, False, "this advalign did not register it"),
         ("pickle.vouched", True, True, WEIGHTS),
     ],
 )

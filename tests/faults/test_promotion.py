@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.names import Reference
+from advalign.tracking.publish import Published, publish_all, publish_checkpoint
 from advalign.tracking.registry import aliases, audit, promotion
 from advalign.tracking.registry.audit import rows
 from advalign.tracking.registry.promotion import promote, rollback
@@ -452,6 +453,19 @@ def test_cards_and_reasons_stay_short_enough_for_every_database(project, store):
     card = resolve(store, Reference(name, version=1)).description
     assert 4000 < len(card) <= 5000
     assert card.endswith("(Cut here: the rest is in the tags.)\n")
+
+
+def test_what_an_earlier_advalign_registered_is_registered_again(project, store):
+    """Its version has no digest of its card: it is not loaded, and must not stand in the way of a complete one."""
+    name = two_versions(project, store, "early")
+    store.client.delete_model_version_tag(name, "2", "advalign.card_sha256")
+    with pytest.raises(InputError, match="this advalign did not register it"):
+        promote(project, store, name, 2)
+    version = publish_checkpoint(project, store, project.checkpoints / name, Published())
+    assert (int(version.version), holders(store, name)["candidate"]) == (3, 3)
+    publish_all(project, store)
+    assert promote(project, store, name).outcome == "promoted"
+    assert publish_all(project, store).created == []
 
 
 def test_a_version_that_is_not_evaluated_is_refused(project, store):

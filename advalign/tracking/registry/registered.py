@@ -17,7 +17,7 @@ from advalign.models.checkpoints import CARD, WEIGHTS, Card
 from advalign.names import Reference, check_name, is_name
 from advalign.tracking.registry.model_card import COLUMNS, DECISION, RESULT, ROLLBACK, RUN, complete, first_part, number
 from advalign.tracking.registry.packaging import log_classifier
-from advalign.tracking.store import PAGE, Store
+from advalign.tracking.store import PAGE, Store, every
 from advalign.tracking.store import RESULT as RESULT_TAG
 
 MOST_VERSIONS = 10_000  # of one model
@@ -37,9 +37,12 @@ def versions_of(store: Store, name: str) -> list[ModelVersion]:
 
 
 def find_version(store: Store, name: str, weights_sha256: str) -> ModelVersion | None:
-    """The version of a model that holds exactly these weights; None if there is none."""
-    versions = versions_of(store, name)
-    return next((version for version in versions if version.tags.get(WEIGHTS_TAG) == weights_sha256), None)
+    """The version of a model that holds exactly these weights; None if there is none.
+
+    One that an earlier advalign registered has no digest of its card and cannot be loaded: it does not count.
+    """
+    held = [version for version in versions_of(store, name) if version.tags.get(WEIGHTS_TAG) == weights_sha256]
+    return next((version for version in held if CARD_TAG in version.tags), None)
 
 
 def find_model(store: Store, name: str) -> RegisteredModel:
@@ -162,14 +165,8 @@ def list_models(store: Store) -> list[dict[str, Any]]:
 
 def all_models(store: Store) -> list[RegisteredModel]:
     """All registered models, by name."""
-    found: list[RegisteredModel] = []
-    token = None
-    while True:
-        page = store.client.search_registered_models(max_results=PAGE, order_by=["name ASC"], page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    search = store.client.search_registered_models
+    return every(lambda token: search(max_results=PAGE, order_by=["name ASC"], page_token=token))
 
 
 def show_model(store: Store, name: str) -> list[dict[str, Any]]:
@@ -240,7 +237,10 @@ def fetch(version: ModelVersion, into: Path | None = None) -> Path:
             raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
         found, registered = sha256(folder / name), version.tags.get(tag)
         if registered is None:
-            raise InputError(f"{label} has no tag {tag}: advalign did not register it, and does not load it")
+            raise InputError(
+                f"{label} has no tag {tag}: this advalign did not register it, and does not load it; "
+                "`advalign publish` registers what lies on disk"
+            )
         if found != registered:
             raise CheckFailed(
                 f"{label}: the stored {name} was changed: its SHA-256 is {found[:12]}, registered was "
