@@ -75,6 +75,11 @@ class Project:
         return self.root / "registry" / "zoo.yaml"
 
     @property
+    def trainings(self) -> Path:
+        """How the published models are trained."""
+        return self.root / "registry" / "trainings.yaml"
+
+    @property
     def gates(self) -> Path:
         """What a promotion demands."""
         return self.root / "registry" / "gates.yaml"
@@ -105,6 +110,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file that only one process writes."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

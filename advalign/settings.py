@@ -26,6 +26,21 @@ PublishedName = Annotated[str, AfterValidator(_name)]
 """Type of a field that may become a path or a query: see `names.check_name`."""
 
 
+def fraction(text: str) -> float:
+    """Read a number or a quotient of two.
+
+    >>> fraction("0.5/255") == 0.5 / 255
+    True
+
+    Raises:
+        ValueError: neither, or divided by zero.
+    """
+    above, slash, below = text.partition("/")
+    if slash and not float(below):
+        raise ValueError(f"{text!r} divides by zero")
+    return float(above) / float(below) if slash else float(text)
+
+
 class Strict(BaseModel):
     """Base of all settings: immutable, and a key it does not know is refused."""
 
@@ -54,16 +69,47 @@ class StimuliSettings(Strict):
 class TrainSettings(Strict):
     """What all recipes share, so that twins differ in their recipe alone."""
 
+    images: Literal["clickme", "imagenet"] = Field(
+        "clickme", description="clickme: its shards; imagenet: the training folder, and ClickMe's shards mixed in"
+    )
+    size: int = Field(224, ge=8, description="side of the network's input in pixels")
+    crop: float = Field(1.0, gt=0, le=1, description="share of the resized image that evaluation's centre crop keeps")
     epochs: int = Field(8, ge=1)
-    batch_size: int = Field(64, ge=2)
-    learning_rate: float = Field(4e-3, gt=0)
+    batch_size: int = Field(64, ge=1, description="images per step, of all processes together")
+    accumulate: int = Field(1, ge=1, description="parts that a process's share of a batch is computed in")
+
+    optimiser: str = Field("adamw", description="as timm names it: adamw, sgd, lamb, ...")
+    learning_rate: float = Field(4e-3, gt=0, description="the highest")
     weight_decay: float = Field(0.02, ge=0, description="norm and bias parameters are excluded")
-    warmup: float = Field(0.15, gt=0, lt=1, description="share of the steps in which the rate rises (OneCycle)")
-    clip_norm: float = Field(2.0, gt=0, description="largest l2 norm of the gradient")
+    schedule: Literal["onecycle", "cosine", "step"] = "onecycle"
+    warmup: float = Field(0.15, ge=0, lt=1, description="share of the steps in which the rate rises")
+    decay_epochs: int = Field(30, ge=1, description="of the schedule step: a tenth of the rate after each so many")
+    clip_norm: float | None = Field(2.0, gt=0, description="largest l2 norm of the gradient; null: as it is")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    shift: int = Field(4, ge=0, description="largest random shift in pixels; flips are always on")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of the moving average that is kept; null: none")
+
+    augmentation: Literal["shift", "crop"] = Field("shift", description="moves image and map; flips are always on")
+    shift: int = Field(4, ge=0, description="of shift: the largest in pixels, one per batch")
+    smallest_crop: float = Field(0.08, gt=0, le=1, description="of crop: least share of the image's area")
+    color_jitter: float = Field(0.0, ge=0, le=1, description="of crop: brightness, contrast and saturation")
+    three_augment: bool = Field(False, description="of crop: grey, solarised or blurred (timm's 3a)")
+    mixup: float = Field(0.0, ge=0, description="alpha; maps are mixed with their images")
+    cutmix: float = Field(0.0, ge=0, description="alpha; maps are cut with their images")
     blur_maps: bool = Field(False, description="prepare raw ClickMe maps as Fel et al. 2022 do")
+
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: see docs/training.md")
+    channels_last: bool = Field(False, description="memory layout of recipes without a double backward")
+    compile: bool = Field(False, description="torch.compile, for recipes without a double backward")
+    sync_batch_norm: bool = Field(False, description="batch statistics over all processes")
     threads: int = Field(2, ge=1, description="CPU threads: part of what makes a run repeat to the byte")
+
+    workers: int = Field(0, ge=0, description="processes that decode; 0: none, and decoded images are kept in memory")
+    save_minutes: float = Field(10.0, gt=0, description="between saved states, beside those after every epoch")
+    pictures: int = Field(2, ge=0, description="epochs between pictures of saliency beside human maps; 0: none")
+
+    def identity(self) -> dict[str, Any]:
+        """The values that the trained weights depend on."""
+        return self.model_dump(exclude={"workers", "save_minutes", "pictures"})
 
 
 class EvaluateSettings(Strict):
@@ -94,13 +140,14 @@ class Training(Strict):
     model: str
     recipe: str
     arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict, description="of the recipe's settings")
+    train: dict[str, Any] = Field(default_factory=dict, description="of the settings that all recipes share")
 
 
 class Settings(Strict):
     """All of params.yaml."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
     stimuli: StimuliSettings
     train: TrainSettings
     recipes: dict[str, dict[str, Any]]
@@ -171,6 +218,28 @@ def load_settings(root: Path) -> Settings:
     settings = parse(Settings, values, PARAMS)
     check_distinct(settings.trainings, f"{PARAMS}: trainings")
     return settings
+
+
+class Trainings(Strict):
+    """A list of trainings that says all of each: registry/trainings.yaml."""
+
+    shared: dict[str, Any] = Field(default_factory=dict, description="blocks that the trainings refer to")
+    trainings: dict[PublishedName, Training]
+
+
+def read_trainings(path: Path) -> dict[str, Training]:
+    """Read trainings by their published names; none where the file does not exist.
+
+    Raises:
+        InputError: broken YAML, unknown key, wrong type.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text())
+    except NOT_YAML as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return dict(parse(Trainings, values, str(path)).trainings)
 
 
 def digest(values: object) -> str:

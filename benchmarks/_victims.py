@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advalign.data.stimuli import into_attack_space, load_stimuli
+from advalign.data.centre_crop import centre_crop
+from advalign.data.stimuli import load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint
@@ -19,7 +20,8 @@ from advalign.models.superclasses import GroupedClassifier
 from advalign.models.zoo import create_network
 from advalign.settings import Training, load_settings
 from advalign.tensors.heatmaps import min_max_scale
-from advalign.training.train import plan, train
+from advalign.training.plan import plan
+from advalign.training.train import train
 
 SAMPLE = ("test_resnet.baseline", "test_resnet_l2_eps1", "test_efficientnet.harmonized")
 TRANSFORMER = Training(model="test_vit", recipe="baseline", arguments={"patch_size": 8})
@@ -72,7 +74,7 @@ def real_victim(project: Project) -> Victim | None:
     half = (0.5, 0.5, 0.5)
     classifier = Classifier(network, Preprocessing(input_size=224, mean=half, std=half)).eval()
     files = sorted((folder / "images").iterdir())
-    pixels = [into_attack_space(np.asarray(Image.open(file).convert("RGB")), 224, 0.875) for file in files]
+    pixels = [centre_crop(np.asarray(Image.open(file).convert("RGB")), 224, 0.875) for file in files]
     images = min_max_scale(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float())
     classes = torch.tensor([int(file.name.split("_")[0]) for file in files])
     groups = (torch.arange(1000) < ANIMATE).long()

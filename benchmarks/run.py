@@ -16,7 +16,7 @@ import torch
 
 from advalign.errors import AdvalignError
 from advalign.files import Project, write_text
-from benchmarks import attacks, budgets, cost, guard, numerics, ranks, recipes, registry
+from benchmarks import attacks, budgets, cost, guard, loading, numerics, ranks, registry, training
 from benchmarks._victims import real_victim, sample_victims
 
 
@@ -25,7 +25,8 @@ def sections(project: Project, images: int, real_images: int) -> dict[str, Calla
     figure = project.root / "outputs/benchmarks/budgets.png"
     return {
         "ranks": ranks.report,
-        "recipes": lambda: recipes.report(project),
+        "training": training.report,
+        "loading": loading.report,
         "registry": lambda: registry.report(project),
         "cost": lambda: cost.report(project),
         "numerics": lambda: numerics.report(sample_victims(project, images)),

@@ -9,7 +9,7 @@ from advalign.models.declared import read_zoo
 from advalign.progress import progress
 from advalign.settings import Settings
 from advalign.tracking.sources import find_sources
-from advalign.training.train import choose_device
+from advalign.training.world import choose_device
 from pipelines._stage import run_stage
 
 

@@ -10,9 +10,8 @@ from advalign.analysis.report import Gallery
 from advalign.data.results import Paths
 from advalign.data.stimuli import StimulusSet
 from advalign.errors import InputError
-from advalign.models.declared import Zoo, ZooEntry
+from advalign.models.declared import RECIPE_GROUPS, Zoo, ZooEntry
 
-RECIPE_GROUPS = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
 COLUMNS = {
     "n_valid": "n_valid",
     "pt": "perturbation_tolerance",

@@ -1,4 +1,4 @@
-"""The Pareto front of perturbation tolerance against adversarial human alignment (Feng section 4, Fig. 4)."""
+"""The Pareto front: tolerance against alignment (Feng section 4, Fig. 4), or any number of objectives."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,34 +7,55 @@ Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def _vector(values: npt.ArrayLike) -> Vector:
-    return np.asarray(values, dtype=np.float64).ravel()
+def _points(*objectives: npt.ArrayLike) -> Vector:
+    """(n, k): one row per point, one column per objective."""
+    return np.column_stack([np.asarray(values, dtype=np.float64).ravel() for values in objectives])
 
 
-def _reached(pt: Vector, aa: Vector, by_pt: Vector, by_aa: Vector) -> Mask:
-    """(n, m): whether the second point is at least as good in both; comparisons with nan are False."""
-    at_least: Mask = (by_pt[None, :] >= pt[:, None]) & (by_aa[None, :] >= aa[:, None])
+def _reached(points: Vector, by: Vector) -> Mask:
+    """(n, m): whether the second point is at least as good in all; comparisons with nan are False."""
+    at_least: Mask = np.all(by[None, :] >= points[:, None], axis=2)
     return at_least
 
 
+def front(*objectives: npt.ArrayLike) -> Mask:
+    """Points that no other point dominates (at least as good in all, better in one); larger is better in all.
+
+    Args:
+        objectives: (n,) numbers each, of the same models in the same order; at least one objective.
+
+    Returns:
+        (n,) bool. Equal points stand together on the front or off it; a point with a missing value is never on it.
+
+    Raises:
+        ValueError: The objectives differ in length, or there is none.
+
+    >>> front([1.0, 2.0, 1.0], [0.3, 0.1, 0.2], [0.7, 0.7, 0.8]).tolist()
+    [True, True, True]
+    >>> front([1.0, 2.0, 1.0], [0.3, 0.1, 0.2], [0.7, 0.7, 0.7]).tolist()
+    [True, True, False]
+    """
+    points = _points(*objectives)
+    better = np.any(points[None, :] > points[:, None], axis=2)
+    dominated = np.any(_reached(points, points) & better, axis=1)
+    on_front: Mask = np.all(np.isfinite(points), axis=1) & ~dominated
+    return on_front
+
+
 def pareto_front(pt: npt.ArrayLike, aa: npt.ArrayLike) -> Mask:
-    """Points that no other point dominates (at least as good in both, better in one); larger is better in both.
+    """The `front` of the two objectives of the zoo.
 
     Args:
         pt: (n,) perturbation tolerances.
         aa: (n,) adversarial human alignments of the same models.
 
     Returns:
-        (n,) bool. Equal points stand together on the front or off it; a point with a missing value is never on it.
+        (n,) bool.
 
     >>> pareto_front([1.0, 2.0, 1.5, 1.0], [0.3, 0.1, 0.2, 0.2]).tolist()
     [True, True, True, False]
     """
-    x, y = _vector(pt), _vector(aa)
-    better = (x[None, :] > x[:, None]) | (y[None, :] > y[:, None])
-    dominated = np.any(_reached(x, y, x, y) & better, axis=1)
-    front: Mask = np.isfinite(x) & np.isfinite(y) & ~dominated
-    return front
+    return front(pt, aa)
 
 
 def beyond_front(pt: npt.ArrayLike, aa: npt.ArrayLike, front_pt: npt.ArrayLike, front_aa: npt.ArrayLike) -> Mask:
@@ -52,10 +73,9 @@ def beyond_front(pt: npt.ArrayLike, aa: npt.ArrayLike, front_pt: npt.ArrayLike, 
     >>> beyond_front([3.0, 1.0, 1.0], [0.1, 0.3, 0.2], [1.0, 2.0], [0.3, 0.1]).tolist()
     [True, False, False]
     """
-    x, y, front_x, front_y = _vector(pt), _vector(aa), _vector(front_pt), _vector(front_aa)
-    known = np.isfinite(front_x) & np.isfinite(front_y)
-    if not np.any(known):
-        return np.zeros(x.size, dtype=np.bool_)
-    reached = np.any(_reached(x, y, front_x[known], front_y[known]), axis=1)
-    beyond: Mask = np.isfinite(x) & np.isfinite(y) & ~reached
+    points, border = _points(pt, aa), _points(front_pt, front_aa)
+    border = border[np.all(np.isfinite(border), axis=1)]
+    if not len(border):
+        return np.zeros(len(points), dtype=np.bool_)
+    beyond: Mask = np.all(np.isfinite(points), axis=1) & ~np.any(_reached(points, border), axis=1)
     return beyond

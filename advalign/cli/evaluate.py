@@ -59,7 +59,7 @@ def evaluate(
     from advalign.progress import progress
     from advalign.settings import load_settings
     from advalign.tracking.sources import find_sources
-    from advalign.training.train import choose_device
+    from advalign.training.world import choose_device
 
     project = Project.find()
     settings = load_settings(project.root)

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from advalign.cli import compare, data, doctor, evaluate, publish, registry, train, zoo
+from advalign.cli import checkpoint, compare, data, doctor, evaluate, publish, registry, study, train, zoo
 from advalign.errors import AdvalignError
 
 # typer carries click inside itself; this is the base of all its usage errors
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.add_typer(checkpoint.app, name="checkpoint")
+app.command("study")(study.study)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(zoo.app, name="zoo")
 app.command("compare")(compare.compare)

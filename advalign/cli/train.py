@@ -1,18 +1,20 @@
 """`advalign train RECIPE`: train, write a checkpoint, register a version."""
 
 import math
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+import yaml
 
 from advalign import catalog
-from advalign.errors import InputError, shown
+from advalign.cli._output import JSON, print_json, print_table
+from advalign.errors import InputError, shown, unknown_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.files import Project
-    from advalign.tracking.training_run import Tracked
+    from advalign.settings import Settings, Training
+    from advalign.tracking.tracked_training import Tracked
 
 
 def parse_eps(text: str) -> float:
@@ -24,9 +26,11 @@ def parse_eps(text: str) -> float:
     Raises:
         InputError: not a positive number.
     """
+    from advalign.settings import fraction
+
     try:
-        eps = float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
+        eps = fraction(text)
+    except ValueError:
         eps = math.nan
     if not math.isfinite(eps):
         raise InputError(f"--eps: expected a number such as 0.25 or 2/255, got {shown(text)}")
@@ -40,48 +44,106 @@ def train(
     model: str = typer.Option("test_resnet", help="Architecture, by its timm name."),
     eps: str = typer.Option(None, help="Radius of the ball (robust, combined): 0.25, or 2/255 for linf."),
     constraint: str = typer.Option(None, help="l2 or linf (robust, combined)."),
-    epochs: int = typer.Option(None, min=1, help="Default: params.yaml."),
-    seed: int = typer.Option(None, min=0, help="Default: params.yaml."),
+    epochs: int = typer.Option(None, min=1, help="Default: the settings'."),
+    seed: int = typer.Option(None, min=0, max=2**31 - 1, help="Default: params.yaml."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Any key of params.yaml's train, or of the recipe; may be repeated."
+    ),
+    settings_of: Literal["published", "params"] = typer.Option(
+        "published", "--settings", help="Published: registry/trainings.yaml where it lists the model; else params.yaml."
+    ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, ..."),
     resume: bool = typer.Option(True, "--resume/--restart", help="Continue a training that was cut off."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be trained, and its arithmetic."),
+    as_json: bool = JSON,
 ) -> None:
-    """Train a model with a recipe, write a checkpoint to outputs/runs, register it in MLflow."""
-    catalog.load("recipe", recipe)
-    overrides: dict[str, Any] = {}
-    if eps is not None:
-        overrides["eps"] = parse_eps(eps)
-    if constraint is not None:
-        overrides["constraint"] = constraint
+    """Train a model with a recipe, write a checkpoint to outputs/runs, register it in MLflow.
+
+    Several GPUs: torchrun --nproc-per-node 8 --no-python advalign train ...
+    """
+    given = {"eps": eps and parse_eps(eps), "constraint": constraint, "epochs": epochs}
+    values = {name: value for name, value in given.items() if value is not None} | changes_of(changes)
     from advalign.files import Project
-    from advalign.settings import Training, load_settings
-    from advalign.tracking.training_run import train_tracked
-    from advalign.training.train import plan
+    from advalign.settings import load_settings
+    from advalign.tracking.tracked_training import train_tracked
+    from advalign.training.plan import as_published, plan
+    from advalign.training.world import is_first
 
     project = Project.find()
     settings = load_settings(project.root)
-    if epochs is not None:
-        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
-    planned = plan(project, settings, Training(model=model, recipe=recipe, overrides=overrides), seed)
+    training = _training(recipe, model, values)
+    if settings_of == "published":
+        training = as_published(project, settings, training)
+    if dry_run:
+        _print_estimate(project, settings, training, as_json)
+        return
+    planned = plan(project, settings, training, seed)
     tracked = train_tracked(project, planned, project.runs / planned.name, device=device, resume=resume)
-    _publish(project, project.runs / planned.name, tracked)
+    if is_first():
+        _publish(project, project.runs / planned.name, tracked, as_json)
 
 
-def _publish(project: "Project", folder: Path, tracked: "Tracked") -> None:
-    """Register what was trained and say so; where the store is down, say what is kept and how it gets there."""
-    from advalign.tracking.publish import Published, propose, publish_checkpoint
-    from advalign.tracking.store import StoreDown, open_store
+def changes_of(changes: list[str]) -> dict[str, Any]:
+    """What --set says, its values read as YAML's.
+
+    Raises:
+        InputError: not KEY=VALUE.
+    """
+    values = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals or not key:
+            raise InputError(f"--set: expected KEY=VALUE such as batch_size=128, got {shown(change)}")
+    return values
+
+
+def _training(recipe: str, model: str, values: dict[str, Any]) -> "Training":
+    """A training with each value where it belongs: to the recipe, or to what all recipes share.
+
+    Raises:
+        InputError: unknown recipe, or a key that neither has.
+    """
+    from advalign.settings import Training, TrainSettings
+
+    of_recipe, shared = catalog.load("recipe", recipe).Settings.model_fields, TrainSettings.model_fields
+    for key in values:
+        if key not in of_recipe and key not in shared:
+            raise unknown_name(f"setting of recipe {recipe}", key, [*of_recipe, *shared])
+    overrides = {key: value for key, value in values.items() if key in of_recipe}
+    train = {key: value for key, value in values.items() if key not in of_recipe}
+    return Training(model=model, recipe=recipe, overrides=overrides, train=train)
+
+
+def _print_estimate(project: "Project", settings: "Settings", training: "Training", as_json: bool) -> None:
+    from advalign.analysis.published import read_published
+    from advalign.training.cost import estimate
+
+    row = estimate(project, settings, training)
+    table = project.root / "registry" / "published" / "feng2025.yaml"
+    published = read_published(table).models.get(row["name"]) if table.is_file() else None
+    row |= {"published_pt": published and published.pt, "published_aa": published and published.aa}
+    if as_json:
+        print_json(row)
+        return
+    for part, values in row.pop("settings").items():
+        typer.echo(f"{part}: " + ", ".join(f"{key} {value}" for key, value in values.items()))
+    print_table([row], list(row))
+
+
+def _publish(project: "Project", folder: Path, tracked: "Tracked", as_json: bool) -> None:
+    """Register what was trained, and say so."""
+    from advalign.cli._candidate import candidate_line, make_candidate
 
     card = tracked.card
     state = "trained" if tracked.trained else "already trained with these settings"
     done = f"{card.name}: {state}, val accuracy {card.metrics['val_accuracy']:.3f}"
-    shown = folder.relative_to(project.root)
-    try:
-        if tracked.outage:
-            raise StoreDown(tracked.outage)
-        store = open_store(project)
-        version = publish_checkpoint(project, store, folder, Published())
-        propose(store, version)  # also where these weights were registered before
-    except StoreDown as error:
-        kept = f"the checkpoint is kept in {shown}, and `advalign publish` brings it to the store"
-        raise StoreDown(f"{done}; {error}; nothing is lost: {kept}") from error
-    typer.echo(f"{done}; checkpoint {shown}, models:/{card.name}@candidate is version {version.version}")
+    version = make_candidate(project, folder, done, tracked.outage)
+    if not as_json:
+        typer.echo(candidate_line(project, folder, done, version))
+        return
+    told = {"name": card.name, "trained": tracked.trained, "checkpoint": str(folder.relative_to(project.root))}
+    print_json({**told, "version": version, "metrics": card.metrics})

@@ -1,18 +1,26 @@
-"""Training batches: images with their human maps, shuffled and augmented together, repeatable from (seed, epoch)."""
+"""Training batches: images with their human maps, shuffled and augmented together, repeatable from (seed, epoch).
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+What a batch holds depends on seed, epoch and its number alone, not on how many processes share the work or decode: a
+training goes on in the middle of an epoch, and on another number of GPUs, with the images that it would have seen.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from advalign.data.clickme import read_clickme, split_shards
-from advalign.errors import DataError
-from advalign.files import Project
-from advalign.tensors.heatmaps import training_maps
+from advalign.data.augmentation import Augmentation, Sample, create_augmentation
+from advalign.data.centre_crop import centre_crop
+from advalign.errors import AdvalignError
+from advalign.settings import TrainSettings
+
+PLAIN_BATCH = 256  # images of a batch that is only looked at
+Loaded = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,92 +32,170 @@ class Batch:
         labels: (N,) int64 class indices.
         heatmaps: (N, H, W) float32 human maps; any values where there is none.
         has_heatmap: (N,) bool: the token that says whether the image has a human map.
+        mixture: (N, classes) float32, each row a distribution over the classes, where images were mixed; else None.
     """
 
     images: Tensor
     labels: Tensor
     heatmaps: Tensor
     has_heatmap: Tensor
+    mixture: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Batch":
-        """Move all tensors to a device."""
-        return Batch(*(value.to(device) for value in (self.images, self.labels, self.heatmaps, self.has_heatmap)))
+    @property
+    def target(self) -> Tensor:
+        """What the loss aims at, as cross-entropy takes it: (N,) class indices, or (N, classes) shares."""
+        return self.labels if self.mixture is None else self.mixture
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class Images(Protocol):
+    """Numbered images; `training_images.TrainingImages` are those of data/."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> Sample:
+        """Decode an image."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work is done here: that of process `rank` of `ranks`, on a device."""
+
+    rank: int = 0
+    ranks: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A split in memory: uint8 pixels, float maps.
+    """Numbered images as batches.
 
     Attributes:
-        pixels: (N, 3, H, W) uint8.
-        heatmaps: (N, H, W) float32.
-        labels: (N,) int64.
+        images: where they come from.
+        settings: batch size, augmentation, workers.
     """
 
-    pixels: Tensor
-    heatmaps: Tensor
-    labels: Tensor
+    images: Images
+    settings: TrainSettings
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
-    def all(self, batch_size: int) -> Iterator[Batch]:
-        """Every sample once, in order, not augmented."""
-        for start in range(0, len(self), batch_size):
-            yield self._batch(torch.arange(start, min(start + batch_size, len(self))))
+    @property
+    def batches(self) -> int:
+        """Number of batches in an epoch; the incomplete last one is left out."""
+        return len(self) // self.settings.batch_size
 
-    def epoch(self, batch_size: int, shift: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """One shuffled, augmented pass without the incomplete last batch; the same (seed, epoch), the same bytes."""
+    def epoch(self, seed: int, epoch: int, share: Share, start: int = 0) -> Generator[Batch, None, None]:
+        """A shuffled, augmented pass, from batch `start` on: this process's share of every batch, in its parts.
+
+        Yields:
+            `accumulate` batches for each step, of batch_size / ranks / accumulate images each.
+
+        Raises:
+            AdvalignError: an image cannot be read, or a process that decodes ended.
+        """
+        size = self.settings.batch_size
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         order = torch.randperm(len(self), generator=generator)
-        for number in range(self.batches(batch_size)):
-            batch = self._batch(order[number * batch_size : (number + 1) * batch_size])
-            yield augment(batch, shift, generator)
+        augmentation = create_augmentation(self.settings)
+        draws = augmentation.draws(self.batches, size, generator)
+        part = size // (share.ranks * self.settings.accumulate)
+        own = [
+            torch.arange(first, first + part)
+            for number in range(start, self.batches)
+            for first in (
+                number * size + (share.rank * self.settings.accumulate + index) * part
+                for index in range(self.settings.accumulate)
+            )
+        ]
+        yield from self._load(_Epoch(self.images, order, draws, augmentation), own, share.device)
 
-    def batches(self, batch_size: int) -> int:
-        """Number of batches in an epoch."""
-        return len(self) // batch_size
+    def all(self, share: Share) -> Iterator[Batch]:
+        """This process's share of all images, in order, each once, at the network's size and not augmented."""
+        numbers = torch.arange(len(self))[share.rank :: share.ranks]
+        own = [part for part in torch.split(numbers, PLAIN_BATCH) if len(part)]  # none, where there are more processes
+        yield from self._load(_Plain(self.images, self.settings), own, share.device)
 
-    def _batch(self, index: Tensor) -> Batch:
-        ones = torch.ones(len(index), dtype=torch.bool)
-        return Batch(self.pixels[index].float() / 255, self.labels[index], self.heatmaps[index], ones)
+    def _load(self, source: "_Plain", batches: list[Tensor], device: torch.device) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            source,
+            batch_size=None,
+            sampler=batches,
+            num_workers=min(self.settings.workers, len(batches)),
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else it draws from the global one
+        )
+        with decoding():
+            for loaded in loader:
+                if isinstance(loaded, AdvalignError):
+                    raise loaded
+                yield _batch(loaded, device)
 
 
-def augment(batch: Batch, shift: int, generator: torch.Generator) -> Batch:
-    """Mirror half of the images and shift the batch by up to `shift` pixels (edges repeated); maps go along."""
-    mirrored = torch.rand(len(batch), generator=generator) < 0.5
-    images = torch.where(mirrored[:, None, None, None], batch.images.flip(3), batch.images)
-    heatmaps = torch.where(mirrored[:, None, None], batch.heatmaps.flip(2), batch.heatmaps)
-    if shift:
-        height, width = images.shape[2:]
-        top, left = torch.randint(0, 2 * shift + 1, (2,), generator=generator).tolist()
-        both = F.pad(torch.cat([images, heatmaps[:, None]], 1), (shift,) * 4, mode="replicate")
-        both = both[:, :, top : top + height, left : left + width]
-        images, heatmaps = both[:, :3].contiguous(), both[:, 3].contiguous()
-    return replace(batch, images=images, heatmaps=heatmaps)
-
-
-def load_training_data(project: Project, split: str, classes: int, blur_maps: bool) -> TrainingData:
-    """Decode a ClickMe split into memory.
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Tell in one line that a process that decodes ended: PyTorch raises it wherever the main thread is meanwhile.
 
     Raises:
-        DataError: missing or corrupt shards, or images of several sizes.
+        AdvalignError: in place of PyTorch's error.
     """
-    pixels: list[NDArray[np.uint8]] = []
-    heatmaps: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
-    for record in read_clickme(split_shards(project, split), classes):
-        if pixels and record.image.shape != pixels[0].shape:
-            raise DataError(f"{record.source}: image of another size than those before: {record.image.shape[:2]}")
-        pixels.append(record.image)
-        heatmaps.append(record.heatmap)
-        labels.append(record.label)
-    if not pixels:
-        raise DataError(f"the {split}-*.tfrecords hold no record: get the data with `dvc pull data.dvc`")
-    maps = torch.from_numpy(np.stack(heatmaps)).float() / 255
-    if blur_maps:
-        maps = training_maps(maps, maps.shape[-1])
-    return TrainingData(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), maps, torch.tensor(labels))
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):  # one raised in a worker names it further on
+            raise
+        said = str(error).splitlines()[0]
+        raise AdvalignError(f"a process that decodes images ended ({said}): lower train.workers") from None
+
+
+class _Plain(Dataset[Any]):
+    """Loads images as they are; in a worker where there are some."""
+
+    def __init__(self, images: Images, settings: TrainSettings) -> None:
+        self.images, self.settings = images, settings
+
+    def __getitem__(self, positions: Tensor) -> Loaded | AdvalignError:
+        try:
+            return _collate([self.sample(position) for position in positions.tolist()])
+        except AdvalignError as error:
+            return error  # raised from a worker it would lose its line among those of a traceback
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position, at the network's size."""
+        found, size, crop = self.images.read(position), self.settings.size, self.settings.crop
+        heatmap = None if found.heatmap is None else centre_crop(found.heatmap, size, crop)
+        return Sample(centre_crop(found.image, size, crop), heatmap, found.label)
+
+
+class _Epoch(_Plain):
+    """Loads images in the order of an epoch, augmented."""
+
+    def __init__(self, images: Images, order: Tensor, draws: Tensor, augmentation: Augmentation) -> None:
+        self.images, self.order, self.draws, self.augmentation = images, order, draws, augmentation
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position of the epoch."""
+        return self.augmentation(self.images.read(int(self.order[position])), self.draws[position])
+
+
+def _collate(samples: list[Sample]) -> Loaded:
+    """Stack samples: bytes as they are, which is a quarter of what travels otherwise."""
+    known = next((one.heatmap for one in samples if one.heatmap is not None), None)
+    blank = np.zeros(samples[0].image.shape[:2], np.uint8 if known is None else known.dtype)
+    heatmaps = np.stack([blank if one.heatmap is None else one.heatmap for one in samples])
+    images = np.stack([one.image for one in samples])
+    return (
+        torch.from_numpy(images).permute(0, 3, 1, 2),
+        torch.tensor([one.label for one in samples]),
+        torch.from_numpy(heatmaps),
+        torch.tensor([one.heatmap is not None for one in samples]),
+    )
+
+
+def _batch(loaded: Loaded, device: torch.device) -> Batch:
+    images, labels, heatmaps, has_heatmap = (value.to(device, non_blocking=True) for value in loaded)
+    maps = heatmaps.float() / 255 if heatmaps.dtype == torch.uint8 else heatmaps
+    return Batch(images.contiguous().float() / 255, labels, maps, has_heatmap)

@@ -14,13 +14,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pyarrow import ArrowInvalid
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, read_classes
 from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
 from advalign.data.imagenet import validation_records
@@ -141,18 +140,6 @@ def _members(classes: Classes) -> dict[str, list[int]]:
     return members
 
 
-def into_attack_space(pixels: NDArray[np.uint8], size: int, crop: float) -> NDArray[np.uint8]:
-    """Resize the shorter side to size / crop (bicubic) and cut the central size x size: (H, W[, 3]) uint8.
-
-    An image that has the wanted size already is returned as it is when the whole of it is kept (crop = 1).
-    """
-    image = Image.fromarray(pixels)
-    scale = round(size / crop) / min(image.size)
-    resized = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
-
-
 def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> StimulusSet:
     """Choose the stimuli from data/ and bring them into the attack space.
 
@@ -183,8 +170,8 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
                 "sha256": record.sha256,
             }
         )
-    pixels = np.stack([into_attack_space(record.image, settings.size, settings.crop) for record in records])
-    maps = np.stack([into_attack_space(record.heatmap, settings.size, settings.crop) for record in records])
+    pixels = np.stack([centre_crop(record.image, settings.size, settings.crop) for record in records])
+    maps = np.stack([centre_crop(record.heatmap, settings.size, settings.crop) for record in records])
     return StimulusSet(
         pd.DataFrame(rows), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(maps)
     )

@@ -19,6 +19,7 @@ from advalign.errors import DataError
 from advalign.files import replacing
 
 _MASK_DELTA = 0xA282EAD8
+_HEADER = 12  # bytes: length and its checksum
 _LARGEST = 1 << 30  # a longer record than 1 GiB is a corrupt length, not data
 
 Feature = bytes | int | list[float]
@@ -40,15 +41,11 @@ def read_payloads(path: Path) -> Iterator[bytes]:
     Raises:
         DataError: missing, truncated or corrupt; names the file, the record (from 0) and the byte offset.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    with file:
+    with _opened(path) as file:
         record = 0
         while True:
             where = f"{path}: record {record} at byte {file.tell()}"
-            header = file.read(12)
+            header = file.read(_HEADER)
             if not header:
                 return
             yield _read_record(file, header, where)
@@ -56,11 +53,7 @@ def read_payloads(path: Path) -> Iterator[bytes]:
 
 
 def _read_record(file: BinaryIO, header: bytes, where: str) -> bytes:
-    if len(header) < 12:
-        raise DataError(f"{where}: truncated header; fetch the file again")
-    length, length_crc = struct.unpack("<QI", header)
-    if masked_crc(header[:8]) != length_crc or length > _LARGEST:
-        raise DataError(f"{where}: corrupt length (checksum differs); fetch the file again")
+    length = _length(header, where)
     body = file.read(length + 4)
     if len(body) < length + 4:
         raise DataError(f"{where}: truncated, {len(body)} of {length + 4} bytes are there; fetch the file again")
@@ -70,6 +63,54 @@ def _read_record(file: BinaryIO, header: bytes, where: str) -> bytes:
     return payload
 
 
+def _length(header: bytes, where: str) -> int:
+    if len(header) < _HEADER:
+        raise DataError(f"{where}: truncated header; fetch the file again")
+    length, length_crc = struct.unpack("<QI", header)
+    if masked_crc(header[:8]) != length_crc or length > _LARGEST:
+        raise DataError(f"{where}: corrupt length (checksum differs); fetch the file again")
+    return int(length)
+
+
+def record_offsets(path: Path) -> list[int]:
+    """Where every record of a shard begins, in bytes; only the headers are read.
+
+    Raises:
+        DataError: missing, truncated, or a header is corrupt; names the file, the record and the byte offset.
+    """
+    offsets: list[int] = []
+    with _opened(path) as file:
+        size, begin = path.stat().st_size, 0
+        while begin < size:
+            where = f"{path}: record {len(offsets)} at byte {begin}"
+            file.seek(begin)
+            end = begin + _HEADER + _length(file.read(_HEADER), where) + 4
+            if end > size:
+                raise DataError(f"{where}: truncated, it ends after the file; fetch the file again")
+            offsets.append(begin)
+            begin = end
+    return offsets
+
+
+def read_example(path: Path, offset: int, record: int) -> dict[str, Feature]:
+    """Read the record that begins at an offset (`record_offsets`), as `read_examples` gives it.
+
+    Raises:
+        DataError: as `read_examples`.
+    """
+    with _opened(path) as file:
+        file.seek(offset)
+        payload = _read_record(file, file.read(_HEADER), f"{path}: record {record} at byte {offset}")
+    return _features(payload, path, record)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def read_examples(path: Path) -> Iterator[dict[str, Feature]]:
     """Yield every record as feature name -> value: the first bytes, the first integer, or all floats.
 
@@ -77,11 +118,15 @@ def read_examples(path: Path) -> Iterator[dict[str, Feature]]:
         DataError: as `read_payloads`, or a record is not a tf.train.Example.
     """
     for record, payload in enumerate(read_payloads(path)):
-        try:
-            example = _example_class().FromString(payload)
-        except DecodeError:
-            raise DataError(f"{path}: record {record} is not a tf.train.Example: fetch the file again") from None
-        yield {name: _value(feature) for name, feature in example.features.feature.items()}
+        yield _features(payload, path, record)
+
+
+def _features(payload: bytes, path: Path, record: int) -> dict[str, Feature]:
+    try:
+        example = _example_class().FromString(payload)
+    except DecodeError:
+        raise DataError(f"{path}: record {record} is not a tf.train.Example: fetch the file again") from None
+    return {name: _value(feature) for name, feature in example.features.feature.items()}
 
 
 def _value(feature: Any) -> Feature:

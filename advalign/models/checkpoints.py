@@ -86,8 +86,13 @@ def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) 
         preprocessing=classifier.preprocessing,
         weights_sha256=sha256(folder / WEIGHTS),
     )
-    write_text(folder / CARD, json.dumps(complete.model_dump(mode="json"), indent=1) + "\n")
+    write_card(folder, complete)
     return complete
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write a checkpoint's card in one move."""
+    write_text(folder / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
 
 
 def read_card(folder: Path) -> Card:

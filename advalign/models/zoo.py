@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
 from advalign.errors import InputError, shown, unknown_name
@@ -62,8 +61,8 @@ def check_arguments(architecture: str, arguments: dict[str, Any]) -> None:
             )
 
 
-def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
-    """What timm says the architecture wants, at another input size, for a network that is trained on whole images."""
+def default_preprocessing(architecture: str, input_size: int, crop: float = 1.0) -> Preprocessing:
+    """What timm says the architecture wants, at the input size and crop that it is trained for."""
     config = timm.get_pretrained_cfg(architecture)
     assert config is not None, f"timm knows no configuration of {architecture}"
     return Preprocessing(
@@ -71,7 +70,7 @@ def default_preprocessing(architecture: str, input_size: int) -> Preprocessing:
         mean=(config.mean[0], config.mean[1], config.mean[2]),
         std=(config.std[0], config.std[1], config.std[2]),
         interpolation=config.interpolation,
-        crop=1.0,
+        crop=crop,
     )
 
 
@@ -94,6 +93,7 @@ def create_classifier(
     *,
     seed: int,
     arguments: dict[str, Any] | None = None,
+    crop: float = 1.0,
     twice_differentiable: bool = False,
 ) -> Classifier:
     """Build a classifier with random weights that depend on the seed alone.
@@ -101,6 +101,7 @@ def create_classifier(
     Args:
         architecture, classes, input_size, arguments: as `create_network`.
         seed: of the weights; the global random state is left as it was.
+        crop: share of the image that is kept when it is evaluated.
         twice_differentiable: replace what has no second derivative (hard activations, fused attention).
     """
     with torch.random.fork_rng(devices=[]):
@@ -108,7 +109,7 @@ def create_classifier(
         network = create_network(architecture, classes, input_size, arguments)
     if twice_differentiable:
         make_twice_differentiable(network)
-    return Classifier(network, default_preprocessing(architecture, input_size))
+    return Classifier(network, default_preprocessing(architecture, input_size, crop))
 
 
 def evaluation_transform(preprocessing: Preprocessing) -> Callable[[Image], Tensor]:
@@ -124,12 +125,6 @@ def evaluation_transform(preprocessing: Preprocessing) -> Callable[[Image], Tens
         crop_mode=preprocessing.crop_mode,
     )
     return transform
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters split into decayed ones and norm or bias parameters that are not."""
-    groups: list[dict[str, Any]] = param_groups_weight_decay(network, weight_decay)
-    return groups
 
 
 class SmoothHardsigmoid(nn.Module):

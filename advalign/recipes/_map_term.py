@@ -10,19 +10,6 @@ LEVELS = 5
 SCALE_FLOOR = 1e-6
 
 
-def saliency(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-    """Signed channel mean of the target logit's gradient, differentiable: (N, H, W).
-
-    Args:
-        logits: (N, classes) computed from `images`, whose graph is kept.
-        labels: (N,).
-        images: (N, 3, H, W) in [0, 1], requiring gradients.
-    """
-    target = logits.gather(1, labels[:, None]).sum()
-    (gradient,) = torch.autograd.grad(target, images, create_graph=True)
-    return gradient.mean(1)
-
-
 def map_term(model_maps: Tensor, human_maps: Tensor, has_map: Tensor) -> Tensor:
     """Mean over pyramid levels of the mean over batch and pixels of t_b (S_l - H_l)^2.
 

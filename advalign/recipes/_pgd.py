@@ -1,16 +1,17 @@
 """Projected gradient ascent inside a ball, with the `robustness` package's attack steps; its only importer."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from robustness.attack_steps import L2Step, LinfStep
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from advalign.recipes.base import Position
-from advalign.settings import Strict
+from advalign.settings import Strict, fraction
 
 STEPS = {"l2": L2Step, "linf": LinfStep}
 
@@ -23,7 +24,15 @@ class BallSettings(Strict):
     steps: int = Field(7, ge=1)
     step_size: float | None = Field(None, gt=0, description="default: 2.5 eps / steps")
     random_start: bool = False
+    batch_statistics: bool = Field(
+        False, description="search in training mode: batch norms use and keep the statistics of the search's iterates"
+    )
     ramp: float = Field(0.0, ge=0, lt=1, description="share of the training in which eps grows linearly from 0")
+
+    @field_validator("eps", mode="before")
+    @classmethod
+    def _fraction(cls, value: Any) -> Any:
+        return fraction(value) if isinstance(value, str) else value
 
     def suffix(self) -> str:
         """The published name's part: l2_eps0.25, or linf_eps0.5_255 for 0.5 / 255."""
@@ -32,13 +41,15 @@ class BallSettings(Strict):
         return f"l2_eps{self.eps:g}"
 
 
-def worst_case(classifier: nn.Module, images: Tensor, labels: Tensor, ball: BallSettings, position: Position) -> Tensor:
+def worst_case(classifier: nn.Module, images: Tensor, target: Tensor, ball: BallSettings, position: Position) -> Tensor:
     """The last iterate of PGD on the cross-entropy, the model in evaluation mode meanwhile (Madry et al. 2018).
 
+    The search asks for gradients of the images alone, so that PyTorch computes none of the weights'.
+
     Args:
-        classifier: pixels in [0, 1] -> logits; its mode is restored afterwards.
+        classifier: pixels in [0, 1] -> logits, bare or inside DistributedDataParallel; its mode is restored afterwards.
         images: (N, 3, H, W) in [0, 1].
-        labels: (N,).
+        target: (N,) class indices, or (N, classes) shares.
         ball: threat model.
         position: for the ramp of eps.
 
@@ -50,20 +61,21 @@ def worst_case(classifier: nn.Module, images: Tensor, labels: Tensor, ball: Ball
         return images
     step = STEPS[ball.constraint](images, eps, ball.step_size or 2.5 * eps / ball.steps)
     training = classifier.training
-    classifier.eval()
+    classifier.train(ball.batch_statistics)
+    bare = classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
     try:
-        return _ascend(classifier, images, labels, step, ball)
+        return _ascend(bare, images, target, step, ball)
     finally:
         classifier.train(training)
 
 
 def _ascend(
-    classifier: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, step: L2Step | LinfStep, ball: BallSettings
+    classifier: Callable[[Tensor], Tensor], images: Tensor, target: Tensor, step: L2Step | LinfStep, ball: BallSettings
 ) -> Tensor:
     points = step.random_perturb(images) if ball.random_start else images
     for _ in range(ball.steps):
         points = points.clone().detach().requires_grad_(True)
-        loss = F.cross_entropy(classifier(points), labels)
+        loss = F.cross_entropy(classifier(points), target)
         (gradient,) = torch.autograd.grad(loss, points)
         with torch.no_grad():
             points = step.project(step.step(points, gradient.contiguous()))

@@ -44,6 +44,11 @@ class Recipe(ABC):
     def published_name(self, architecture: str) -> str:
         """The registered model's name, as published models are named."""
 
+    @property
+    def passes(self) -> float:
+        """The least arithmetic of a step, in forward passes; a gradient of images or of weights costs one each."""
+        return 3.0
+
     @abstractmethod
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
         """Compute the loss.

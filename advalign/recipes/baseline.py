@@ -20,4 +20,4 @@ class Baseline(Recipe):
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
         """Cross-entropy of the batch."""
         logits = classifier(batch.images)
-        return {"loss": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), "logits": logits}
+        return {"loss": F.cross_entropy(logits, batch.target, label_smoothing=self.label_smoothing), "logits": logits}

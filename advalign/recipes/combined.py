@@ -25,7 +25,12 @@ class Combined(Harmonized):
         """resnet18 -> resnet18_l2_eps0.25.combined."""
         return f"{architecture}_{self.settings.suffix()}.combined"
 
+    @property
+    def passes(self) -> float:
+        """The search's on top of the harmonizer's."""
+        return super().passes + 2.0 * float(self.settings.steps)
+
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
         """The harmonizer's loss at PGD's last iterate."""
-        images = worst_case(classifier, batch.images, batch.labels, self.settings, position)
+        images = worst_case(classifier, batch.images, batch.target, self.settings, position)
         return self.harmonize(classifier, replace(batch, images=images), position)

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from advalign.data.batches import Batch
-from advalign.recipes._map_term import map_term, saliency
+from advalign.recipes._map_term import map_term
 from advalign.recipes.base import Position, Recipe
 from advalign.settings import Strict
+from advalign.tensors.saliency import saliency
 
 
 class Harmonized(Recipe):
@@ -30,6 +31,11 @@ class Harmonized(Recipe):
         """resnet50 -> resnet50.harmonized."""
         return f"{architecture}.harmonized"
 
+    @property
+    def passes(self) -> float:
+        """With the map term: forward, gradient of the image, and both differentiated by images and weights."""
+        return 3.0 + (3.0 / self.settings.every if self.settings.lambda_1 else 0.0)
+
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
         """Cross-entropy, and on every n-th step the map term."""
         return self.harmonize(classifier, batch, position)
@@ -39,10 +45,10 @@ class Harmonized(Recipe):
         with_maps = position.step % self.settings.every == 0 and self.settings.lambda_1 > 0
         images = batch.images.detach().requires_grad_(with_maps)
         logits = classifier(images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, batch.target, label_smoothing=self.label_smoothing)
         result = {"loss": loss, "logits": logits, "cross_entropy": loss.detach()}
         if with_maps:
-            term = map_term(saliency(logits, batch.labels, images), batch.heatmaps, batch.has_heatmap)
+            term = map_term(saliency(logits, batch.target, images), batch.heatmaps, batch.has_heatmap)
             result["loss"] = loss + self.settings.lambda_1 * term
             result["map_term"] = term.detach()
         return result

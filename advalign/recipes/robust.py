@@ -23,7 +23,12 @@ class Robust(Recipe):
         """resnet18 -> resnet18_l2_eps0.25."""
         return f"{architecture}_{self.settings.suffix()}"
 
+    @property
+    def passes(self) -> float:
+        """Each step of the search costs a forward and a backward pass to the image."""
+        return 3.0 + 2.0 * float(self.settings.steps)
+
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
         """Cross-entropy of the adversarial images."""
-        logits = classifier(worst_case(classifier, batch.images, batch.labels, self.settings, position))
-        return {"loss": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing), "logits": logits}
+        logits = classifier(worst_case(classifier, batch.images, batch.target, self.settings, position))
+        return {"loss": F.cross_entropy(logits, batch.target, label_smoothing=self.label_smoothing), "logits": logits}

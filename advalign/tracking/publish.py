@@ -30,6 +30,7 @@ from advalign.errors import DataError
 from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import HISTORY, Card, read_card
 from advalign.models.declared import Zoo, read_zoo
+from advalign.models.exchange import imported_from
 from advalign.settings import digest
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
@@ -38,7 +39,8 @@ from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
 
 PURPOSE = "publish"  # one at a time looks whether a thing is there, and creates it
-LINEAGE = ("settings.sha256", "git.commit", "git.dirty", "dvc.data.md5")  # tags of a training that its version carries
+IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
+LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM)  # tags of a training that its version carries
 TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
 
 
@@ -112,15 +114,22 @@ def propose(store: Store, version: ModelVersion) -> None:
 
 
 def training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
-    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now."""
+    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now.
+
+    What was imported was not trained here: its run has a card and no curves, and knows of no data.
+    """
     key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
     finished = store.find_runs("train", key, finished=True)
     if finished:
         return finished[0].info.run_id, False
     params = training_params(card.settings, card.architecture, card.recipe, card.seed)
     tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
+    file = imported_from(card)
+    if file is not None:
+        tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
     run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
-    for row in pd.read_csv(folder / HISTORY).to_dict("records"):
+    history = pd.read_csv(folder / HISTORY).to_dict("records") if (folder / HISTORY).is_file() else []
+    for row in history:
         run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
     run.finish(folder)
     return run.run_id, True

@@ -37,15 +37,36 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
         return [TrainedModel(folder) for folder in trained.values()]
     sources: list[Source] = []
     for name in names:
-        if name.startswith(REGISTRY):
-            sources.append(TrainedModel(registered(project, name)))
-        elif name in trained:
-            sources.append(TrainedModel(trained[name]))
-        elif (Path(name) / CARD).is_file():
-            sources.append(_from_outside(Path(name).resolve(), trained))
-        else:
+        folder = _checkpoint(project, name, trained)
+        if folder is None:
             sources += _from_zoo(project, classes, name, list(trained))
+        elif name.startswith(REGISTRY) or name in trained:
+            sources.append(TrainedModel(folder))
+        else:
+            sources.append(_from_outside(folder, trained))
     return _distinct(sources)
+
+
+def find_checkpoint(project: Project, name: str) -> Path:
+    """The folder of a checkpoint that is there.
+
+    Args:
+        project: whose outputs and registry.
+        name: a trained model, a checkpoint folder, or models:/NAME@alias.
+
+    Raises:
+        InputError: unknown name (offers the nearest).
+    """
+    trained = {folder.name: folder for folder in checkpoint_folders(project)}
+    folder = _checkpoint(project, name, trained)
+    if folder is None:
+        raise unknown_name("model", name, trained)
+    return folder
+
+
+def class_cards(classes: Classes) -> tuple[ClassCard, ...]:
+    """The data's classes as cards keep them."""
+    return tuple(ClassCard(wnid=one.wnid, name=one.name, decision=int(one.animate)) for one in classes.entries)
 
 
 def registered(project: Project, uri: str) -> Path:
@@ -54,6 +75,15 @@ def registered(project: Project, uri: str) -> Path:
     store = open_store(project)
     with store_errors(store.uri):
         return fetch(resolve(store, reference))
+
+
+def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path | None:
+    """The folder that a name means without the zoo; None where it means none."""
+    if name.startswith(REGISTRY):
+        return registered(project, name)
+    if name in trained:
+        return trained[name]
+    return Path(name).resolve() if (Path(name) / CARD).is_file() else None
 
 
 def _from_outside(folder: Path, trained: dict[str, Path]) -> TrainedModel:
@@ -77,14 +107,13 @@ def _from_zoo(project: Project, classes: Classes, name: str, trained: list[str])
 
 
 def _fetched(project: Project, zoo: Zoo, name: str, classes: Classes) -> FetchedModel:
-    cards = tuple(ClassCard(wnid=one.wnid, name=one.name, decision=int(one.animate)) for one in classes.entries)
     return FetchedModel(
         name=name,
         entry=zoo.models[name],
         weights=zoo.weights_of(name),
         folder=project.fetched / name,
         root=project.root,
-        classes=cards,
+        classes=class_cards(classes),
         decisions=DECISIONS,
         download=lambda uri: registered(project, uri),
     )

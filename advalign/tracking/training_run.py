@@ -6,22 +6,28 @@ publish` brings them there.
 
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities import Metric, Param
 
 from advalign import provenance
+from advalign.analysis.drawing import save
+from advalign.analysis.gallery import gallery_figure
+from advalign.errors import AdvalignError
 from advalign.files import Project
-from advalign.models.checkpoints import CARD, HISTORY, Card
-from advalign.progress import Advance, progress
+from advalign.models.checkpoints import CARD, HISTORY
 from advalign.recipes.base import Position
-from advalign.settings import digest
-from advalign.tracking.store import Store, StoreDown, open_store, store_errors
-from advalign.training.train import Plan, train
+from advalign.tracking.machine import Machine
+from advalign.tracking.store import Store, StoreDown, store_errors
+from advalign.training.interruption import Interrupted
+from advalign.training.pictures import Pictures
 
 IDENTITY = "advalign.inputs_sha256"
+ENDED = "advalign.ended"  # tag: why a training ended early
+BATCH = 1000  # metrics that MLflow takes at once
 PATIENCE = 20.0  # seconds that the end of a training waits for a store that does not answer
 
 
@@ -72,31 +78,50 @@ class TrainingRun:
     ) -> None:
         self.client, self.uri = store.client, store.uri
         self.waiting: list[Metric] = []
+        self.machine = Machine()
         with store_errors(self.uri):
             unfinished = store.find_runs("train", {IDENTITY: identity, "advalign.model": name}, finished=False)
             if unfinished:
                 self.run_id = unfinished[0].info.run_id
                 self.client.update_run(self.run_id, "RUNNING")
-                history = self.client.get_metric_history(self.run_id, "loss")
-                self.last = max((metric.step for metric in history), default=0)
+                if ENDED in unfinished[0].data.tags:
+                    self.client.delete_tag(self.run_id, ENDED)
+                self.last, self.last_report = self._last_step("loss"), self._last_step("running_loss")
             else:
                 all_tags = {IDENTITY: identity, "advalign.model": name, **lineage_tags(project), **tags}
                 run = self.client.create_run(store.experiment_ids["train"], run_name=name, tags=all_tags)
-                self.run_id, self.last = run.info.run_id, 0
+                self.run_id, self.last, self.last_report = run.info.run_id, 0, 0
             self.client.log_batch(self.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def on_step(self, position: Position) -> None:
         """Steps are not logged one by one."""
 
+    def on_report(self, row: dict[str, float]) -> None:
+        """Log rates, and what the machine does meanwhile, unless an earlier try has logged later ones."""
+        if row["step"] > self.last_report:
+            self.last_report = int(row["step"])
+            self._log({**row, **self.machine.look()}, patient=True)
+
     def on_epoch(self, row: dict[str, float]) -> None:
-        """Log an epoch's numbers at its step, unless an earlier try has; what cannot be logged now waits."""
-        step = int(row["step"])
-        if step <= self.last:
-            return
-        now = now_ms()
-        self.last = step
-        alone = not self.waiting
-        self.waiting += [Metric(name, value, now, step) for name, value in row.items() if name != "step"]
+        """Log an epoch's numbers at its step, unless an earlier try has."""
+        if row["step"] > self.last:
+            self.last = int(row["step"])
+            self._log(row)
+
+    def on_pictures(self, epoch: int, pictures: Pictures) -> None:
+        """Keep saliency beside human maps as a picture of the run; where the store is down there is none."""
+        maps = {"saliency": list(pictures.saliency[:, None])}
+        figure = gallery_figure(pictures.images, pictures.heatmaps, maps, [f"class {one}" for one in pictures.labels])
+        with suppress(StoreDown), store_errors(self.uri), TemporaryDirectory() as folder:
+            save(figure, Path(folder) / f"epoch_{epoch:04d}.png")
+            self.client.log_artifacts(self.run_id, folder, "saliency")
+
+    def _log(self, row: dict[str, float], *, patient: bool = False) -> None:
+        """Log numbers at their step; what cannot be logged now waits, and with it what is patient."""
+        now, alone = now_ms(), not self.waiting
+        self.waiting += [Metric(name, value, now, int(row["step"])) for name, value in row.items() if name != "step"]
+        if patient and not alone:
+            return  # a store that is down is asked again after the epoch: each question may take long
         try:
             self._log_waiting()
         except StoreDown as error:
@@ -105,12 +130,24 @@ class TrainingRun:
 
     def _log_waiting(self) -> None:
         """Log what waits. A batch whose answer was lost is sent again: MLflow keeps equal values once."""
-        with store_errors(self.uri):
-            self.client.log_batch(self.run_id, metrics=self.waiting)
-        self.waiting = []
+        while self.waiting:
+            with store_errors(self.uri):
+                self.client.log_batch(self.run_id, metrics=self.waiting[:BATCH])
+            self.waiting = self.waiting[BATCH:]
+
+    def _last_step(self, metric: str) -> int:
+        history = self.client.get_metric_history(self.run_id, metric)
+        return max((one.step for one in history), default=0)
+
+    def cut_off(self, why: AdvalignError) -> None:
+        """Say in the run why the training ended early; a resumed one continues the run."""
+        with suppress(StoreDown), store_errors(self.uri):
+            self._log_waiting()
+            self.client.set_tag(self.run_id, ENDED, str(why))
+            self.client.set_terminated(self.run_id, "KILLED" if isinstance(why, Interrupted) else "FAILED")
 
     def finish(self, folder: Path) -> None:
-        """Log what waits, add the checkpoint's card and history, and mark the run as finished.
+        """Log what waits, add the checkpoint's card and history if it has one, and mark the run as finished.
 
         Raises:
             StoreDown: the store did not answer for `PATIENCE` seconds.
@@ -128,96 +165,11 @@ class TrainingRun:
     def _close(self, folder: Path) -> None:
         self._log_waiting()
         with store_errors(self.uri):
-            for name in (CARD, HISTORY):
-                self.client.log_artifact(self.run_id, str(folder / name))
+            for file in (folder / CARD, folder / HISTORY):
+                if file.is_file():  # what was imported has no history
+                    self.client.log_artifact(self.run_id, str(file))
             self.client.set_terminated(self.run_id, "FINISHED")
 
 
 def _say(message: str) -> None:
     print(f"advalign: {message}", file=sys.stderr)  # noqa: T201
-
-
-class _Watcher:
-    """Shows a training's progress: steps done, and the last epoch's numbers."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-        self.note = ""
-
-    def on_step(self, position: Position) -> None:
-        """Move the bar."""
-        self.advance(position.step + 1, position.steps, self.note)
-
-    def on_epoch(self, row: dict[str, float]) -> None:
-        """Change the note."""
-        self.note = f"epoch {int(row['epoch'])}: loss {row['loss']:.3f}, val accuracy {row['val_accuracy']:.3f}"
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """What became of a training.
-
-    Attributes:
-        card: of the checkpoint.
-        trained: whether anything was trained (a finished checkpoint of the same identity is kept).
-        outage: why the store does not hold all of it; empty where it does.
-    """
-
-    card: Card
-    trained: bool
-    outage: str = ""
-
-
-def train_tracked(
-    project: Project,
-    planned: Plan,
-    folder: Path,
-    *,
-    device: str = "auto",
-    resume: bool = True,
-    store_needed: bool = True,
-) -> Tracked:
-    """Train with a progress bar and a live MLflow run.
-
-    Args:
-        project, planned, folder, device, resume: as `training.train.train`.
-        store_needed: refuse to begin where the store does not answer; otherwise that is an outage like any other.
-
-    Raises:
-        StoreDown: before the training; afterwards it is told in `Tracked.outage`.
-    """
-    runs: list[TrainingRun] = []
-    outages: list[str] = []
-    trained = False
-    with progress(f"training {planned.name}") as advance:
-
-        def observers() -> list[TrainingRun | _Watcher]:
-            nonlocal trained
-            trained = True
-            try:
-                runs.append(_begin(project, planned))
-            except StoreDown as error:
-                if store_needed:
-                    raise
-                outages.append(str(error))
-            return [*runs, _Watcher(advance)]
-
-        card = train(project, planned, folder, observers, device=device, resume=resume)
-    for run in runs:
-        try:
-            run.finish(folder)
-        except StoreDown as error:
-            outages.append(str(error))
-    return Tracked(card, trained, "; ".join(outages))
-
-
-def _begin(project: Project, planned: Plan) -> TrainingRun:
-    settings = {"recipe": planned.recipe_settings, "train": planned.settings.train.model_dump()}
-    return TrainingRun(
-        open_store(project),
-        project,
-        planned.name,
-        planned.identity,
-        training_params(settings, planned.training.model, planned.training.recipe, planned.seed),
-        {"advalign.recipe": planned.training.recipe, "settings.sha256": digest(settings)},
-    )

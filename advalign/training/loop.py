@@ -1,22 +1,29 @@
-"""The training loop: optimiser, schedule, epochs, resuming. It knows no recipe: it asks for a loss and steps."""
+"""The training loop: steps, epochs, saved states, going on. It knows no recipe: it asks for a loss and steps."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from advalign.data.batches import Batch, TrainingData
+from advalign.data.batches import Batch, TrainingData, decoding
 from advalign.errors import AdvalignError
 from advalign.files import replacing
 from advalign.models.classifier import Classifier
-from advalign.models.zoo import parameter_groups
 from advalign.recipes.base import Position, Recipe
 from advalign.settings import TrainSettings
-
-Row = dict[str, float]
+from advalign.training.interruption import Interrupted, Interruption, interruptible
+from advalign.training.meter import Meter, Row
+from advalign.training.optimisation import Average, Mixing, create_optimiser, create_schedule
+from advalign.training.pictures import Pictures, take_pictures
+from advalign.training.speed import Speed
+from advalign.training.world import World
 
 
 class Observer(Protocol):
@@ -25,8 +32,14 @@ class Observer(Protocol):
     def on_step(self, position: Position) -> None:
         """Called after every step."""
 
+    def on_report(self, row: Row) -> None:
+        """Called every few seconds: step, running_loss, learning_rate, images_per_second, waiting_for_data, memory."""
+
     def on_epoch(self, row: Row) -> None:
         """Called after every epoch with its row of history (also for epochs restored from a saved state)."""
+
+    def on_pictures(self, epoch: int, pictures: Pictures) -> None:
+        """Called after some epochs with the saliency of a few images that are not trained on."""
 
 
 @dataclass
@@ -36,11 +49,14 @@ class Fit:
     Attributes:
         classifier: is trained in place.
         recipe: batch -> loss.
-        data, validation: training split and the split on which accuracy is watched.
+        data, validation: what is trained on, and what accuracy is watched on.
         settings: shared by all recipes.
         seed: of shuffling, augmentation and stochastic layers.
         identity: digest of everything the training depends on; a saved state of another identity is not resumed.
-        state_file: where the state is kept after every epoch; removed by the caller when the result is safe.
+        state_file: where the state is kept after every epoch and every few minutes; removed by the caller when the
+            result is safe.
+        world: the processes that train together.
+        pictured: images with human maps for pictures of saliency.
     """
 
     classifier: Classifier
@@ -51,22 +67,32 @@ class Fit:
     seed: int
     identity: str
     state_file: Path
-    device: torch.device
+    world: World = field(default_factory=World)
+    pictured: TrainingData | None = None
+    mixing: Mixing | None = None
 
     def __post_init__(self) -> None:
-        self.classifier.to(self.device)
-        self.steps = self.settings.epochs * self.data.batches(self.settings.batch_size)
-        groups = parameter_groups(self.classifier.network, self.settings.weight_decay)
-        self.optimiser = torch.optim.AdamW(groups, lr=self.settings.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser,
-            self.settings.learning_rate,
-            total_steps=self.steps,
-            pct_start=self.settings.warmup * (1 + 1e-6),  # it divides by zero where this comes to exactly one step
-            div_factor=10,
-            final_div_factor=100,
-        )
+        device = self.world.share.device
+        self.layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        self.classifier.to(device).to(memory_format=self.layout)
+        self.optimiser = create_optimiser(self.classifier.network, self.settings)
+        self.schedule = create_schedule(self.optimiser, self.settings, self.data.batches)
+        self.average = Average(self.classifier, self.settings.ema) if self.settings.ema else None
+        if self.settings.compile:
+            self.classifier.compile()
+        self.model: nn.Module = self.classifier
+        if not self.world.alone:
+            self.model = DistributedDataParallel(self.classifier, broadcast_buffers=False)
+        self.steps = self.settings.epochs * self.data.batches
         self.history: list[Row] = []
+        self.done, self.meter = 0, Meter()  # of the epoch under way
+        self.saved = time.monotonic()
+        self.speed = Speed(self.settings.batch_size)
+
+    @property
+    def result(self) -> nn.Module:
+        """What is evaluated and kept: the moving average where there is one."""
+        return self.average.module if self.average else self.classifier
 
     def run(self, observers: Iterable[Observer]) -> list[Row]:
         """Train from where the saved state stands (or the beginning) to the end.
@@ -75,108 +101,159 @@ class Fit:
             One row per epoch: epoch, step, loss, the recipe's parts, train_accuracy, val_accuracy, learning_rate.
 
         Raises:
-            AdvalignError: the loss is no longer finite.
+            AdvalignError: the loss or the gradient is no longer finite.
+            Interrupted: SIGTERM came.
         """
         observers = list(observers)
         self._restore()
         for row in self.history:
             for observer in observers:
                 observer.on_epoch(row)
-        for epoch in range(len(self.history), self.settings.epochs):
-            row = self._epoch(epoch, observers)
-            self.history.append(row)
-            self._save()
-            for observer in observers:
-                observer.on_epoch(row)
-        self.classifier.eval()
+        with interruptible() as interruption, decoding():
+            while len(self.history) < self.settings.epochs:
+                self._epoch(observers, interruption)
+        self.result.eval()
         return self.history
 
-    def _epoch(self, epoch: int, observers: list[Observer]) -> Row:
-        torch.manual_seed(self.seed * 100_003 + epoch)
+    def _epoch(self, observers: list[Observer], interruption: Interruption) -> None:
         self.classifier.train()
-        meter = _Meter()
-        per_epoch = self.data.batches(self.settings.batch_size)
-        batches = self.data.epoch(self.settings.batch_size, self.settings.shift, self.seed, epoch)
-        for number, batch in enumerate(batches):
-            position = Position(epoch * per_epoch + number, self.steps)
-            meter.add(self._step(batch.to(self.device), position), batch.labels)
+        with closing(self.data.epoch(self.seed, len(self.history), self.world.share, self.done)) as loaded:
+            self._steps(loaded, observers, interruption)  # its workers end before those of the validation begin
+        self._end_epoch(observers)
+
+    def _steps(self, loaded: Iterator[Batch], observers: list[Observer], interruption: Interruption) -> None:
+        self.speed.begin()
+        batches = self.speed.watched(loaded)
+        for number in range(self.done, self.data.batches):
+            position = Position(len(self.history) * self.data.batches + number, self.steps)
+            loss = self._step(batches, position)
+            self.done = number + 1
             for observer in observers:
                 observer.on_step(position)
-        return {
-            "epoch": epoch + 1,
-            "step": (epoch + 1) * per_epoch,
-            **meter.means(),
+            report = self.speed.report() if observers else None
+            if report is not None:
+                rates = {"running_loss": float(loss), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+                for observer in observers:
+                    observer.on_report({"step": position.step + 1, **rates, **report})
+            self._perhaps_save(interruption)
+
+    def _end_epoch(self, observers: list[Observer]) -> None:
+        epoch = len(self.history) + 1
+        row = {
+            "epoch": epoch,
+            "step": epoch * self.data.batches,
+            **self.meter.means(self.world),
             "val_accuracy": self._accuracy(),
-            "learning_rate": float(self.schedule.get_last_lr()[0]),
+            "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
         }
+        self.history.append(row)
+        self.done, self.meter = 0, Meter()
+        self._save()
+        for observer in observers:
+            observer.on_epoch(row)
+        if observers and self.pictured and self.settings.pictures and epoch % self.settings.pictures == 0:
+            pictures = take_pictures(self.result, self.pictured, self.world.share.device)
+            for observer in observers:
+                observer.on_pictures(epoch, pictures)
 
-    def _step(self, batch: Batch, position: Position) -> dict[str, Tensor]:
-        result = self.recipe(self.classifier, batch, position)
-        loss = result["loss"]
-        self._check_finite("loss", loss, position)
+    def _step(self, batches: Iterator[Batch], position: Position) -> Tensor:
+        """Gradients of the batch's parts, added up and averaged over processes; then a step of the optimiser."""
+        share, parts = self.world.share, self.settings.accumulate
+        self.world.share_buffers(self.classifier)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.classifier.parameters(), self.settings.clip_norm)
-        self._check_finite("gradient", norm, position)
+        losses = []
+        for part in range(parts):
+            batch = next(batches)
+            seed = ((self.seed * 1_000_003 + position.step) * share.ranks + share.rank) * parts + part
+            torch.manual_seed(seed)  # of stochastic layers: a resumed training draws the same
+            result = self._gradients(self.mixing(batch, seed) if self.mixing else batch, position, part == parts - 1)
+            self.meter.add(result, batch.labels)
+            losses.append(result["loss"].detach())
+        loss = torch.stack(losses).mean()
+        limit = self.settings.clip_norm or float("inf")
+        self._check_finite(loss, nn.utils.clip_grad_norm_(self.classifier.parameters(), limit), position)
         self.optimiser.step()
-        self.schedule.step()
-        return {name: value.detach() for name, value in result.items()}
+        self.schedule.after(position.step)
+        if self.average:
+            self.average.after(self.classifier, position.step)
+        return loss
 
-    def _check_finite(self, what: str, value: Tensor, position: Position) -> None:
-        if not torch.isfinite(value):
-            raise AdvalignError(
-                f"the {what} became {value.item()} at step {position.step + 1}: lower train.learning_rate; "
-                f"the last good state is {self.state_file}"
-            )
+    def _gradients(self, batch: Batch, position: Position, last: bool) -> dict[str, Tensor]:
+        batch = replace(batch, images=batch.images.contiguous(memory_format=self.layout))
+        wait = isinstance(self.model, DistributedDataParallel) and not last
+        with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]  # sent once, with the last part
+            half = self.settings.precision == "bfloat16"
+            with torch.autocast(self.world.share.device.type, torch.bfloat16, enabled=half):
+                result = self.recipe(self.model, batch, position)
+            (result["loss"] / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        return result
+
+    def _check_finite(self, loss: Tensor, norm: Tensor, position: Position) -> None:
+        """Before the optimiser's step, so that the weights stay as they were. One look, as a GPU must be waited for.
+
+        A sum is not finite where one of its numbers is not: all processes stop, and say the same.
+        """
+        losses, norms = self.world.total(*torch.stack([loss, norm]).tolist())
+        if math.isfinite(losses) and math.isfinite(norms):
+            return
+        what, value = ("gradient", norms) if math.isfinite(losses) else ("loss", losses)
+        kept = f"the last good state is {self.state_file}" if self._saved_state() else "no state was saved yet"
+        raise AdvalignError(f"the {what} became {value} at step {position.step + 1}: lower train.learning_rate; {kept}")
 
     @torch.no_grad()
     def _accuracy(self) -> float:
-        self.classifier.eval()
+        self.world.share_buffers(self.result)
+        self.result.eval()
         right = 0
-        for batch in self.validation.all(256):
-            batch = batch.to(self.device)
-            right += int((self.classifier(batch.images).argmax(1) == batch.labels).sum())
-        return right / len(self.validation)
+        for batch in self.validation.all(self.world.share):
+            right += int((self.result(batch.images).argmax(1) == batch.labels).sum())
+        return self.world.total(right)[0] / len(self.validation)
+
+    def _perhaps_save(self, interruption: Interruption) -> None:
+        due = self.world.first and time.monotonic() - self.saved > 60 * self.settings.save_minutes
+        stop, due = self.world.any(interruption.wanted, due)
+        if stop or due:
+            self._save()
+        if stop:
+            self.world.any(False)  # nobody leaves before the first process has written
+            step = len(self.history) * self.data.batches + self.done
+            kept = f"the state is kept in {self.state_file}, and the same command goes on"
+            raise Interrupted(f"SIGTERM after step {step} of {self.steps}: {kept}")
 
     def _save(self) -> None:
+        meter = self.meter.state(self.world)
+        self.saved = time.monotonic()
+        if not self.world.first:
+            return
         state = {
             "identity": self.identity,
             "network": self.classifier.network.state_dict(),
+            "average": self.average.module.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": self.history,
+            "done": self.done,
+            "meter": meter,
         }
         with replacing(self.state_file) as temporary:
             torch.save(state, temporary)
 
     def _restore(self) -> None:
-        if not self.state_file.is_file():
+        state = self.world.from_first(self._saved_state)
+        if state is None:
             return
-        state: dict[str, Any] = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        if state["identity"] != self.identity:
-            return  # of another training under the same name: begin anew
         self.classifier.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.module.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.history = state["history"]
+        self.history, self.done = state["history"], state["done"]
+        if self.world.first:
+            self.meter.load(state["meter"])
 
-
-class _Meter:
-    """Means of a recipe's scalars and of the training accuracy over an epoch."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {}
-        self.right = self.seen = 0
-
-    def add(self, result: dict[str, Tensor], labels: Tensor) -> None:
-        """Take one step's result."""
-        self.right += int((result["logits"].argmax(1).cpu() == labels).sum())
-        self.seen += len(labels)
-        for name, value in result.items():
-            if name != "logits":
-                self.values.setdefault(name, []).append(float(value))
-
-    def means(self) -> Row:
-        """One number per scalar, over the steps that had it."""
-        means = {name: sum(values) / len(values) for name, values in self.values.items()}
-        return {**means, "train_accuracy": self.right / max(self.seen, 1)}
+    def _saved_state(self) -> dict[str, Any] | None:
+        """The state on disk, if it is of this training."""
+        if not self.state_file.is_file():
+            return None
+        state: dict[str, Any] = torch.load(self.state_file, map_location="cpu", weights_only=True)
+        return state if state.get("identity") == self.identity and "done" in state else None

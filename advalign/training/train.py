@@ -1,75 +1,28 @@
-"""From a recipe's name and settings to a checkpoint on disk."""
+"""From a plan to a checkpoint on disk."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from advalign import catalog, provenance
-from advalign.data.batches import load_training_data
+from advalign import provenance
+from advalign.data.batches import TrainingData
 from advalign.data.classes import DECISIONS, Classes, read_classes
-from advalign.data.clickme import split_shards
+from advalign.data.training_images import pictured_images, training_images, validation_images
 from advalign.errors import DataError, InputError
-from advalign.files import Project, replacing, sha256
+from advalign.files import Project, remove_leftovers, replacing, sha256
 from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, read_card, save_checkpoint
+from advalign.models.classifier import Classifier
 from advalign.models.zoo import create_classifier
-from advalign.names import check_name
-from advalign.recipes.base import Recipe
-from advalign.settings import Settings, Training, digest, parse
-from advalign.training.loop import Fit, Observer, Row
-
-CODE = ["data/batches.py", "data/clickme.py", "data/tfrecord.py", "models", "recipes", "tensors", "training"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training that is settled down to its name and identity, but not begun.
-
-    Attributes:
-        name: the published name.
-        identity: digest of settings, data and code; the same identity gives the same weights on one machine.
-    """
-
-    name: str
-    identity: str
-    training: Training
-    recipe: Recipe
-    recipe_settings: dict[str, Any]
-    settings: Settings
-    seed: int
-
-
-def plan(project: Project, settings: Settings, training: Training, seed: int | None = None) -> Plan:
-    """Resolve a training: recipe settings with overrides, published name, identity.
-
-    Raises:
-        InputError: unknown recipe or key, value out of range.
-        DataError: data missing.
-    """
-    recipe_class = catalog.load("recipe", training.recipe)
-    values = {**settings.recipes.get(training.recipe, {}), **training.overrides}
-    recipe_settings = parse(recipe_class.Settings, values, f"recipe {training.recipe!r}")
-    recipe = recipe_class(recipe_settings, settings.train.label_smoothing)
-    seed = settings.seed if seed is None else seed
-    shards = [*split_shards(project, "train"), *split_shards(project, "val")]
-    classes_file = project.need_data(project.data / "classes.yaml")
-    identity = digest(
-        {
-            "architecture": training.model,
-            "arguments": training.arguments,
-            "recipe": training.recipe,
-            "recipe_settings": recipe_settings.model_dump(),
-            "train": settings.train.model_dump(),
-            "seed": seed,
-            "data": [sha256(path) for path in (*shards, classes_file)],
-            "code": provenance.code_digest(CODE),
-        }
-    )
-    name = check_name(recipe.published_name(training.model))
-    return Plan(name, identity, training, recipe, recipe_settings.model_dump(), settings, seed)
+from advalign.settings import TrainSettings
+from advalign.training.loop import Fit, Observer
+from advalign.training.meter import Row
+from advalign.training.optimisation import Mixing
+from advalign.training.plan import Plan
+from advalign.training.synced_batch_norm import synchronise_batch_norms
+from advalign.training.world import World, joined
 
 
 def finished(folder: Path, identity: str) -> Card | None:
@@ -93,29 +46,39 @@ def train(
 ) -> Card:
     """Train and write a checkpoint; a finished one of the same identity is returned as it is.
 
+    Started by `torchrun`, every process calls this; the first one reads and writes states and the checkpoint.
+
     Args:
         project: where data and states lie.
         planned: from `plan`.
         folder: the checkpoint's directory.
-        observers: makes who watches; called only when there is something to train.
+        observers: makes who watches; called only when there is something to train, and only in the first process.
         device: "auto", "cpu", "cuda", ...
         resume: continue a training of the same identity that was cut off; otherwise begin anew.
     """
-    done = finished(folder, planned.identity)
-    if done is not None:
-        return done
-    state_file = project.resume / f"{planned.name}.pt"
-    if not resume:
-        state_file.unlink(missing_ok=True)
-    classes = read_classes(project.data / "classes.yaml")
-    fit = _prepare(project, planned, classes, state_file, choose_device(device))
-    history = fit.run(observers())
+    with joined(device) as world:
+        done = world.from_first(lambda: finished(folder, planned.identity))
+        if done is not None:
+            return done
+        state_file = project.resume / f"{planned.name}.pt"
+        if world.first:
+            remove_leftovers(state_file)
+            if not resume:
+                state_file.unlink(missing_ok=True)
+        classes = read_classes(project.data / "classes.yaml")
+        fit = _prepare(project, planned, classes, state_file, world)
+        history = fit.run(world.from_first_alone(observers))
+        return world.from_first(lambda: _write(project, planned, classes, folder, fit, history))
+
+
+def _write(project: Project, planned: Plan, classes: Classes, folder: Path, fit: Fit, history: list[Row]) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)
     with replacing(folder / HISTORY) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
-    card = save_checkpoint(folder, fit.classifier, _card(project, planned, classes, history[-1]))
-    state_file.unlink(missing_ok=True)
+    assert isinstance(fit.result, Classifier)
+    card = save_checkpoint(folder, fit.result, _card(project, planned, classes, history[-1]))
+    fit.state_file.unlink(missing_ok=True)
     return card
 
 
@@ -131,7 +94,7 @@ def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[
         ],
         "decisions": DECISIONS,
         "recipe": planned.training.recipe,
-        "settings": {"recipe": planned.recipe_settings, "train": planned.settings.train.model_dump()},
+        "settings": planned.used(),
         "seed": planned.seed,
         "inputs_sha256": planned.identity,
         "data_md5": provenance.data_md5(project.root),
@@ -139,37 +102,51 @@ def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[
     }
 
 
-def _prepare(project: Project, planned: Plan, classes: Classes, state_file: Path, device: torch.device) -> Fit:
-    settings = planned.settings.train
+def _prepare(project: Project, planned: Plan, classes: Classes, state_file: Path, world: World) -> Fit:
+    settings = planned.train
     torch.set_num_threads(settings.threads)
-    data = load_training_data(project, "train", len(classes), settings.blur_maps)
-    validation = load_training_data(project, "val", len(classes), settings.blur_maps)
-    if len(data) < settings.batch_size:
-        raise InputError(f"train.batch_size {settings.batch_size} is larger than the {len(data)} training images")
+    data = TrainingData(training_images(project, classes, settings), settings)
+    check_batch(settings, len(data), world.share.ranks)
+    pictured = pictured_images(project, classes, settings) if world.first else None
     classifier = create_classifier(
         planned.training.model,
         len(classes),
-        data.pixels.shape[-1],
+        settings.size,
         seed=planned.seed,
         arguments=planned.training.arguments,
+        crop=settings.crop,
         twice_differentiable=planned.recipe.twice_differentiable,
     )
+    if settings.sync_batch_norm:
+        synchronise_batch_norms(classifier.network)
     return Fit(
-        classifier, planned.recipe, data, validation, settings, planned.seed, planned.identity, state_file, device
+        classifier,
+        planned.recipe,
+        data,
+        TrainingData(validation_images(project, classes, settings), settings),
+        settings,
+        planned.seed,
+        planned.identity,
+        state_file,
+        world,
+        TrainingData(pictured, settings) if pictured else None,
+        Mixing(settings, len(classes)) if settings.mixup or settings.cutmix else None,
     )
 
 
-def choose_device(name: str) -> torch.device:
-    """Resolve "auto" to the GPU if there is one.
+def check_batch(settings: TrainSettings, images: int, ranks: int) -> None:
+    """Refuse a batch that the images or the processes cannot serve.
 
     Raises:
-        InputError: not a device, or not available here.
+        InputError: it is larger than the data, or not divisible, or mixing would leave an image without a partner.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {' '.join(str(error).split())[:120]}") from None
-    return device
+    size, parts = settings.batch_size, ranks * settings.accumulate
+    if images < size:
+        raise InputError(f"train.batch_size {size} is larger than the {images} training images")
+    if size % parts:
+        raise InputError(
+            f"train.batch_size {size} cannot be divided by {ranks} processes x {settings.accumulate} parts "
+            "(train.accumulate): choose a multiple"
+        )
+    if (settings.mixup or settings.cutmix) and size // parts % 2:
+        raise InputError(f"mixup and cutmix pair images: {size} / {parts} parts leaves an odd number in each")

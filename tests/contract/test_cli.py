@@ -45,7 +45,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["train", "robust", "--eps", "nan"], "--eps: expected a number"),
         (["train", "robust", "--eps", "1/0"], "--eps: expected a number"),
         (["train", "robust", "--constraint", "l3"], "constraint"),
-        (["train", "baseline", "--eps", "1"], "unknown key 'eps'"),
+        (["train", "baseline", "--eps", "1"], "unknown setting of recipe baseline 'eps'"),
         (["train", "robust", "--epochs", "many"], "--epochs"),
         (["train", "robust", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["train"], "Missing argument"),

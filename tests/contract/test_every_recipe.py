@@ -1,7 +1,10 @@
 """What holds for every recipe in the catalog: a new file in advalign/recipes is tested here by itself."""
 
+import math
 import re
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +13,12 @@ from torch import nn
 
 from advalign import catalog
 from advalign.data.batches import Batch
+from advalign.models.zoo import create_classifier
+from advalign.recipes._pgd import worst_case
 from advalign.recipes.base import Position, Recipe
+from advalign.settings import TrainSettings
+from advalign.training.optimisation import create_optimiser
+from tests.tiny_training import BATCH, Images, fit, state
 
 torch.set_num_threads(1)
 
@@ -143,3 +151,282 @@ def test_it_is_described_and_its_settings_are_frozen(name):
     with pytest.raises(ValidationError, match="extra"):
         recipe_class.Settings(no_such_setting=1)
     assert isinstance(recipe_class.twice_differentiable, bool)
+
+
+POSITION = Position(4, 10)  # a step of the map term, in the middle of a ramp
+
+
+def smooth_net():
+    """Without batch statistics, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.GroupNorm(2, 6), nn.SiLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+            nn.Linear(96, CLASSES),
+        ).double()  # fmt: skip
+
+
+def gradients(model, loss):
+    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+@every_recipe
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_parts_of_a_batch_add_up_to_its_gradient(name, parts):
+    """One part holds no map at all: it must count like the images without a map that it is made of."""
+    sample = double(batch())
+    sample = replace(sample, has_heatmap=torch.tensor([True, True, True, True, False, False]))
+    model = smooth_net()
+    whole = recipe(name)(model, sample, POSITION)
+    expected, found = gradients(model, whole["loss"]), torch.zeros(())
+    losses = []
+    for part in torch.arange(6).split(6 // parts):
+        result = recipe(name)(model, taken(sample, part), POSITION)
+        found = found + gradients(model, result["loss"] / parts)
+        losses.append(result["loss"].item())
+    assert float((found - expected).norm() / expected.norm()) < 1e-6
+    assert sum(losses) / parts == pytest.approx(whole["loss"].item(), rel=1e-6)
+
+
+def double(sample):
+    return replace(sample, images=sample.images.double(), heatmaps=sample.heatmaps.double())
+
+
+def taken(sample, part):
+    return Batch(sample.images[part], sample.labels[part], sample.heatmaps[part], sample.has_heatmap[part])
+
+
+@every_recipe
+@pytest.mark.parametrize("accumulate", [2, 4, 16])
+def test_the_loop_adds_parts_up_to_the_gradient_of_the_whole_batch(name, accumulate, tmp_path):
+    def first_gradient(parts):
+        trained = fit(tmp_path, recipe(name), network=Double, accumulate=parts, clip_norm=None, images=HALF)
+        found = []
+        parameters = list(trained.classifier.parameters())
+        trained.optimiser.register_step_pre_hook(lambda *_: found.extend(p.grad.flatten().clone() for p in parameters))
+        trained._step(trained.data.epoch(0, 0, trained.world.share), POSITION)
+        assert trained.meter.seen == BATCH
+        return torch.cat(found), trained.meter.means(trained.world)["loss"]
+
+    (whole, loss), (found, parts_loss) = first_gradient(1), first_gradient(accumulate)
+    assert float((found - whole).norm() / whole.norm()) < 1e-6
+    assert parts_loss == pytest.approx(loss, rel=1e-6)
+
+
+HALF = Images(1, lacking=lambda number: number % 2 == 0)
+
+
+class Double(nn.Module):
+    """Computes in float64, so that gradients differ by nothing but how they are added up."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(400, 3)).double()
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+@every_recipe
+@pytest.mark.parametrize(("count", "height", "width"), [(1, 16, 16), (1, 17, 13), (5, 15, 15), (3, 1, 9)])
+def test_one_image_and_odd_sizes(name, count, height, width):
+    generator = torch.Generator().manual_seed(2)
+    shape = (count, height, width)
+    sample = Batch(
+        torch.rand(count, 3, height, width, generator=generator),
+        torch.arange(count),
+        torch.rand(shape, generator=generator),
+        torch.ones(count, dtype=torch.bool),
+    )
+    model = smooth_net().float().train()
+    result = recipe(name)(model, sample, POSITION)
+    assert result["loss"].isfinite()
+    assert gradients(model, result["loss"]).isfinite().all()
+
+
+@every_recipe
+def test_a_one_hot_mixture_is_its_labels(name):
+    sample, model = double(batch()), smooth_net()
+    mixed = replace(sample, mixture=nn.functional.one_hot(sample.labels, CLASSES).double())
+    for smoothing in (0.0, 0.1):
+        one, two = (recipe(name, smoothing)(model, each, POSITION) for each in (sample, mixed))
+        assert one.keys() == two.keys()
+        for part in one:
+            torch.testing.assert_close(two[part], one[part], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "passes"),
+    [
+        ("baseline", {}, 3),
+        ("robust", {"steps": 2}, 7),
+        ("robust", {"steps": 3, "ramp": 0.5, "random_start": True}, 9),
+        ("harmonized", {"every": 1}, 6),
+        ("harmonized", {"every": 2}, 4.5),
+        ("harmonized", {"lambda_1": 0}, 3),
+        ("combined", {"steps": 2, "every": 1}, 10),
+        ("combined", {"steps": 7, "every": 2}, 18.5),
+        ("combined", {"steps": 2, "lambda_1": 0.0}, 7),
+    ],
+)
+def test_passes_by_value(name, values, passes):
+    assert recipe(name, **values).passes == passes
+
+
+@pytest.mark.parametrize("name", ["harmonized", "combined"])
+def test_without_a_map_in_the_batch_the_loss_is_the_cross_entropy(name):
+    """Whatever stands in place of the maps; the passes are the same, as another process may have images with maps."""
+    sample, model = double(batch()), smooth_net()
+    sample = replace(sample, has_heatmap=torch.zeros(6, dtype=torch.bool), heatmaps=sample.heatmaps * 99)
+    result = recipe(name)(model, sample, POSITION)
+    assert result["map_term"] == 0
+    assert torch.equal(result["loss"], result["cross_entropy"])
+    ball = recipe(name).settings
+    images = sample.images
+    if name == "combined":
+        images = worst_case(model, images, sample.labels, ball, POSITION)
+    expected = nn.functional.cross_entropy(model(images), sample.labels)
+    torch.testing.assert_close(result["loss"], expected)
+    torch.testing.assert_close(gradients(model, result["loss"]), gradients(model, expected))
+
+
+@pytest.mark.parametrize("name", ["harmonized", "combined"])
+@pytest.mark.parametrize(("values", "step"), [({"lambda_1": 0.0}, 0), ({"every": 2}, 1), ({"every": 5}, 4)])
+def test_without_the_map_term_nothing_is_differentiated_twice(name, values, step, monkeypatch):
+    graphs, grad = [], torch.autograd.grad
+
+    def watched(*given, create_graph=False, **named):
+        graphs.append(create_graph)
+        return grad(*given, create_graph=create_graph, **named)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    result = recipe(name, **values)(smooth_net(), double(batch()), Position(step, 10))
+    assert "map_term" not in result
+    assert not any(graphs)
+    recipe(name)(smooth_net(), double(batch()), Position(0, 10))
+    assert any(graphs)
+
+
+@pytest.mark.parametrize("name", ["robust", "combined"])
+def test_the_searchs_statistics_are_kept_only_where_asked(name):
+    def trained(**values):
+        model = net().train()
+        recipe(name, steps=3, eps=1.0, **values)(model, batch(), POSITION)
+        return model[1]
+
+    plain, polluted = trained(), trained(batch_statistics=True)
+    assert plain.num_batches_tracked == 1
+    assert polluted.num_batches_tracked == 4  # three iterates, and the step itself
+    clean = net().train()
+    clean(worst_case(net().train(), batch().images, batch().labels, recipe(name, steps=3, eps=1.0).settings, POSITION))
+    assert torch.equal(plain.running_mean, clean[1].running_mean)
+    assert torch.equal(plain.running_var, clean[1].running_var)
+    assert not torch.allclose(polluted.running_mean, plain.running_mean, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["robust", "combined"])
+def test_a_search_with_batch_statistics_climbs_the_loss_of_training_mode(name):
+    """In training mode the batch norm sees the batch: its iterates are others, and the mode is as before."""
+    model, sample = net().train(), batch()
+    model[1].running_mean.fill_(0.5)
+    settings = [recipe(name, eps=0.5, batch_statistics=value).settings for value in (True, False)]
+    own, other = (worst_case(model, sample.images, sample.labels, ball, Position(0, 1)) for ball in settings)
+    assert not torch.allclose(own, other, atol=1e-3)
+    losses = [nn.functional.cross_entropy(net().train()(images), sample.labels) for images in (own, other)]
+    assert losses[0] > losses[1]
+    assert {module.training for module in model.modules()} == {True}
+
+
+@pytest.mark.parametrize("name", ["baseline", "robust"])
+def test_bfloat16_is_near_float32(name, tmp_path):
+    history = {
+        precision: fit(tmp_path / precision, recipe(name, **SMALL[name]), precision=precision).run([])
+        for precision in ("float32", "bfloat16")
+    }
+    for full, half in zip(history["float32"], history["bfloat16"], strict=True):
+        assert half["loss"] == pytest.approx(full["loss"], rel=0.02)
+        assert half["loss"] != full["loss"]  # it was computed in another precision
+    weights = torch.load(tmp_path / "bfloat16" / "state.pt", weights_only=True)["network"]
+    assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+SMALL = {"baseline": {}, "robust": {"eps": 0.5, "steps": 2}}
+
+
+@pytest.mark.parametrize("name", ["baseline", "robust"])
+def test_channels_last_gives_the_same_loss(name, tmp_path):
+    """Of an epoch, before rounding has grown with the steps; without dropout, whose draws follow the layout."""
+    layouts = []
+
+    def trained(last):
+        found = fit(
+            tmp_path / str(last), recipe(name, **SMALL[name]), network=convolutions, channels_last=last, epochs=1
+        )
+        found.classifier.network[0].register_forward_pre_hook(
+            lambda _, inputs: layouts.append((last, inputs[0].is_contiguous(memory_format=torch.channels_last)))
+        )
+        return found.run([])
+
+    plain, last = trained(False), trained(True)
+    assert [row["loss"] for row in last] == pytest.approx([row["loss"] for row in plain], rel=1e-5)
+    assert {(False, False), (True, True)} <= set(layouts)
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, stride=2), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(), nn.Linear(32, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", ["baseline", "robust"])
+def test_a_compiled_step_is_the_same(name, tmp_path):
+    def stepped(compiled):
+        torch.compiler.reset()
+        found = fit(tmp_path, recipe(name, **SMALL[name]), network=convolutions, compile=compiled, ema=0.5)
+        loss = found._step(found.data.epoch(0, 0, found.world.share), Position(1, 10))
+        return loss.item(), torch.cat([p.grad.flatten() for p in found.classifier.parameters()]), state(found)
+
+    plain, compiled = stepped(False), stepped(True)
+    assert compiled[0] == pytest.approx(plain[0], rel=1e-5)
+    assert float((compiled[1] - plain[1]).norm() / plain[1].norm()) < 1e-5
+    assert compiled[2].keys() == plain[2].keys()  # a compiled network is saved under the same names
+
+
+@pytest.mark.parametrize("name", ["harmonized", "combined"])
+@pytest.mark.parametrize(
+    ("architecture", "size", "arguments"),
+    [
+        ("vit_tiny_patch16_224", 32, {"patch_size": 8, "depth": 2}),
+        ("mobilenetv3_small_050", 64, {}),
+    ],
+)
+def test_networks_that_pytorch_cannot_differentiate_twice_as_they_are(name, architecture, size, arguments):
+    model = create_classifier(architecture, CLASSES, size, seed=0, arguments=arguments, twice_differentiable=True)
+    kinds = {type(module).__name__ for module in model.modules()}
+    assert kinds & ({"Attention"} if architecture.startswith("vit") else {"SmoothHardswish"})
+    generator = torch.Generator().manual_seed(1)
+    sample = Batch(
+        torch.rand(4, 3, size, size, generator=generator),
+        torch.arange(4) % CLASSES,
+        torch.rand(4, size, size, generator=generator),
+        torch.tensor([True, True, False, True]),
+    )
+    optimiser = create_optimiser(model.train(), TrainSettings(learning_rate=1e-3))
+    values = {"steps": 1} if name == "combined" else {}
+    losses = []
+    for step in (0, 2):
+        result = recipe(name, **values)(model, sample, Position(step, 10))
+        assert result["map_term"] > 0
+        optimiser.zero_grad()
+        result["loss"].backward()
+        reached = [float(parameter.grad.abs().sum()) for parameter in model.parameters()]
+        assert all(math.isfinite(value) for value in reached)
+        assert sum(value > 0 for value in reached) > 0.8 * len(reached)
+        optimiser.step()
+        losses.append(result["loss"].item())
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert losses[0] != losses[1]

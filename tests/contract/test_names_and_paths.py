@@ -38,7 +38,7 @@ from advalign.names import Reference, check_alias, check_distinct, check_name, i
 from advalign.settings import Training, load_settings
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG
 from advalign.tracking.store import open_store
-from advalign.training.train import plan
+from advalign.training.plan import plan
 from tests.conftest import REPOSITORY, save_untrained, with_stimuli
 
 pytestmark = pytest.mark.xdist_group("names-and-paths")

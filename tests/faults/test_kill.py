@@ -1,4 +1,8 @@
-"""SIGKILL in the middle of the pipeline, again and again: the end is the same as undisturbed."""
+"""SIGKILL in the middle of the pipeline: the end is the same as undisturbed.
+
+One training alone is killed in test_training_kill.py, one evaluation of many models in test_zoo_kill.py; here it is
+DVC and its stages.
+"""
 
 import os
 import random
@@ -15,7 +19,7 @@ from tests.pipeline.conftest import TRAININGS, environment, make_project, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill")]
 
-KILLS = 4
+KILLS = 2
 
 
 def results(root: Path) -> dict[str, object]:
@@ -51,8 +55,8 @@ def test_killed_runs_end_as_an_undisturbed_one(tmp_path):
 
     killed = make_project(tmp_path / "killed")
     moments = random.Random(7)
-    hit = sum(kill_after(killed, moments.uniform(0.15, 0.6) * duration) for _ in range(KILLS))
-    assert hit >= 2
+    hit = sum(kill_after(killed, moments.uniform(0.15, 0.4) * duration) for _ in range(KILLS))
+    assert hit == KILLS  # both together are shorter than the whole
     done = run(killed, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -7,11 +7,12 @@ from scipy.signal import convolve2d
 from torch import nn
 
 from advalign.data.batches import Batch
-from advalign.recipes._map_term import map_term, saliency
+from advalign.recipes._map_term import map_term
 from advalign.recipes._pgd import BallSettings, worst_case
 from advalign.recipes.base import Position
 from advalign.recipes.combined import Combined
 from advalign.recipes.harmonized import Harmonized
+from advalign.tensors.saliency import saliency
 
 torch.set_num_threads(1)
 

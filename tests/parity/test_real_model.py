@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from advalign.attacks.base import protocol
+from advalign.data.centre_crop import centre_crop
 from advalign.data.imports.classes import import_classes
 from advalign.data.imports.imagenet import import_imagenet
-from advalign.data.stimuli import freeze_stimuli, into_attack_space, save_stimuli
+from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.evaluation.campaign import Campaign
 from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator
@@ -46,7 +47,7 @@ def real():
     half = (0.5, 0.5, 0.5)
     classifier = Classifier(network, Preprocessing(input_size=224, mean=half, std=half)).eval().requires_grad_(False)
     files = sorted((REAL / "images").iterdir())[::4]
-    pixels = [into_attack_space(np.asarray(Image.open(file).convert("RGB")), 224, 0.875) for file in files]
+    pixels = [centre_crop(np.asarray(Image.open(file).convert("RGB")), 224, 0.875) for file in files]
     images = min_max_scale(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float())
     groups = (torch.arange(1000) < ANIMALS).long()
     return classifier, groups, images, groups[[int(file.name.split("_")[0]) for file in files]]

@@ -3,6 +3,8 @@
 import advalign.analysis.drawing
 import advalign.cli.main
 import advalign.recipes.baseline
+import advalign.recipes.combined
+import advalign.recipes.robust
 import advalign.tracking.publish
 import advalign.tracking.registry.promotion
 import advalign.tracking.transfer

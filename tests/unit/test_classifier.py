@@ -19,7 +19,6 @@ from advalign.models.zoo import (
     create_network,
     default_preprocessing,
     evaluation_transform,
-    parameter_groups,
 )
 
 torch.set_num_threads(1)
@@ -198,23 +197,3 @@ def test_the_evaluation_transform_is_timms_with_the_normalisation_moved_into_the
     assert 0 <= found.min() < found.max() <= 1
     classifier = Classifier(nn.Identity(), preprocessing)
     torch.testing.assert_close(classifier(found[None])[0], expected, rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("architecture", TWICE)
-def test_weight_decay_leaves_biases_and_norms_alone(architecture):
-    network = create_network(architecture, 5, 64)
-    groups = parameter_groups(network, 0.02)
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(decay) == len(list(network.parameters()))
-    norms = {
-        id(parameter)
-        for module in network.modules()
-        if "norm" in type(module).__name__.lower()
-        for parameter in module.parameters(recurse=False)
-    }
-    assert norms
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias") or id(parameter) in norms:
-            assert decay[id(parameter)] == 0.0, name
-        elif name.endswith("weight"):
-            assert decay[id(parameter)] == 0.02, name

@@ -97,7 +97,7 @@ def test_a_key_like_no_other_lists_the_known_ones(tmp_path, values):
         ("train/epochs", 0, "greater than or equal to 1", "0"),
         ("train/epochs", 1.5, "valid integer", "1.5"),
         ("train/epochs", True, "integer", "True"),
-        ("train/batch_size", 1, "greater than or equal to 2", "1"),
+        ("train/batch_size", 0, "greater than or equal to 1", "0"),
         ("train/learning_rate", 0, "greater than 0", "0"),
         ("train/learning_rate", float("nan"), "finite number", "nan"),
         ("train/learning_rate", float("inf"), "finite number", "inf"),

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2 as transforms
 
+from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, ClassInfo, read_classes, write_classes
 from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
-from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, into_attack_space, load_stimuli, save_stimuli
+from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, load_stimuli, save_stimuli
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError
 from advalign.files import Project
@@ -136,14 +137,14 @@ def random_pixels(height, width, *channels):
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_an_image_of_the_wanted_size_is_kept_as_it_is(channels):
     pixels = random_pixels(64, 64, *channels)
-    assert np.array_equal(into_attack_space(pixels, 64, 1.0), pixels)
+    assert np.array_equal(centre_crop(pixels, 64, 1.0), pixels)
 
 
 def test_crop_by_hand():
     pixels = random_pixels(256, 300, 3)
-    found = into_attack_space(pixels, 224, 0.875)  # the shorter side has 224 / 0.875 = 256 pixels already
+    found = centre_crop(pixels, 224, 0.875)  # the shorter side has 224 / 0.875 = 256 pixels already
     assert np.array_equal(found, pixels[16:240, 38:262])
-    assert np.array_equal(into_attack_space(pixels[..., 0], 224, 0.875), pixels[16:240, 38:262, 0])
+    assert np.array_equal(centre_crop(pixels[..., 0], 224, 0.875), pixels[16:240, 38:262, 0])
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (512, 512), (120, 90), (1000, 260)])
@@ -153,7 +154,7 @@ def test_resize_and_crop_agree_with_pillow(height, width):
     resized = Image.fromarray(pixels).resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
     left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
     expected = np.asarray(resized)[top : top + 224, left : left + 224]
-    assert np.array_equal(into_attack_space(pixels, 224, 0.875), expected)
+    assert np.array_equal(centre_crop(pixels, 224, 0.875), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (256, 256)])
@@ -161,7 +162,7 @@ def test_resize_and_crop_agree_with_torchvision(height, width):
     image = Image.fromarray(random_pixels(height, width, 3))
     resize = transforms.Resize(256, transforms.InterpolationMode.BICUBIC)
     expected = np.asarray(transforms.CenterCrop(224)(resize(image)))
-    assert np.array_equal(into_attack_space(np.asarray(image), 224, 0.875), expected)
+    assert np.array_equal(centre_crop(np.asarray(image), 224, 0.875), expected)
 
 
 @pytest.fixture

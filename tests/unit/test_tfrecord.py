@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advalign.data.tfrecord import encode_example, masked_crc, read_examples, read_payloads, write_payloads
+from advalign.data.tfrecord import (
+    encode_example,
+    masked_crc,
+    read_example,
+    read_examples,
+    read_payloads,
+    record_offsets,
+    write_payloads,
+)
 from advalign.errors import DataError
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -251,3 +259,95 @@ def test_a_file_that_cannot_be_opened_is_one_line(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(DataError, match=rf"^{re.escape(str(path))}: cannot be read \(.+\)$"):
             list(read_payloads(path))
+
+
+@QUICK
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.binary(max_size=80) | st.integers(-9, 9), max_size=3), max_size=6)
+)
+def test_records_read_by_offset_are_those_read_in_order(tmp_path_factory, examples):
+    path = tmp_path_factory.mktemp("offsets") / "x"
+    payloads = [encode_example(features) for features in examples]
+    write_payloads(path, payloads)
+    offsets = record_offsets(path)
+    assert offsets == [sum(16 + len(before) for before in payloads[:number]) for number in range(len(payloads))]
+    found = [read_example(path, offset, number) for number, offset in reversed(list(enumerate(offsets)))][::-1]
+    assert found == list(read_examples(path)) == examples
+
+
+def test_offsets_are_found_in_an_independent_writers_file(tmp_path):
+    path = tmp_path / "foreign"
+    path.write_bytes(b"".join(frame(bytes(number)) for number in (0, 5, 0, 300)))
+    assert record_offsets(path) == [0, 16, 37, 53]
+    path.write_bytes(b"")
+    assert record_offsets(path) == []
+
+
+def test_truncation_at_every_byte_is_found_by_headers_alone(tmp_path):
+    path = tmp_path / "cut.tfrecords"
+    whole = frame(FIRST) + frame(SECOND)
+    boundary = len(frame(FIRST))
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        if size in (0, boundary, len(whole)):
+            assert record_offsets(path) == [0, boundary][: (size >= boundary) + (size == len(whole))]
+            continue
+        record = int(size > boundary)
+        header = size - boundary * record < 12
+        said = "truncated header" if header else "truncated, it ends after the file"
+        line = f"{path}: record {record} at byte {boundary * record}: {said}; fetch the file again"
+        with pytest.raises(DataError, match=rf"\A{re.escape(line)}\Z"):
+            record_offsets(path)
+
+
+def test_every_flipped_bit_is_found_in_the_headers_at_once_elsewhere_when_the_record_is_read(tmp_path):
+    path = tmp_path / "flipped.tfrecords"
+    payloads = [encode_example({"a": number}) for number in range(2)]
+    write_payloads(path, payloads)
+    whole, boundary = path.read_bytes(), 16 + len(payloads[0])
+    for position in range(len(whole)):
+        record, within = divmod(position, boundary)
+        where = f"{path}: record {record} at byte {boundary * record}: corrupt"
+        for bit in range(8):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << bit]) + whole[position + 1 :])
+            with pytest.raises(DataError, match=rf"\A{re.escape(where)} .*; fetch the file again\Z"):
+                read_example(path, boundary * record, record)
+            assert read_example(path, boundary * (1 - record), 1 - record) == {"a": 1 - record}
+            if within < 12:
+                with pytest.raises(DataError, match=rf"\A{re.escape(where)} length"):
+                    record_offsets(path)
+            else:
+                assert record_offsets(path) == [0, boundary]
+
+
+def test_an_absurd_length_with_a_right_checksum_is_refused_by_headers_too(tmp_path):
+    path = tmp_path / "huge"
+    for claimed in (2**62, 2**30 + 1):
+        length = struct.pack("<Q", claimed)
+        path.write_bytes(frame(FIRST) + length + struct.pack("<I", mask(table_crc32c(length))) + b"x" * 100)
+        for read in (record_offsets, lambda path: read_example(path, len(frame(FIRST)), 1)):
+            with pytest.raises(DataError, match=f"record 1 at byte {len(frame(FIRST))}: corrupt length"):
+                read(path)
+
+
+def test_an_offset_past_the_end_or_between_records_is_one_line(tmp_path):
+    """As after a shard was replaced by a shorter one while a training runs."""
+    path = tmp_path / "replaced"
+    write_payloads(path, [encode_example({"a": 1})])
+    size = path.stat().st_size
+    for offset, said in ((size, "truncated header"), (size + 999, "truncated header"), (3, "corrupt length")):
+        with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}: record 7 at byte {offset}: {said}"):
+            read_example(path, offset, 7)
+
+
+def test_a_record_read_by_offset_that_is_no_message_or_not_there_is_one_line(tmp_path):
+    path = tmp_path / "bad.tfrecords"
+    path.write_bytes(frame(encode_example({"label": 1})) + frame(b"\x0a\xff\xff\xff"))
+    offsets = record_offsets(path)
+    assert read_example(path, offsets[0], 0) == {"label": 1}
+    with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}: record 1 .*is not a tf\.train\.Example"):
+        read_example(path, offsets[1], 1)
+    for absent in (tmp_path / "absent", tmp_path):
+        for read in (record_offsets, lambda path: read_example(path, 0, 0)):
+            with pytest.raises(DataError, match=rf"\A{re.escape(str(absent))}: cannot be read \(.+\)\Z"):
+                read(absent)

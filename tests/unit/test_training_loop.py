@@ -3,87 +3,27 @@
 import ast
 import inspect
 import math
+import os
+import signal
+import threading
 
 import pytest
 import torch
 from torch import nn
 
-from advalign.data.batches import TrainingData
+from advalign.data.batches import Share, TrainingData
 from advalign.errors import AdvalignError
-from advalign.models.classifier import Classifier, Preprocessing
 from advalign.recipes.base import Recipe
 from advalign.recipes.baseline import Baseline
+from advalign.recipes.combined import Combined
 from advalign.settings import TrainSettings
-from advalign.training import loop
-from advalign.training.loop import Fit
+from advalign.training import loop, speed
+from advalign.training.interruption import Interrupted
+from tests.tiny_training import BATCH, CLASSES, PER_EPOCH, SETTINGS, Images, Watcher, assert_same, data, fit, state
 
 torch.set_num_threads(1)
 
-COUNT, SIZE, CLASSES, BATCH = 70, 12, 3, 16
-PER_EPOCH = COUNT // BATCH  # 4, the incomplete batch is left out
-SETTINGS = TrainSettings(epochs=4, batch_size=BATCH, learning_rate=1e-2, warmup=0.25, shift=1, threads=1)
-
-
-def data(seed, count=COUNT):
-    """Noise whose mean colour tells the class; the map is the first channel."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, CLASSES, (count,), generator=generator)
-    pixels = torch.randint(0, 130, (count, 3, SIZE, SIZE), generator=generator)
-    pixels[torch.arange(count), labels] += 80
-    return TrainingData(pixels.to(torch.uint8), pixels[:, 0].float() / 255, labels)
-
-
-def classifier(seed=0):
-    """With everything that a state must hold: running statistics and a layer that draws random numbers."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-            nn.Linear(32, CLASSES),
-        )  # fmt: skip
-    return Classifier(network, Preprocessing(input_size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3))
-
-
-def fit(tmp_path, recipe=None, seed=0, weights=0, identity="a", **values):
-    return Fit(
-        classifier=classifier(weights),
-        recipe=recipe or Baseline(Baseline.Settings()),
-        data=data(1),
-        validation=data(2, 40),
-        settings=SETTINGS.model_copy(update=values),
-        seed=seed,
-        identity=identity,
-        state_file=tmp_path / "state.pt",
-        device=torch.device("cpu"),
-    )
-
-
-def state(trained):
-    return {name: value.clone() for name, value in trained.classifier.network.state_dict().items()}
-
-
-def assert_same(first, second):
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-class Watcher:
-    """Keeps what it is told; raises at a given step or after a given epoch."""
-
-    def __init__(self, stop_step=None, stop_epoch=None, look=lambda: None):
-        self.steps, self.rows, self.seen = [], [], []
-        self.stop_step, self.stop_epoch, self.look = stop_step, stop_epoch, look
-
-    def on_step(self, position):
-        self.steps.append((position.step, position.steps))
-        self.seen.append(self.look())
-        if position.step == self.stop_step:
-            raise KeyboardInterrupt
-
-    def on_epoch(self, row):
-        self.rows.append(row)
-        if row["epoch"] == self.stop_epoch:
-            raise KeyboardInterrupt
+STEPS = 4 * PER_EPOCH
 
 
 def test_it_learns_and_its_rows_say_so(tmp_path):
@@ -96,7 +36,7 @@ def test_it_learns_and_its_rows_say_so(tmp_path):
     assert history[-1]["val_accuracy"] > 0.8
     assert not any(module.training for module in trained.classifier.modules())
     with torch.no_grad():
-        images, labels = data(2, 40).pixels.float() / 255, data(2, 40).labels
+        images, labels = Images(2, 40).pixels.float() / 255, Images(2, 40).labels
         accuracy = (trained.classifier(images).argmax(1) == labels).float().mean().item()
     assert history[-1]["val_accuracy"] == pytest.approx(accuracy)
     assert set(history[0]) == {"epoch", "step", "loss", "train_accuracy", "val_accuracy", "learning_rate"}
@@ -169,6 +109,148 @@ def test_observers_get_every_step_and_every_epoch(tmp_path):
     assert first.rows == second.rows == history
 
 
+MID = 1e-9  # minutes between saves: after every step
+ALL_AT_ONCE = {"ema": 0.9, "accumulate": 2, "mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1}
+
+
+def goes_on_in_the_middle(tmp_path, **values):
+    """Cut off twice, in the middle of the second epoch and before the third one's end: the same bits, the same rows."""
+    whole = fit(tmp_path / "whole", **values)
+    whole.run([])
+    for weights, stop in ((0, PER_EPOCH + 2), (8, 3 * PER_EPOCH - 1)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "cut", weights=weights, save_minutes=MID, **values).run([Watcher(stop)])
+    resumed, watcher = fit(tmp_path / "cut", weights=9, save_minutes=MID, **values), Watcher()
+    assert resumed.run([watcher]) == whole.history == watcher.rows
+    assert_same(state(resumed), state(whole))
+    assert [step for step, _ in watcher.steps] == list(range(3 * PER_EPOCH - 1, STEPS))  # the step that was not saved
+    return whole.history
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw", "lamb"])
+def test_a_training_goes_on_in_the_middle_of_an_epoch(tmp_path, schedule, optimiser):
+    """With everything that draws random numbers or keeps a state of its own; dropout and batch norms are always on."""
+    goes_on_in_the_middle(tmp_path, schedule=schedule, optimiser=optimiser, decay_epochs=2, **ALL_AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"ema": 0.5}, {"accumulate": 2}, {"accumulate": 16}, {"mixup": 0.8}, {"cutmix": 1.0}, {"warmup": 0.9},
+     {"augmentation": "crop", "color_jitter": 0.4}, {"clip_norm": None}, {"precision": "bfloat16"}],
+    ids=str,
+)  # fmt: skip
+def test_each_part_alone_goes_on(tmp_path, values):
+    goes_on_in_the_middle(tmp_path, **values)
+
+
+def test_a_search_that_begins_at_random_and_a_map_term_of_every_second_step_go_on(tmp_path):
+    recipe = Combined(Combined.Settings(eps=0.3, steps=2, random_start=True, ramp=0.5))
+    images = Images(1, lacking=lambda number: number % 3 == 0)
+    history = goes_on_in_the_middle(tmp_path, recipe=recipe, images=images, ema=0.9, mixup=0.8)
+    assert {"map_term", "cross_entropy"} < set(history[0])
+
+
+def test_every_part_of_every_step_draws_its_own_random_numbers(tmp_path):
+    class Draws(Baseline):
+        def __call__(self, model, batch, position):
+            seeds.append(torch.initial_seed())
+            return super().__call__(model, batch, position)
+
+    seeds = []
+    fit(tmp_path, Draws(Baseline.Settings()), accumulate=4, epochs=2).run([])
+    assert len(set(seeds)) == len(seeds) == 4 * 2 * PER_EPOCH
+
+
+def test_states_are_saved_after_every_so_many_minutes(tmp_path, monkeypatch):
+    clock = iter(range(0, 100 * 40, 40))  # seconds: 40 pass with every look
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(loop, "Speed", Unhurried)
+    saved = []
+    trained = fit(tmp_path, epochs=2, save_minutes=1.5)
+    monkeypatch.setattr(trained, "_save", lambda: (saved.append((len(trained.history), trained.done)), save())[1])
+    save = type(trained)._save.__get__(trained)
+    trained.run([])
+    assert saved == [(0, 3), (1, 0), (1, 3), (2, 0)]  # 120 s after the beginning; after the epoch; and again
+
+
+class Unhurried:
+    """`Speed`, without a look at the clock."""
+
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+
+    def begin(self):
+        pass
+
+    def watched(self, batches):
+        return batches
+
+    def report(self):
+        return None
+
+
+@pytest.fixture
+def earlier():
+    """A handler of SIGTERM that was there before."""
+
+    def handler(number, frame):
+        raise AssertionError("SIGTERM reached the earlier handler")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield handler
+    signal.signal(signal.SIGTERM, before)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("step", [0, 5, 2 * PER_EPOCH - 1, STEPS - 1])
+def test_sigterm_saves_the_state_and_the_same_command_goes_on(tmp_path, earlier, step):
+    whole = fit(tmp_path / "whole", **ALL_AT_ONCE)
+    whole.run([])
+    cut, watcher = fit(tmp_path / "cut", **ALL_AT_ONCE), Watcher(step, act=terminate)
+    with pytest.raises(Interrupted) as caught:
+        cut.run([watcher])
+    assert caught.value.exit_code == 143
+    kept = f"the state is kept in {tmp_path / 'cut' / 'state.pt'}, and the same command goes on"
+    assert str(caught.value) == f"SIGTERM after step {step + 1} of {STEPS}: {kept}"
+    assert signal.getsignal(signal.SIGTERM) is earlier
+    assert len(watcher.steps) == step + 1
+    resumed, watcher = fit(tmp_path / "cut", weights=9, **ALL_AT_ONCE), Watcher()
+    assert resumed.run([watcher]) == whole.history == watcher.rows
+    assert_same(state(resumed), state(whole))
+    assert [number for number, _ in watcher.steps] == list(range(step + 1, STEPS))  # no step is done twice
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+def test_sigterm_while_an_epoch_ends_is_noted_and_after_the_last_one_too_late(tmp_path, earlier):
+    with pytest.raises(Interrupted, match=f"SIGTERM after step {PER_EPOCH + 1} of"):
+        fit(tmp_path / "cut").run([Watcher(stop_epoch=1, act=terminate)])
+    assert len(fit(tmp_path / "last").run([Watcher(stop_epoch=4, act=terminate)])) == 4
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+def test_the_earlier_handler_is_back_whatever_ends_the_training(tmp_path, earlier):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path).run([Watcher(2)])
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
+def test_a_training_in_a_thread_leaves_signals_alone(tmp_path, earlier):
+    whole, threaded, seen = fit(tmp_path / "whole"), fit(tmp_path / "thread"), Watcher(
+        look=lambda: signal.getsignal(signal.SIGTERM)
+    )  # fmt: skip
+    whole.run([])
+    thread = threading.Thread(target=threaded.run, args=([seen],))
+    thread.start()
+    thread.join()
+    assert threaded.history == whole.history
+    assert_same(state(threaded), state(whole))
+    assert set(seen.seen) == {earlier}
+
+
 class Spoilt(Recipe):
     """Baseline until a given step; then a loss or a gradient that is not finite."""
 
@@ -207,6 +289,92 @@ def test_a_gradient_that_is_not_finite_does_not_spoil_the_weights_unnoticed(tmp_
     if (tmp_path / "state.pt").exists():
         saved = torch.load(tmp_path / "state.pt", weights_only=True)["network"]
         assert all(value.isfinite().all() for value in saved.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_it_says_which_state_is_the_last_good_one(tmp_path, value):
+    where = tmp_path / "state.pt"
+    with pytest.raises(AdvalignError, match=r"at step 2: lower train\.learning_rate; no state was saved yet$"):
+        fit(tmp_path, Spoilt(1, value)).run([])
+    assert not where.exists()
+    with pytest.raises(AdvalignError, match=f"at step 6: .*; the last good state is {where}$"):
+        fit(tmp_path, Spoilt(5, value)).run([])
+    saved = torch.load(where, weights_only=True)
+    assert (len(saved["history"]), saved["done"]) == (1, 0)
+
+
+def test_a_state_of_another_training_is_not_the_last_good_one(tmp_path):
+    fit(tmp_path, identity="b", epochs=1).run([])
+    with pytest.raises(AdvalignError, match=r"no state was saved yet$"):
+        fit(tmp_path, Spoilt(1, math.nan), identity="a").run([])
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_weights_average_and_saved_state_stay_those_before_the_step_that_failed(tmp_path, value):
+    values = {"ema": 0.9, "accumulate": 2, "save_minutes": MID}
+    good, seen = fit(tmp_path / "good", Spoilt(99), **values), []
+    good.run([Watcher(look=lambda: seen.append(state(good)))])
+    bad = fit(tmp_path / "bad", Spoilt(6, value), **values)
+    with pytest.raises(AdvalignError, match="at step 7: "):
+        bad.run([])
+    saved = torch.load(tmp_path / "bad" / "state.pt", weights_only=True)
+    assert (len(saved["history"]), saved["done"]) == (1, 2)
+    kept = {**saved["network"], **{f"average {name}": tensor for name, tensor in saved["average"].items()}}
+    assert_same(kept, seen[5])
+    weights = [name for name, _ in bad.classifier.network.named_parameters()]
+    assert_same({name: state(bad)[name] for name in weights}, {name: seen[5][name] for name in weights})
+
+
+def test_reports_say_how_fast_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    trained, watcher = fit(tmp_path, epochs=2), Watcher()
+    rates = []
+    watcher.look = lambda: rates.append(trained.optimiser.param_groups[0]["lr"])
+    history = trained.run([watcher])
+    assert [row["step"] for row in watcher.reports] == list(range(1, 2 * PER_EPOCH + 1))
+    assert [row["learning_rate"] for row in watcher.reports] == rates
+    first = [row["running_loss"] for row in watcher.reports[:PER_EPOCH]]
+    assert sum(first) / PER_EPOCH == pytest.approx(history[0]["loss"])
+    for row in watcher.reports:
+        assert set(row) == {
+            "step", "running_loss", "learning_rate", "images_per_second", "waiting_for_data", "memory_mib",
+        }  # fmt: skip
+        assert row["images_per_second"] > 10
+        assert 0 < row["waiting_for_data"] < 1
+        assert 50 < row["memory_mib"] < 100_000
+
+
+def test_rates_by_value(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
+    watched = speed.Speed(32)
+
+    def slow():
+        for _ in range(6):
+            clock[0] += 3.0  # until the batch comes
+            yield "batch"
+
+    reports = []
+    for _ in watched.watched(slow()):
+        clock[0] += 1.0  # the step itself
+        reports.append(watched.report())
+    assert [report is None for report in reports] == [True, True, False, True, True, False]  # after 12 s and 24 s
+    for report in (reports[2], reports[5]):
+        assert report["images_per_second"] == pytest.approx(3 * 32 / 12)
+        assert report["waiting_for_data"] == pytest.approx(9 / 12)
+
+
+def test_rates_go_over_epochs_and_leave_out_what_lies_between(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
+    watched, reports = speed.Speed(8), []
+    for _ in range(4):  # epochs of a step each
+        clock[0] += 100.0  # validation
+        watched.begin()
+        clock[0] += 4.0
+        reports.append(watched.report())
+    assert [report is None for report in reports] == [True, True, False, True]
+    assert reports[2]["images_per_second"] == pytest.approx(3 * 8 / 12)
 
 
 def test_the_learning_rate_rises_and_falls_as_one_cycle(tmp_path):
@@ -250,20 +418,23 @@ def test_gradients_are_clipped_and_norms_and_biases_are_not_decayed(tmp_path):
 
 
 def test_an_epoch_is_a_shuffle_augmented_together_with_its_maps():
-    batches = list(data(1).epoch(BATCH, 2, seed=4, epoch=1))
+    def epoch(number, shift=2):
+        settings = SETTINGS.model_copy(update={"shift": shift})
+        return list(TrainingData(Images(1), settings).epoch(4, number, Share()))
+
+    batches = epoch(1)
     assert [len(batch) for batch in batches] == [BATCH] * PER_EPOCH
     assert all(torch.equal(batch.images[:, 0], batch.heatmaps) for batch in batches)  # the map is the first channel
-    again, later = data(1).epoch(BATCH, 2, seed=4, epoch=1), data(1).epoch(BATCH, 2, seed=4, epoch=2)
-    assert all(torch.equal(one.images, two.images) for one, two in zip(batches, again, strict=True))
-    assert not torch.equal(batches[0].images, next(later).images)
-    plain = torch.cat([batch.images for batch in data(1).epoch(BATCH, 0, seed=4, epoch=1)])
-    originals = data(1).pixels.float() / 255
+    assert all(torch.equal(one.images, two.images) for one, two in zip(batches, epoch(1), strict=True))
+    assert not torch.equal(batches[0].images, epoch(2)[0].images)
+    plain = torch.cat([batch.images for batch in epoch(1, shift=0)])
+    originals = Images(1).pixels.float() / 255
     same = (plain[:, None] == originals[None]).flatten(2).all(2)
     mirrored = (plain[:, None] == originals.flip(3)[None]).flatten(2).all(2)
     assert ((same | mirrored).sum(1) == 1).all()
     assert (same | mirrored).sum(0).max() == 1, "no image twice in an epoch"
     assert 0.3 < mirrored.any(1).float().mean() < 0.7
-    assert torch.equal(torch.cat([batch.images for batch in data(1).all(32)]), originals)
+    assert torch.equal(torch.cat([batch.images for batch in data(1).all(Share())]), originals)
 
 
 def test_the_loop_knows_no_recipe():

@@ -1,0 +1,299 @@
+"""A sweep over both remedies, map term and adversarial training: do both together go beyond each alone?"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from advalign.analysis.drawing import INK, METRIC_NAMES, canvas, footnote, legend, literally, sentence, title
+from advalign.analysis.figures import DASHES
+from advalign.analysis.labels import Label, place_labels
+from advalign.analysis.pareto import front
+from advalign.analysis.points import along_bars, draw_points, fix_limits, legend_of, spread_out
+from advalign.analysis.twins import paired_statistics
+from advalign.analysis.zoo import THRESHOLD
+from advalign.errors import InputError
+
+MEASURES = {
+    "pt": ("perturbation_tolerance",),
+    "aa": ("adversarial_human_alignment", "adversarial_human_alignment_raw"),
+    "accuracy": ("multilabel_accuracy", "top1_accuracy"),
+}
+"""What a cell is judged by -> metrics of the summary, the second where no cell of the study has the first."""
+PARENTS = ("robust", "harmonized")
+BOTH, OPEN = "beyond both", "open"
+RING = 13.0  # points
+IN_ORDER = attrgetter("eps", "lambda_1")
+ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained and evaluated model of a study.
+
+    Attributes:
+        lambda_1: weight of the harmonizer's map term; 0 without it.
+        eps: l2 radius of adversarial training, pixels in [0, 1]; 0 without it.
+        name: unique in the study.
+        metrics: of the evaluation's summary; None where a metric could not be computed.
+        rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
+    """
+
+    lambda_1: float
+    eps: float
+    name: str
+    metrics: Mapping[str, float | None]
+    rows: pd.DataFrame
+
+    @property
+    def remedy(self) -> str:
+        """Which of the two is applied: "baseline", "harmonized", "robust" or "combined"."""
+        if self.eps > 0:
+            return "combined" if self.lambda_1 > 0 else "robust"
+        return "harmonized" if self.lambda_1 > 0 else "baseline"
+
+
+def study_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row per cell, by eps and then lambda_1.
+
+    Args:
+        cells: The grid; it may have holes.
+
+    Returns:
+        name, lambda_1, eps, remedy, n_valid, pt (l2), aa (share of the human ceiling; Spearman's rho where no cell has
+        that), their SEM, accuracy (share; multi-label, top-1 where no cell has that) and on_front: whether no other
+        cell is at least as good in PT, AA and accuracy and better in one. nan where a cell lacks a value.
+
+    Raises:
+        InputError: lambda_1 or eps is negative or not finite, or two cells have one name or one place in the grid.
+    """
+    _check(cells)
+    named = {measure: _metric(cells, measure) for measure in MEASURES}
+    columns = {"n_valid": "n_valid", **named, "pt_sem": f"{named['pt']}_sem", "aa_sem": f"{named['aa']}_sem"}
+    rows = []
+    for cell in sorted(cells, key=IN_ORDER):
+        place = {"name": cell.name, "lambda_1": float(cell.lambda_1), "eps": float(cell.eps), "remedy": cell.remedy}
+        rows.append(place | {column: _value(cell, metric) for column, metric in columns.items()})
+    order = ["name", "lambda_1", "eps", "remedy", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "accuracy"]
+    table = pd.DataFrame(rows, columns=order)
+    return table.assign(n_valid=table["n_valid"].fillna(0).astype(int), on_front=front(*(table[m] for m in MEASURES)))
+
+
+def _check(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        if not (0 <= cell.lambda_1 < math.inf and 0 <= cell.eps < math.inf):
+            raise InputError(f"{cell.name}: lambda_1 {cell.lambda_1}, eps {cell.eps}; give finite numbers from 0 up")
+    for what, keys in (("name", attrgetter("name")), ("lambda_1 and eps", attrgetter("lambda_1", "eps"))):
+        for key, times in Counter(keys(cell) for cell in cells).items():
+            if times > 1:
+                raise InputError(f"{times} cells of the study have the {what} {key}; keep one of them")
+
+
+def _metric(cells: Sequence[Cell], measure: str) -> str:
+    """The summary's name of a measure: one for all cells, since different accuracies cannot be subtracted."""
+    names = MEASURES[measure]
+    return next((name for name in names if any(math.isfinite(_value(cell, name)) for cell in cells)), names[0])
+
+
+def _value(cell: Cell, metric: str) -> float:
+    value = cell.metrics.get(metric)
+    return math.nan if value is None or not math.isfinite(value) else float(value)
+
+
+def against_parents(
+    cells: Sequence[Cell], *, seed: int, resamples: int, ceiling: float | None, largest_accuracy_drop: float = 0.02
+) -> list[dict[str, Any]]:
+    """Compare each combined cell with robust training alone at its eps and harmonizing alone at its lambda_1.
+
+    Args:
+        cells: The grid; it may have holes.
+        seed: Seed of the bootstrap, from the settings.
+        resamples: Resamples of the intervals.
+        ceiling: Human ceiling that AA is divided by; None leaves Spearman's rho as it is. Tests do not depend on it.
+        largest_accuracy_drop: The largest drop in accuracy that is not a failure, as a share.
+
+    Returns:
+        Two entries per combined cell, `parent_remedy` "robust" and "harmonized": cell, lambda_1, eps, parent (None
+        where the grid has none), pt and aa (entries of `twins.paired_statistics`, Holm's correction over the whole
+        study; None without parent), accuracy, parent_accuracy, accuracy_difference, beyond and why. `beyond`: one of PT
+        and AA is larger at p_holm < 0.001, the other not smaller, and accuracy falls by no more; None where values that
+        are missing would decide. `why` lists what keeps it from being True.
+
+    Raises:
+        InputError: As `study_table` and `twins.paired_statistics`.
+    """
+    _check(cells)
+    accuracy = _metric(cells, "accuracy")
+    grid = {(cell.lambda_1, cell.eps): cell for cell in cells}
+    kin: list[tuple[Cell, str, Cell | None]] = []
+    for cell in sorted(cells, key=IN_ORDER):
+        if cell.remedy == "combined":
+            kin += [(cell, "robust", grid.get((0, cell.eps))), (cell, "harmonized", grid.get((cell.lambda_1, 0)))]
+    pairs = [(parent.name, cell.name) for cell, _, parent in kin if parent]
+    frames = {cell.name: cell.rows for cell in cells}
+    tests = paired_statistics(frames, pairs, seed=seed, resamples=resamples, ceiling=ceiling)
+    found = {(test["twin"], test["baseline"], test["metric"]): test for test in tests}
+    entries = []
+    for cell, remedy, parent in kin:
+        pt, aa = (found[cell.name, parent.name, metric] if parent else None for metric in ("pt", "aa"))
+        shares = [_value(one, accuracy) if one else math.nan for one in (cell, parent)]
+        entry = {"cell": cell.name, "lambda_1": cell.lambda_1, "eps": cell.eps, "parent_remedy": remedy}
+        entry |= {"parent": parent.name if parent else None, "pt": pt, "aa": aa, "accuracy": shares[0]}
+        entry |= {"parent_accuracy": shares[1], "accuracy_difference": shares[0] - shares[1]}
+        entries.append(entry | _judged(entry, largest_accuracy_drop))
+    return entries
+
+
+def _judged(entry: Mapping[str, Any], most: float) -> dict[str, Any]:
+    """`beyond` and `why`: one failure decides, whatever else is missing."""
+    if entry["parent"] is None:
+        return {"beyond": None, "why": [f"{entry['parent_remedy']} alone is not in the study"]}
+    tests = {metric.upper(): entry[metric] for metric in ("pt", "aa")}
+    unknown = [metric for metric, test in tests.items() if math.isnan(test["p_holm"])]
+    shown = {metric: test["difference"] for metric, test in tests.items() if test["p_holm"] < THRESHOLD}
+    failures = [f"{metric} is smaller" for metric, difference in shown.items() if difference < 0]
+    failures += [] if shown or unknown else ["neither PT nor AA is larger"]
+    failures += [f"accuracy falls by over {most:g}"] if entry["accuracy_difference"] < -most - ROUNDING else []
+    unknown += ["accuracy"] if math.isnan(entry["accuracy_difference"]) else []
+    if failures or not unknown:
+        return {"beyond": not failures, "why": failures}
+    return {"beyond": None, "why": [f"no comparison of {' and '.join(unknown)} with {entry['parent_remedy']} alone"]}
+
+
+def answer(entries: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> str:
+    """Say in two or three sentences whether both remedies together go beyond each alone, with the figures.
+
+    Args:
+        entries: Of `against_parents`, or the same from JSON (None for nan).
+        table: Of `study_table`, over the same cells.
+
+    Returns:
+        The sentences; cells are named by (lambda_1, eps).
+    """
+    combined = table[table["remedy"] == "combined"]
+    if combined.empty:
+        return f"{_on_front(table)} No cell combines both remedies: whether they go beyond each alone stays open."
+    groups: dict[str, list[str]] = {}
+    for name, lambda_1, eps in combined[["name", "lambda_1", "eps"]].itertuples(index=False):
+        verdict = _verdict({entry["parent_remedy"]: entry for entry in entries if entry["cell"] == name})
+        groups.setdefault(verdict, []).append(f"({lambda_1:g}, {eps:g})")
+    wins = groups.pop(BOTH, [])
+    decided = len(combined) - sum(len(groups[verdict]) for verdict in groups if verdict.startswith(OPEN))
+    found = f"in {len(wins) or 'none'} of {_cells(decided, 'combined ')}" if decided else "in no cell for certain"
+    named = f": {', '.join(wins)}{_gains(entries)}" if wins else ""
+    parts = [f"Both remedies together go beyond each alone {found} (lambda_1, eps){named}"]
+    parts += [f"{len(places)} {verdict}: {', '.join(places)}" for verdict, places in sorted(groups.items())]
+    judged = [entry for entry in entries if entry["beyond"] is not None]
+    failures = Counter(why for entry in judged for why in entry["why"])
+    told = ", ".join(f"{why} in {times}" for why, times in failures.most_common())
+    compared = f"Of {len(judged)} comparisons with one remedy alone (paired t, Holm, p < {THRESHOLD:g})"
+    return f"{_on_front(table)} {'; '.join(parts)}.{f' {compared}, {told}.' if told else ''}"
+
+
+def _on_front(table: pd.DataFrame) -> str:
+    lacking = int(table[list(MEASURES)].isna().any(axis=1).sum())
+    if lacking == len(table):
+        return "No cell has PT, AA and accuracy: there is no front."
+    combined = table["remedy"] == "combined"
+    kinds = ((table[combined], "combined "), (table[~combined], "other " if combined.any() else ""))
+    parts = [f"{rows['on_front'].sum()} of {_cells(len(rows), what)}" for rows, what in kinds if len(rows)]
+    left_out = f" ({lacking} cannot, for lack of one of the three)" if lacking else ""
+    return f"On the front of PT, AA and accuracy lie {' and '.join(parts)}{left_out}."
+
+
+def _cells(number: int, what: str = "") -> str:
+    return f"{number} {what}cell{'' if number == 1 else 's'}"
+
+
+def _verdict(kin: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a combined cell's entries, by their parent's remedy, say together; one failure decides."""
+    beyond = {remedy: kin[remedy]["beyond"] if remedy in kin else None for remedy in PARENTS}
+    if None not in beyond.values():
+        won = [f"beyond {remedy} alone only" for remedy in PARENTS if beyond[remedy]]
+        return BOTH if len(won) == len(PARENTS) else "".join(won) or "beyond neither"
+    told = [f"{'' if one else 'not '}beyond {remedy} alone" for remedy, one in beyond.items() if one is not None]
+    told += [why for remedy, one in beyond.items() if one is None and remedy in kin for why in kin[remedy]["why"]]
+    told += [f"no comparison with {remedy} alone" for remedy in PARENTS if remedy not in kin]
+    return f"{'not beyond both' if False in beyond.values() else OPEN} ({', '.join(told)})"
+
+
+def _gains(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Ranges of the differences from each parent over the cells beyond both, of which there are some."""
+    won = Counter(entry["cell"] for entry in entries if entry["beyond"])
+    told = ""
+    for remedy in PARENTS:
+        mine = [entry for entry in entries if entry["parent_remedy"] == remedy and won[entry["cell"]] == len(PARENTS)]
+        pt, aa = (_range([entry[metric]["difference"] for entry in mine]) for metric in ("pt", "aa"))
+        accuracy = _range([entry["accuracy_difference"] for entry in mine])
+        told += f", against {remedy} alone by PT {pt}, AA {aa}, accuracy {accuracy}"
+    return told
+
+
+def _range(values: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{end:+.3f}" for end in (min(values), max(values))))
+
+
+@literally
+def study_figure(table: pd.DataFrame) -> Figure:
+    """PT against AA: a point per cell with its lambda_1, eps and accuracy, cells of one lambda_1 joined as eps grows.
+
+    Args:
+        table: Of `study_table`. Cells without PT or AA are left out and counted.
+
+    Returns:
+        The figure; a ring marks the front of PT, AA and accuracy.
+    """
+    heading = "Map term and adversarial training: tolerance against alignment"
+    rows = table[table["pt"].notna() & table["aa"].notna()]
+    if len(rows) < 2:
+        return sentence(f"{len(rows)} of {_cells(len(table))} with PT and AA: nothing to compare.", heading)
+    rows = rows.assign(model="", group=rows["remedy"].replace("baseline", "standard"))
+    figure, axes = canvas(9.5, 6.2)
+    lines = _draw(axes, rows)
+    ringed = rows[rows["on_front"]]
+    axes.scatter(ringed["pt"], ringed["aa"], s=RING**2, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=5)
+    axes.set_xlabel(METRIC_NAMES["pt"], fontsize=10, color=INK)
+    axes.set_ylabel(METRIC_NAMES["aa"], fontsize=10, color=INK)
+    spread_out(axes, rows["pt"])
+    fix_limits(axes)
+    title(figure, heading, "mean ± SEM; (λ₁, eps) and accuracy beside each point; ringed: front of PT, AA and accuracy")
+    handles = legend_of(rows, rows.iloc[:0])
+    for handle in handles:
+        handle.set_label(str(handle.get_label()).replace("standard", "baseline"))
+    ring = Line2D([], [], ls="", marker="o", color=INK, mfc="none", ms=RING, label=f"on the front ({len(ringed)})")
+    legend(figure, [*handles, ring, *lines])
+    if len(rows) < len(table):
+        footnote(figure, [f"{_cells(len(table) - len(rows))} without PT or AA cannot be shown."])
+    _name(figure, axes, rows, lines)
+    return figure
+
+
+def _draw(axes: Axes, rows: pd.DataFrame) -> list[Line2D]:
+    """Draw the cells of each lambda_1 and, in a dash pattern of its own, a line through them; give the lines."""
+    lines: list[Line2D] = []
+    for lambda_1, cells in rows.sort_values("eps").groupby("lambda_1"):
+        draw_points(axes, cells, "pt", "aa", reference=False)
+        if len(cells) > 1:
+            dash = DASHES[len(lines) % len(DASHES)]
+            lines += axes.plot(cells["pt"], cells["aa"], color="#8A8A8A", linewidth=1.0, linestyle=dash, zorder=1.8)
+            lines[-1].set_label(f"λ₁ = {lambda_1:g}, eps grows")
+    return lines
+
+
+def _name(figure: Figure, axes: Axes, rows: pd.DataFrame, lines: Sequence[Line2D]) -> None:
+    """Write lambda_1, eps and accuracy beside every point, clear of the lines where there is room."""
+    labels = []
+    for x, y, *place, accuracy in rows[["pt", "aa", "lambda_1", "eps", "accuracy"]].itertuples(index=False):
+        share = "no accuracy" if math.isnan(accuracy) else f"{accuracy:.1%}"
+        labels.append(Label(x, y, f"({place[0]:g}, {place[1]:g})\n{share}", INK))
+    seen = [line.get_path().transformed(axes.transData).interpolated(30).vertices for line in lines]
+    thin = np.vstack([along_bars(rows, "pt", "aa"), *map(axes.transData.inverted().transform, seen)])
+    place_labels(figure, axes, labels, rows[["pt", "aa"]].to_numpy(dtype=float), thin, keep_all=True)

@@ -1,0 +1,57 @@
+"""`advalign checkpoint ...`: weights to and from the formats of other software."""
+
+from pathlib import Path
+
+import typer
+
+from advalign.cli._candidate import candidate_line, make_candidate
+from advalign.cli._output import JSON, print_json
+
+app = typer.Typer(help="Weights to and from other software: robustness, timm, safetensors.", no_args_is_help=True)
+
+
+@app.command()
+def export(
+    model: str = typer.Argument(..., help="Trained name, checkpoint folder, or models:/NAME@alias."),
+    file: Path = typer.Argument(
+        ..., help="*.ckpt: as the robustness package saves it; *.pth, *.pt, *.safetensors: timm's state dictionary."
+    ),
+    replace: bool = typer.Option(False, "--replace", help="Replace FILE if it exists."),
+) -> None:
+    """Write a checkpoint's weights to FILE; its suffix tells the format."""
+    from advalign.files import Project
+    from advalign.models.exchange import export_weights
+    from advalign.tracking.sources import find_checkpoint
+
+    export_weights(find_checkpoint(Project.find(), model), file, replace)
+    typer.echo(f"{model}: weights written to {file}")
+
+
+@app.command("import")
+def import_(
+    file: Path = typer.Argument(..., help="Weights: .ckpt, .pth, .pt or .safetensors; nothing in it is unpickled."),
+    name: str = typer.Option(..., "--name", help="Published name; what registry/zoo.yaml says of it holds."),
+    model: str = typer.Option(None, help="Architecture, by its timm name; for a NAME that is not in the zoo."),
+    size: int = typer.Option(None, min=1, help="Side of the network's input in pixels; default: timm's."),
+    license_: str = typer.Option(None, "--license", help="Of the weights; default: the zoo's, or unknown."),
+    as_json: bool = JSON,
+) -> None:
+    """Make a checkpoint of a file of weights in outputs/runs, register it in MLflow."""
+    from advalign.analysis.table import recipe_of
+    from advalign.data.classes import DECISIONS, read_classes
+    from advalign.files import Project
+    from advalign.models.exchange import Stated, import_weights
+    from advalign.tracking.sources import class_cards
+
+    project = Project.find()
+    classes = class_cards(read_classes(project.need_data(project.data / "classes.yaml")))
+    stated = Stated(model, size, license_, recipe_of(name))
+    card = import_weights(project, file, name, stated, classes, DECISIONS)
+    folder, done = project.runs / card.name, f"{card.name}: imported from {file.name}"
+    version = make_candidate(project, folder, done)
+    if as_json:
+        where = {"checkpoint": str(folder.relative_to(project.root)), "version": version}
+        said = card.model_dump(mode="json", exclude={"classes", "decisions", "metrics", "settings"})
+        print_json({**said, **where})
+        return
+    typer.echo(candidate_line(project, folder, done, version))

@@ -1,0 +1,133 @@
+"""What is done to an image and its human map on the way into a network: both are always moved together.
+
+An augmentation draws its random numbers for a whole epoch at once, in the order of the epoch, so that what happens to
+the image at a position depends on seed, epoch and position alone: not on who decodes it, nor on where a training that
+was cut off goes on.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.transforms_factory import transforms_imagenet_train
+from torch import Generator, Tensor
+
+from advalign.data.centre_crop import centre_crop
+from advalign.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded image.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        heatmap: (H, W) human map, uint8 or, where it was prepared, float32 in [0, 1]; None: nobody made one.
+        label: class index.
+    """
+
+    image: NDArray[np.uint8]
+    heatmap: NDArray[Any] | None
+    label: int
+
+
+class Augmentation(Protocol):
+    """What happens to the images of an epoch."""
+
+    def draws(self, batches: int, batch_size: int, generator: Generator) -> Tensor:
+        """Random numbers for every position of an epoch: (batches * batch_size, k) int64."""
+
+    def __call__(self, sample: Sample, draw: Tensor) -> Sample:
+        """The sample at the network's size, changed as its position's draw (k,) says."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Mirror half of the images and shift each batch by up to `shift` pixels, edges repeated."""
+
+    size: int
+    shift: int
+
+    def draws(self, batches: int, batch_size: int, generator: Generator) -> Tensor:
+        """(mirrored, top, left) of every position."""
+        draws = torch.zeros(batches, batch_size, 3, dtype=torch.int64)
+        for batch in draws:
+            batch[:, 0] = torch.rand(batch_size, generator=generator) < 0.5
+            if self.shift:
+                batch[:, 1:] = torch.randint(0, 2 * self.shift + 1, (2,), generator=generator) - self.shift
+        return draws.flatten(0, 1)
+
+    def __call__(self, sample: Sample, draw: Tensor) -> Sample:
+        """Mirrored, then moved."""
+        mirrored, top, left = draw.tolist()
+        side = np.arange(self.size)
+        rows, columns = (side + top).clip(0, self.size - 1), (side + left).clip(0, self.size - 1)
+        if mirrored:
+            columns = self.size - 1 - columns
+        image, heatmap = centre_crop(sample.image, self.size, 1.0), sample.heatmap
+        if heatmap is not None:
+            heatmap = centre_crop(heatmap, self.size, 1.0)[rows][:, columns]
+        return Sample(image[rows][:, columns], heatmap, sample.label)
+
+
+class Crop:
+    """timm's augmentation for ImageNet: random resized crop and flip of image and map, then colours of the image.
+
+    Args:
+        settings: size, smallest_crop, color_jitter, three_augment.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.move, self.recolour, _ = transforms_imagenet_train(
+            settings.size,
+            scale=(settings.smallest_crop, 1.0),
+            color_jitter=settings.color_jitter,
+            auto_augment="3a" if settings.three_augment else None,
+            interpolation="bicubic",
+            separate=True,
+        )
+
+    def draws(self, batches: int, batch_size: int, generator: Generator) -> Tensor:
+        """A seed for every position."""
+        return torch.randint(2**31, (batches * batch_size, 1), generator=generator)
+
+    def __call__(self, sample: Sample, draw: Tensor) -> Sample:
+        """Cropped, flipped, recoloured. Image and map are moved under the same seed, and so in the same way."""
+        seed = int(draw)
+        heatmap = sample.heatmap
+        with _seeded():
+            if heatmap is not None:
+                _seed(seed)
+                heatmap = np.asarray(self.move(Image.fromarray(heatmap)))
+            _seed(seed)
+            image = self.recolour(self.move(Image.fromarray(sample.image)))
+        return Sample(np.asarray(image), heatmap, sample.label)
+
+
+def create_augmentation(settings: TrainSettings) -> Augmentation:
+    """The augmentation that the settings name."""
+    return Shift(settings.size, settings.shift) if settings.augmentation == "shift" else Crop(settings)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Leave the global random states, which timm's and torchvision's transforms draw from, as they were."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,202 @@
+"""The images that a network is trained and watched on, by number: ClickMe's with their maps, then ImageNet's without.
+
+Nothing is held in memory but where each image lies, so that any process reads any image at any moment.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from advalign.data.augmentation import Sample
+from advalign.data.classes import Classes
+from advalign.data.clickme import decode_example, decode_jpeg, split_shards
+from advalign.data.imagenet import read_labels
+from advalign.data.tfrecord import read_example, record_offsets
+from advalign.errors import DataError
+from advalign.files import Project, sha256
+from advalign.settings import TrainSettings, digest
+from advalign.tensors.heatmaps import training_maps
+
+JPEG = (".jpeg", ".jpg")  # endings of names, in small letters
+NEEDED = "every class of data/classes.yaml needs its training images"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images in files, whose names alone would fill memory as Python strings: a million of them.
+
+    Attributes:
+        folder: that the names are relative to.
+        names: (N,) bytes, sorted.
+        labels: (N,) class indices.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    labels: NDArray[np.int64]
+
+
+@dataclass
+class TrainingImages:
+    """ClickMe records and image files as one numbered set.
+
+    Attributes:
+        shards: ClickMe's, in order.
+        files: without maps; numbered after the records.
+        classes: how many there are.
+        blur_maps: prepare raw ClickMe maps (`training_maps`).
+        keep: decoded images stay in memory; for small sets that one process reads again and again.
+    """
+
+    shards: list[Path]
+    files: ImageFiles | None
+    classes: int
+    blur_maps: bool
+    keep: bool = False
+    _kept: dict[int, Sample] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        offsets = [record_offsets(shard) for shard in self.shards]
+        self._first = np.cumsum([0, *(len(of_shard) for of_shard in offsets)])
+        self._offsets = np.array([offset for of_shard in offsets for offset in of_shard], dtype=np.int64)
+
+    @property
+    def with_map(self) -> int:
+        """How many have a human map: those numbered below."""
+        return len(self._offsets)
+
+    def __len__(self) -> int:
+        return self.with_map + (len(self.files.names) if self.files else 0)
+
+    def read(self, number: int) -> Sample:
+        """Decode an image.
+
+        Raises:
+            DataError: it is corrupt or no longer there; names the file and the record.
+        """
+        if number in self._kept:
+            return self._kept[number]
+        sample = self._record(number) if number < self.with_map else self._file(number - self.with_map)
+        if self.keep:
+            self._kept[number] = sample
+        return sample
+
+    def _record(self, number: int) -> Sample:
+        shard = int(np.searchsorted(self._first, number, side="right")) - 1
+        record, path = number - int(self._first[shard]), self.shards[shard]
+        example = read_example(path, int(self._offsets[number]), record)
+        image, heatmap, label = decode_example(example, f"{path}: record {record}", self.classes)
+        return Sample(np.asarray(image), self._prepared(np.asarray(heatmap)), label)
+
+    def _prepared(self, heatmap: NDArray[np.uint8]) -> NDArray[Any]:
+        if not self.blur_maps:
+            return heatmap
+        small = training_maps(torch.from_numpy(heatmap.copy())[None].float() / 255, 64)
+        return F.interpolate(small[:, None], size=heatmap.shape, mode="bilinear")[0, 0].numpy()
+
+    def _file(self, number: int) -> Sample:
+        assert self.files is not None
+        path = self.files.folder / self.files.names[number].decode()
+        try:
+            encoded = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        image = decode_jpeg(encoded, ("RGB", "L"), str(path))
+        colours = image if image.ndim == 3 else np.asarray(Image.fromarray(image).convert("RGB"))
+        return Sample(colours, None, int(self.files.labels[number]))
+
+
+def training_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
+    """What is trained on: ClickMe's training shards, and with `images: imagenet` ImageNet's training folder.
+
+    Raises:
+        DataError: something is missing or damaged.
+    """
+    if settings.images == "clickme":
+        shards, files = split_shards(project, "train"), None
+    else:
+        files = _training_files(project, classes)
+        shards = sorted((project.data / "clickme").glob("train-*.tfrecords"))
+    return _images(shards, files, classes, settings)
+
+
+def validation_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
+    """What accuracy is watched on: ClickMe's val shards, or with `images: imagenet` ImageNet's validation images.
+
+    Raises:
+        DataError: something is missing or damaged.
+    """
+    if settings.images == "clickme":
+        return _images(split_shards(project, "val"), None, classes, settings)
+    labels = sorted(read_labels(project, classes).items())
+    names, indices = np.array([name.encode() for name, _ in labels]), np.array([label for _, label in labels])
+    return _images([], ImageFiles(project.data / "imagenet" / "val", names, indices), classes, settings)
+
+
+def pictured_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages | None:
+    """Images with human maps that are not trained on, for pictures of saliency; None where there are none."""
+    for split in ("val", "test"):
+        shards = sorted((project.data / "clickme").glob(f"{split}-*.tfrecords"))
+        if shards:
+            return _images(shards[:1], None, classes, settings)
+    return None
+
+
+def data_identity(images: TrainingImages) -> str:
+    """Digest of what is trained on: the shards' bytes; names, labels and sizes of files, whose bytes would take hours.
+
+    Raises:
+        DataError: a file is no longer there.
+    """
+    found: list[object] = [sha256(shard) for shard in images.shards]
+    if images.files is not None:
+        folder, labels = images.files.folder, images.files.labels.tolist()
+        names = [name.decode() for name in images.files.names]
+        found += [[name, label, _size(folder / name)] for name, label in zip(names, labels, strict=True)]
+    return digest(found)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror}): import it again")
+
+
+def _images(shards: list[Path], files: ImageFiles | None, classes: Classes, settings: TrainSettings) -> TrainingImages:
+    images = TrainingImages(shards, files, len(classes), settings.blur_maps, keep=settings.workers == 0)
+    if not len(images):
+        raise DataError("data/ holds no image to train or to watch on: get the data with `dvc pull data.dvc`")
+    return images
+
+
+def _training_files(project: Project, classes: Classes) -> ImageFiles:
+    folder = project.data / "imagenet" / "train"
+    if not folder.is_dir():
+        raise DataError(
+            "data/imagenet/train is missing: `advalign data import imagenet DIR --split train` brings in your copy; "
+            "`--settings params` trains on ClickMe's images alone, as params.yaml says"
+        )
+    names: list[bytes] = []
+    labels: list[int] = []
+    for wnid, label in sorted(classes.index_of_wnid().items()):
+        if not (folder / wnid).is_dir():
+            raise DataError(f"{folder / wnid} is missing: {NEEDED}")
+        with os.scandir(folder / wnid) as entries:
+            found = sorted(f"{wnid}/{entry.name}".encode() for entry in entries if entry.name.lower().endswith(JPEG))
+        if not found:
+            raise DataError(f"{folder / wnid} holds no image (*.JPEG): {NEEDED}")
+        names += found
+        labels += [label] * len(found)
+    return ImageFiles(folder, np.array(names), np.array(labels, dtype=np.int64))

@@ -1,0 +1,115 @@
+"""A training that is settled down to its name and identity, but not begun."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from advalign import catalog, provenance
+from advalign.data.classes import read_classes
+from advalign.data.training_images import data_identity, training_images, validation_images
+from advalign.errors import DataError, InputError
+from advalign.files import Project
+from advalign.names import check_name
+from advalign.recipes.base import Recipe
+from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
+
+CODE = [
+    *(f"data/{name}.py" for name in ("augmentation", "batches", "centre_crop", "clickme", "tfrecord")),
+    *("data/training_images.py", "models", "recipes", "tensors", "training"),
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained.
+
+    Attributes:
+        name: the published name.
+        identity: digest of settings, data and code; the same identity gives the same weights on one machine.
+        training: architecture and recipe.
+        recipe, recipe_settings: with the training's overrides.
+        train: what all recipes share, with the training's overrides, as this recipe can use it.
+        seed: of weights, shuffling, augmentation.
+    """
+
+    name: str
+    identity: str
+    training: Training
+    recipe: Recipe
+    recipe_settings: dict[str, Any]
+    train: TrainSettings
+    seed: int
+
+    def used(self) -> dict[str, Any]:
+        """The settings, for cards and runs."""
+        return {"recipe": self.recipe_settings, "train": self.train.identity()}
+
+
+def plan(project: Project, settings: Settings, training: Training, seed: int | None = None) -> Plan:
+    """Resolve a training: settings with overrides, published name, identity.
+
+    Raises:
+        InputError: unknown recipe or key, value out of range.
+        DataError: data missing.
+    """
+    recipe, train = resolve(settings, training)
+    seed = settings.seed if seed is None else seed
+    classes_file = project.need_data(project.data / "classes.yaml")
+    classes = read_classes(classes_file)
+    images = training_images(project, classes, train)
+    if recipe.twice_differentiable and not images.with_map:
+        raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
+    identity = digest(
+        {
+            "architecture": training.model,
+            "arguments": training.arguments,
+            "recipe": training.recipe,
+            "recipe_settings": recipe.settings.model_dump(),
+            "train": train.identity(),
+            "seed": seed,
+            "data": [data_identity(images), data_identity(validation_images(project, classes, train))],
+            "classes": classes_file.read_text(),
+            "code": provenance.code_digest(CODE),
+        }
+    )
+    name = check_name(recipe.published_name(training.model))
+    return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed)
+
+
+def resolve(settings: Settings, training: Training) -> tuple[Recipe, TrainSettings]:
+    """The recipe, and what all recipes share: params.yaml's values with the training's own.
+
+    A loss that holds an input gradient is computed in float32, uncompiled and in the usual memory layout: torch.compile
+    cannot differentiate twice, the layout costs more than it saves there, and bfloat16 has not been shown to be safe
+    (docs/training.md).
+
+    Raises:
+        InputError: unknown recipe or key, value out of range.
+    """
+    train = parse(TrainSettings, {**settings.train.model_dump(), **training.train}, "train")
+    if train.schedule == "onecycle" and train.warmup == 0:
+        raise InputError("train.warmup: the schedule onecycle rises first: give a share above 0, got 0")
+    recipe = _recipe(settings, training, train.label_smoothing)
+    if recipe.twice_differentiable:
+        train = train.model_copy(update={"precision": "float32", "channels_last": False, "compile": False})
+    return recipe, train
+
+
+def _recipe(settings: Settings, training: Training, label_smoothing: float = 0.0) -> Recipe:
+    recipe_class = catalog.load("recipe", training.recipe)
+    values = {**settings.recipes.get(training.recipe, {}), **training.overrides}
+    recipe: Recipe = recipe_class(parse(recipe_class.Settings, values, f"recipe {training.recipe!r}"), label_smoothing)
+    return recipe
+
+
+def as_published(project: Project, settings: Settings, training: Training) -> Training:
+    """The training of registry/trainings.yaml that has this one's published name, with this one's values over it.
+
+    Returns:
+        The training itself where none is listed under its name.
+    """
+    name = _recipe(settings, training).published_name(training.model)
+    listed = read_trainings(project.trainings).get(name)
+    if listed is None:
+        return training
+    overrides, train = {**listed.overrides, **training.overrides}, {**listed.train, **training.train}
+    return listed.model_copy(update={"overrides": overrides, "train": train})

@@ -1,0 +1,138 @@
+"""Who takes part in a training: one process, or as many as `torchrun` started, each with a device of its own."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from advalign.data.batches import Share
+from advalign.errors import AdvalignError, InputError
+
+Made = TypeVar("Made")
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes, logs and prints; always so without `torchrun`."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Attributes:
+        share: rank, number of processes, device.
+    """
+
+    share: Share = field(default_factory=Share)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.share.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.share.ranks == 1
+
+    def from_first(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes, handed to all; what it raises of ours is raised by all.
+
+        Raises:
+            AdvalignError: the first process raised it.
+        """
+        if self.alone:
+            return make()
+        made: list[Made | AdvalignError | None] = [None]
+        if self.first:
+            try:
+                made = [make()]
+            except AdvalignError as error:
+                made = [error]
+        dist.broadcast_object_list(made)
+        if isinstance(made[0], AdvalignError):
+            raise made[0]
+        return made[0]  # type: ignore[return-value]
+
+    def from_first_alone(self, make: Callable[[], Iterable[Made]]) -> list[Made]:
+        """What the first process makes for itself; nothing in the others. What it raises of ours is raised by all."""
+        made: list[Made] = []
+        self.from_first(lambda: made.extend(make()))
+        return made
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Each flag, true where it is in any process."""
+        return [bool(flag) for flag in flags] if self.alone else [total > 0 for total in self.total(*flags)]
+
+    def total(self, *numbers: float) -> list[float]:
+        """Each number, added up over the processes."""
+        if self.alone:
+            return list(numbers)
+        totals = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(totals)
+        return [float(total) for total in totals]
+
+    def all(self, value: Made) -> list[Made]:
+        """Every process's value, by rank."""
+        if self.alone:
+            return [value]
+        values: list[Made] = [value] * self.share.ranks
+        dist.all_gather_object(values, value)
+        return values
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give all processes the first one's buffers (running statistics): what a saved state holds."""
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if self.alone or not buffers:
+            return
+        flat = torch.cat([buffer.detach().flatten().float() for buffer in buffers])
+        dist.broadcast(flat, 0)
+        parts = torch.split(flat, [buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes that `torchrun` started with this one, if it did; leave them at the end.
+
+    Args:
+        device: "auto", "cpu", "cuda", ...: of several processes each takes the GPU of its local rank.
+
+    Raises:
+        InputError: the device cannot be used.
+    """
+    chosen = choose_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(Share(device=chosen))
+        return
+    if chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(Share(dist.get_rank(), dist.get_world_size(), chosen))
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve "auto" to the GPU if there is one.
+
+    Raises:
+        InputError: not a device, or not available here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {' '.join(str(error).split())[:120]}") from None
+    return device

@@ -1,0 +1,140 @@
+"""`torchrun ... advalign train`: two processes that are one training to whoever looks at it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from advalign.files import Project
+from advalign.tracking.store import open_store
+from tests.pipeline.conftest import environment
+from tests.team.processes import Process, advalign, free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
+NAME = "test_resnet.baseline"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
+TRAIN = ("train", "baseline", "--model", "test_resnet", "--set", "threads=1")
+LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
+SECONDS = 110  # after which a hang has failed
+
+
+@pytest.fixture(scope="module")
+def copied(sample_root, tmp_path_factory):
+    """A copy of the tiny project."""
+    root = tmp_path_factory.mktemp("torchrun") / "project"
+    shutil.copytree(sample_root, root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
+    return Project(root)
+
+
+def begin(project, *words):
+    """Start `advalign WORDS` twice, by torchrun, in a process group of its own."""
+    return subprocess.Popen(
+        [*TORCHRUN, "advalign", *words], cwd=project.root, env=environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def end(process):
+    """(exit code, standard output, standard error) of a group that ends by itself, or is killed."""
+    try:
+        printed, errors = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"still running after {SECONDS} s: {process.communicate()}") from None
+    return process.returncode, printed, errors
+
+
+def one_of_each(root, steps):
+    """In the store: one finished run whose curve has a point at each of the steps, and one version, its candidate."""
+    store = open_store(Project(root))
+    (run,) = store.all_runs("train")
+    assert run.info.status == "FINISHED"
+    assert "advalign.ended" not in run.data.tags
+    assert sorted(point.step for point in store.client.get_metric_history(run.info.run_id, "loss")) == steps
+    (version,) = store.client.search_model_versions(f"name = '{NAME}'")
+    assert version.run_id == run.info.run_id
+
+
+def check_store(project, steps):
+    looked = Process(project.root, LOCAL, one_of_each, project.root, steps)
+    assert looked.wait(SECONDS) == 0, looked.errors()
+
+
+def test_one_training_one_line_one_run_one_version_and_once_only(copied):
+    code, printed, errors = end(begin(copied, *TRAIN, "--epochs", "1"))
+    assert code == 0, errors
+    (line,) = printed.splitlines()
+    assert line.startswith(f"{NAME}: trained, val accuracy 0.")
+    assert line.endswith(f"checkpoint outputs/runs/{NAME}, models:/{NAME}@candidate is version 1")
+    assert errors.count(f"training {NAME}: 9/9 ") == 1
+    check_store(copied, [9])
+    weights = (copied.runs / NAME / "model.safetensors").read_bytes()
+
+    code, printed, errors = end(begin(copied, *TRAIN, "--epochs", "1"))
+    assert code == 0, errors
+    (line,) = printed.splitlines()
+    assert line.startswith(f"{NAME}: already trained with these settings, val accuracy 0.")
+    assert line.endswith("is version 1")
+    assert (copied.runs / NAME / "model.safetensors").read_bytes() == weights
+    check_store(copied, [9])
+
+
+def test_wrong_input_is_told_and_nothing_hangs(copied):
+    code, printed, errors = end(begin(copied, *TRAIN, "--model", "test_resnett"))
+    assert code != 0
+    assert printed == ""
+    told = [one for one in errors.splitlines() if one.startswith("advalign: error: ")]
+    assert told
+    assert all("unknown model 'test_resnett'" in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "line"),
+    [
+        (("--set", "batch_size=15"), {}, "train.batch_size 15 cannot be divided by 2 processes x 1 parts"),
+        ((), {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "tracking server http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_what_is_wrong_ends_every_process(copied, words, variables, line):
+    """Also what only the first process notices. Both with torchrun's variables, but without its seconds."""
+    group = {**LOCAL, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **variables}
+    processes = [
+        advalign(copied.root, {**group, "RANK": rank, "LOCAL_RANK": rank}, *TRAIN, "--seed", "5", *words)
+        for rank in ("0", "1")
+    ]
+    for process in processes:
+        assert process.wait(SECONDS) == 2, process.errors()
+        (told,) = [one for one in process.errors().splitlines() if one.startswith("advalign: error: ")]
+        assert line in told
+        assert process.printed() == ""
+
+
+def test_a_machine_that_is_taken_away(sample_root, tmp_path):
+    """SIGTERM to torchrun, as a cluster sends it: the state is kept, and one process goes on, in the same run."""
+    project = Project(tmp_path / "project")
+    shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
+    words = (*TRAIN, "--epochs", "8", "--set", "save_minutes=0.00001")
+    process, state_file = begin(project, *words), project.resume / f"{NAME}.pt"
+    limit = time.monotonic() + SECONDS
+    while not state_file.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, printed, errors = end(process)
+    assert code != 0
+    assert printed == ""
+    assert errors.count("advalign: error: SIGTERM after step") >= 1, errors
+    state = torch.load(state_file, weights_only=True)
+    assert len(state["history"]) < 8
+
+    done = advalign(project.root, LOCAL, *words)
+    assert done.wait(SECONDS) == 0, done.errors()
+    assert done.printed().startswith(f"{NAME}: trained, val accuracy 0.")
+    assert list(pd.read_csv(project.runs / NAME / "history.csv")["epoch"]) == list(range(1, 9))
+    check_store(project, [9 * epoch for epoch in range(1, 9)])
