@@ -12,6 +12,7 @@ from advalign.errors import InputError, shown, unknown_name
 from advalign.names import NAME_RULE, check_distinct, is_name
 
 PARAMS = "params.yaml"
+NUMBERS = (int, float, int | None, float | None)
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What reading YAML from outside raises: also on bytes that are no text, dates that do not exist, endless nesting."""
 
@@ -49,7 +50,7 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")  # pydantic would take `true` for 1
     @classmethod
     def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in NUMBERS:
             raise ValueError("a number is wanted, an integer or a fraction")
         return value
 
@@ -103,7 +104,9 @@ class TrainSettings(Strict):
     sync_batch_norm: bool = Field(False, description="batch statistics over all processes")
     threads: int = Field(2, ge=1, description="CPU threads: part of what makes a run repeat to the byte")
 
-    workers: int = Field(0, ge=0, description="processes that decode; 0: none, and decoded images are kept in memory")
+    workers: int = Field(
+        0, ge=0, description="processes that decode, of each training process; 0: none, and what is decoded is kept"
+    )
     save_minutes: float = Field(10.0, gt=0, description="between saved states, beside those after every epoch")
     pictures: int = Field(2, ge=0, description="epochs between pictures of saliency beside human maps; 0: none")
 

@@ -22,11 +22,19 @@ def ratio(ours: Callable[[], object], peer: Callable[[], object], turns: int = T
     for _ in range(turns + 1):
         times = []
         for work in (ours, peer):
+            wait_for_device()
             start = time.perf_counter()
             work()
+            wait_for_device()
             times.append(time.perf_counter() - start)
         ratios.append(times[0] / times[1])
     return statistics.median(ratios[1:])  # the first turn warms up
+
+
+def wait_for_device() -> None:
+    """Until a GPU has done what it was asked to; a CPU has."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 @dataclass

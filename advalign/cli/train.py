@@ -72,8 +72,11 @@ def train(
     project = Project.find()
     settings = load_settings(project.root)
     training = _training(recipe, model, values)
+    typed = training
     if settings_of == "published":
-        training = as_published(project, settings, training)
+        training = as_published(project, settings, typed)
+    if not as_json and is_first():
+        _say_whose(project, training, listed=training is not typed)
     if dry_run:
         _print_estimate(project, settings, training, as_json)
         return
@@ -116,6 +119,16 @@ def _training(recipe: str, model: str, values: dict[str, Any]) -> "Training":
     overrides = {key: value for key, value in values.items() if key in of_recipe}
     train = {key: value for key, value in values.items() if key not in of_recipe}
     return Training(model=model, recipe=recipe, overrides=overrides, train=train)
+
+
+def _say_whose(project: "Project", training: "Training", listed: bool) -> None:
+    """Say whose settings hold where it could be others: of an architecture that the published list knows."""
+    from advalign.settings import read_trainings
+
+    if listed:
+        typer.echo("settings: registry/trainings.yaml")
+    elif any(one.model == training.model for one in read_trainings(project.trainings).values()):
+        typer.echo(f"settings: params.yaml (registry/trainings.yaml lists other trainings of {training.model})")
 
 
 def _print_estimate(project: "Project", settings: "Settings", training: "Training", as_json: bool) -> None:

@@ -4,6 +4,7 @@ What a batch holds depends on seed, epoch and its number alone, not on how many 
 training goes on in the middle of an epoch, and on another number of GPUs, with the images that it would have seen.
 """
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -126,6 +127,7 @@ class TrainingData:
             sampler=batches,
             num_workers=min(self.settings.workers, len(batches)),
             pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_group,
             generator=torch.Generator(),  # else it draws from the global one
         )
         with decoding():
@@ -149,6 +151,11 @@ def decoding() -> Iterator[None]:
             raise
         said = str(error).splitlines()[0]
         raise AdvalignError(f"a process that decodes images ended ({said}): lower train.workers") from None
+
+
+def _leave_group(worker: int) -> None:
+    """Leave the training's process group, whose SIGTERM would end this one: the training saves first, then ends it."""
+    os.setpgrp()
 
 
 class _Plain(Dataset[Any]):

@@ -24,6 +24,7 @@ from advalign.files import Project, sha256
 from advalign.settings import TrainSettings, digest
 from advalign.tensors.heatmaps import training_maps
 
+KEPT = 2**30  # bytes of decoded images
 JPEG = (".jpeg", ".jpg")  # endings of names, in small letters
 NEEDED = "every class of data/classes.yaml needs its training images"
 
@@ -52,7 +53,8 @@ class TrainingImages:
         files: without maps; numbered after the records.
         classes: how many there are.
         blur_maps: prepare raw ClickMe maps (`training_maps`).
-        keep: decoded images stay in memory; for small sets that one process reads again and again.
+        keep: decoded images stay in memory, as many as `KEPT` bytes hold; for sets that one process reads again and
+            again.
     """
 
     shards: list[Path]
@@ -61,6 +63,7 @@ class TrainingImages:
     blur_maps: bool
     keep: bool = False
     _kept: dict[int, Sample] = field(default_factory=dict)
+    _room: int = KEPT
 
     def __post_init__(self) -> None:
         offsets = [record_offsets(shard) for shard in self.shards]
@@ -84,8 +87,9 @@ class TrainingImages:
         if number in self._kept:
             return self._kept[number]
         sample = self._record(number) if number < self.with_map else self._file(number - self.with_map)
-        if self.keep:
+        if self.keep and self._room > 0:
             self._kept[number] = sample
+            self._room -= sample.image.nbytes + (0 if sample.heatmap is None else sample.heatmap.nbytes)
         return sample
 
     def _record(self, number: int) -> Sample:

@@ -1,4 +1,4 @@
-"""Architectures by way of timm: networks, their preprocessing, evaluation transforms and parameter groups."""
+"""Architectures by way of timm: networks, their preprocessing and evaluation transforms."""
 
 from collections.abc import Callable
 from typing import Any

@@ -25,7 +25,7 @@ from advalign.progress import progress
 from advalign.settings import Settings, Training
 from advalign.tracking.tracked_training import train_tracked
 from advalign.training.plan import Plan, plan
-from advalign.training.world import choose_device, is_first
+from advalign.training.world import choose_device, is_first, joined
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,15 @@ def run_study(
         CheckFailed: a cell could not be evaluated; the others are finished.
     """
     study = Study(project.root, grid.model)
+    evaluator = Evaluator(
+        study, settings, protocol, limit, str(choose_device(device))
+    )  # first: it checks what it is given
     plans = {cell: _planned(project, settings, grid.model, cell, one) for cell, one in grid.trainings().items()}
-    for planned in plans.values():
-        train_tracked(project, planned, study.folder / "models" / planned.name, device=device, store_needed=False)
+    with joined(device):
+        for planned in plans.values():
+            train_tracked(project, planned, study.folder / "models" / planned.name, device=device, store_needed=False)
     if not is_first():
         return pd.DataFrame(), ""
-    evaluator = Evaluator(study, settings, protocol, limit, str(choose_device(device)))
     _evaluate(evaluator, [study.folder / "models" / planned.name for planned in plans.values()], settings)
     cells = [_cell(evaluator, *cell, planned.name) for cell, planned in plans.items()]
     return _write(study, settings, evaluator, cells)

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from advalign.errors import AdvalignError
 from advalign.files import Project
 from advalign.models.checkpoints import Card
 from advalign.progress import Advance, progress
@@ -109,7 +108,7 @@ def train_tracked(
         watch = _Watch(project, planned, store_needed, advance)
         try:
             card = train(project, planned, folder, watch.observers, device=device, resume=resume)
-        except AdvalignError as error:
+        except BaseException as error:
             for run in watch.runs:
                 run.cut_off(error)
             raise

@@ -16,7 +16,6 @@ from mlflow.entities import Metric, Param
 from advalign import provenance
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
-from advalign.errors import AdvalignError
 from advalign.files import Project
 from advalign.models.checkpoints import CARD, HISTORY
 from advalign.recipes.base import Position
@@ -139,12 +138,13 @@ class TrainingRun:
         history = self.client.get_metric_history(self.run_id, metric)
         return max((one.step for one in history), default=0)
 
-    def cut_off(self, why: AdvalignError) -> None:
+    def cut_off(self, why: BaseException) -> None:
         """Say in the run why the training ended early; a resumed one continues the run."""
         with suppress(StoreDown), store_errors(self.uri):
             self._log_waiting()
-            self.client.set_tag(self.run_id, ENDED, str(why))
-            self.client.set_terminated(self.run_id, "KILLED" if isinstance(why, Interrupted) else "FAILED")
+            self.client.set_tag(self.run_id, ENDED, str(why)[:500] or type(why).__name__)
+            asked_for = isinstance(why, Interrupted | KeyboardInterrupt)
+            self.client.set_terminated(self.run_id, "KILLED" if asked_for else "FAILED")
 
     def finish(self, folder: Path) -> None:
         """Log what waits, add the checkpoint's card and history if it has one, and mark the run as finished.

@@ -33,7 +33,7 @@ class Observer(Protocol):
         """Called after every step."""
 
     def on_report(self, row: Row) -> None:
-        """Called every few seconds: step, running_loss, learning_rate, images_per_second, waiting_for_data, memory."""
+        """Called every few seconds: step, running_loss, learning_rate, and what `Speed.report` gives."""
 
     def on_epoch(self, row: Row) -> None:
         """Called after every epoch with its row of history (also for epochs restored from a saved state)."""
@@ -87,7 +87,7 @@ class Fit:
         self.history: list[Row] = []
         self.done, self.meter = 0, Meter()  # of the epoch under way
         self.saved = time.monotonic()
-        self.speed = Speed(self.settings.batch_size)
+        self.speed = Speed(self.settings.batch_size, device)
 
     @property
     def result(self) -> nn.Module:
@@ -126,7 +126,12 @@ class Fit:
         batches = self.speed.watched(loaded)
         for number in range(self.done, self.data.batches):
             position = Position(len(self.history) * self.data.batches + number, self.steps)
-            loss = self._step(batches, position)
+            try:
+                loss = self._step(batches, position)
+            except torch.OutOfMemoryError as error:
+                raise AdvalignError(
+                    f"{str(error).split('.')[0]}: raise train.accumulate, or lower train.batch_size"
+                ) from None
             self.done = number + 1
             for observer in observers:
                 observer.on_step(position)
@@ -197,7 +202,11 @@ class Fit:
         if math.isfinite(losses) and math.isfinite(norms):
             return
         what, value = ("gradient", norms) if math.isfinite(losses) else ("loss", losses)
-        kept = f"the last good state is {self.state_file}" if self._saved_state() else "no state was saved yet"
+        kept = (
+            f"the last good state, of these settings, is {self.state_file}"
+            if self._saved_state()
+            else "no state was saved yet"
+        )
         raise AdvalignError(f"the {what} became {value} at step {position.step + 1}: lower train.learning_rate; {kept}")
 
     @torch.no_grad()

@@ -16,10 +16,11 @@ class Speed:
 
     Args:
         batch_size: images per step, of all processes together.
+        device: that the training runs on.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self.batch_size, self.device = batch_size, device
         self.passed, self.waited, self.steps = 0.0, 0.0, 0
         self.begin()
 
@@ -51,14 +52,14 @@ class Speed:
         report = {
             "images_per_second": self.steps * self.batch_size / self.passed,
             "waiting_for_data": self.waited / self.passed,
-            "memory_mib": peak_memory(),
+            "memory_mib": peak_memory(self.device),
         }
         self.passed, self.waited, self.steps = 0.0, 0.0, 0
         return report
 
 
-def peak_memory() -> float:
-    """Most memory in use so far in MiB: of this process's GPU, or else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+def peak_memory(device: torch.device) -> float:
+    """Most memory that this process has used so far in MiB: of a GPU, or else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

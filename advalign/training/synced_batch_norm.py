@@ -12,7 +12,7 @@ from advalign.errors import InputError
 
 VOUCHED = {
     "torch.nn.modules.batchnorm.BatchNorm2d": (),
-    "timm.layers.norm_act.BatchNormAct2d": ("drop", "act"),  # by name: timm has one importer in this house
+    "timm.layers.norm_act.BatchNormAct2d": ("drop", "act"),  # by name: this module knows no timm
 }
 """Classes whose forward is batch normalisation and then these children. Exact classes: a subclass may override anything
 that this swap would lose."""

@@ -35,6 +35,11 @@ def finished(folder: Path, identity: str) -> Card | None:
     return card if intact else None
 
 
+def state_file(project: Project, planned: Plan) -> Path:
+    """Where the state of a training lies that is under way; trainings with other settings or code have others."""
+    return project.resume / f"{planned.name}.{planned.identity[:12]}.pt"
+
+
 def train(
     project: Project,
     planned: Plan,
@@ -55,18 +60,23 @@ def train(
         observers: makes who watches; called only when there is something to train, and only in the first process.
         device: "auto", "cpu", "cuda", ...
         resume: continue a training of the same identity that was cut off; otherwise begin anew.
+
+    Raises:
+        AdvalignError: what is wrong with settings or data, or went wrong in the training.
     """
     with joined(device) as world:
+        if len(set(world.all(planned.identity))) > 1:
+            raise InputError("the processes see other settings, code or data: give all machines the same ones")
         done = world.from_first(lambda: finished(folder, planned.identity))
         if done is not None:
             return done
-        state_file = project.resume / f"{planned.name}.pt"
+        state = state_file(project, planned)
         if world.first:
-            remove_leftovers(state_file)
+            remove_leftovers(state)
             if not resume:
-                state_file.unlink(missing_ok=True)
+                state.unlink(missing_ok=True)
         classes = read_classes(project.data / "classes.yaml")
-        fit = _prepare(project, planned, classes, state_file, world)
+        fit = _prepare(project, planned, classes, state, world)
         history = fit.run(world.from_first_alone(observers))
         return world.from_first(lambda: _write(project, planned, classes, folder, fit, history))
 
@@ -102,7 +112,7 @@ def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[
     }
 
 
-def _prepare(project: Project, planned: Plan, classes: Classes, state_file: Path, world: World) -> Fit:
+def _prepare(project: Project, planned: Plan, classes: Classes, state: Path, world: World) -> Fit:
     settings = planned.train
     torch.set_num_threads(settings.threads)
     data = TrainingData(training_images(project, classes, settings), settings)
@@ -127,7 +137,7 @@ def _prepare(project: Project, planned: Plan, classes: Classes, state_file: Path
         settings,
         planned.seed,
         planned.identity,
-        state_file,
+        state,
         world,
         TrainingData(pictured, settings) if pictured else None,
         Mixing(settings, len(classes)) if settings.mixup or settings.cutmix else None,

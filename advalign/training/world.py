@@ -102,19 +102,26 @@ class World:
 def joined(device: str) -> Iterator[World]:
     """Join the processes that `torchrun` started with this one, if it did; leave them at the end.
 
+    They can meet only once: what needs them several times joins around all of it, and inner blocks find them joined.
+
     Args:
         device: "auto", "cpu", "cuda", ...: of several processes each takes the GPU of its local rank.
 
     Raises:
         InputError: the device cannot be used.
     """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     chosen = choose_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if not several:
         yield World(Share(device=chosen))
         return
-    if chosen.type == "cuda":
-        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
-        torch.cuda.set_device(chosen)
+    if dist.is_initialized():
+        yield World(Share(dist.get_rank(), dist.get_world_size(), chosen))
+        return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield World(Share(dist.get_rank(), dist.get_world_size(), chosen))

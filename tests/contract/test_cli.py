@@ -90,7 +90,7 @@ def test_unknown_key_in_params_is_named(tmp_path, sample_root):
     (tmp_path / "params.yaml").write_text(text)
     done = cli("train", "baseline", cwd=tmp_path)
     assert done.returncode == 2
-    assert "unknown key 'epocs'; did you mean 'epochs'?" in done.stderr
+    assert "unknown key 'epocs'; did you mean 'epochs'" in done.stderr
 
 
 def test_debug_shows_the_traceback():

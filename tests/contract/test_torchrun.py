@@ -120,16 +120,17 @@ def test_a_machine_that_is_taken_away(sample_root, tmp_path):
     """SIGTERM to torchrun, as a cluster sends it: the state is kept, and one process goes on, in the same run."""
     project = Project(tmp_path / "project")
     shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
-    words = (*TRAIN, "--epochs", "8", "--set", "save_minutes=0.00001")
-    process, state_file = begin(project, *words), project.resume / f"{NAME}.pt"
+    words = (*TRAIN, "--epochs", "8", "--set", "save_minutes=0.00001", "--set", "workers=1")  # they get the signal too
+    process = begin(project, *words)
     limit = time.monotonic() + SECONDS
-    while not state_file.exists() and process.poll() is None and time.monotonic() < limit:
+    while not list(project.resume.glob("*.pt")) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     code, printed, errors = end(process)
     assert code != 0
     assert printed == ""
     assert errors.count("advalign: error: SIGTERM after step") >= 1, errors
+    (state_file,) = project.resume.glob("*.pt")
     state = torch.load(state_file, weights_only=True)
     assert len(state["history"]) < 8
 
@@ -138,3 +139,45 @@ def test_a_machine_that_is_taken_away(sample_root, tmp_path):
     assert done.printed().startswith(f"{NAME}: trained, val accuracy 0.")
     assert list(pd.read_csv(project.runs / NAME / "history.csv")["epoch"]) == list(range(1, 9))
     check_store(project, [9 * epoch for epoch in range(1, 9)])
+
+
+JOINED_TWICE = """
+import torch.distributed as dist
+from advalign.training.world import joined
+with joined("cpu") as outer:
+    for turn in range(2):
+        with joined("cpu") as inner:
+            assert inner.share == outer.share
+            assert inner.total(1 + inner.share.rank) == [3]
+        assert dist.is_initialized()
+assert not dist.is_initialized()
+print("both", turn)
+"""
+
+
+def test_what_needs_the_processes_twice_joins_once_around_it(tmp_path):
+    """As `advalign study` does: torchrun's store does not let the same processes meet again."""
+    (tmp_path / "twice.py").write_text(JOINED_TWICE)
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        (*command, str(tmp_path / "twice.py")), capture_output=True, text=True, timeout=SECONDS, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("both 1") == 2
+
+
+def test_processes_that_see_other_data_are_refused(sample_root, tmp_path):
+    """Each on its machine with its copy of the data, of which one lacks a byte."""
+    roots = [tmp_path / name for name in ("first", "second")]
+    for root in roots:
+        shutil.copytree(sample_root, root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
+    (classes,) = roots[1].glob("data/classes.yaml")
+    classes.write_text(classes.read_text() + "\n")
+    group = {**LOCAL, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        advalign(root, {**group, "RANK": rank, "LOCAL_RANK": rank}, *TRAIN)
+        for rank, root in zip(("0", "1"), roots, strict=True)
+    ]
+    for process in processes:
+        assert process.wait(SECONDS) == 2, process.errors()
+        assert "the processes see other settings, code or data: give all machines the same ones" in process.errors()

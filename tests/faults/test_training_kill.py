@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from advalign.files import Project
+from advalign.settings import Training, load_settings
 from advalign.tracking.store import open_store
+from advalign.training.plan import plan
+from advalign.training.train import state_file
 from tests.pipeline.conftest import environment
 from tests.team.processes import Process, advalign
 
@@ -34,7 +37,7 @@ class Watched:
 
     @property
     def state_file(self):
-        return self.project.resume / f"{NAME}.pt"
+        return next(self.project.resume.glob(f"{NAME}.*.pt"), self.project.resume / "none yet")
 
     @property
     def folder(self):
@@ -167,8 +170,13 @@ def test_what_a_killed_process_was_writing_is_no_state(sample_root, tmp_path):
     project = Project(tmp_path / "project")
     shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
     project.resume.mkdir(parents=True)
-    half = project.resume / f".test_resnet.baseline.pt.{'0' * 12}.tmp"
+    words = ("train", "baseline", "--set", "threads=1")
+    settings = load_settings(project.root)
+    training = Training(model="test_resnet", recipe="baseline", train={"threads": 1})
+    own = state_file(project, plan(project, settings, training))
+    half = own.with_name(f".{own.name}.{'0' * 12}.tmp")
     half.write_bytes(b"PK half of a state")
-    done = advalign(project.root, LOCAL, "train", "baseline", "--set", "threads=1")
+    done = advalign(project.root, LOCAL, *words)
     assert done.wait(SECONDS) == 0, done.errors()
     assert "trained, val accuracy" in done.printed()
+    assert not half.exists()

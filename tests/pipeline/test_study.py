@@ -17,6 +17,12 @@ CELLS = {
     "test_resnet.lambda0.eps1": "robust",
     "test_resnet.lambda4.eps1": "combined",
 }
+VALUES = {
+    "baseline": {},
+    "harmonized": {"lambda_1": 4},
+    "robust": {"eps": 1},
+    "combined": {"lambda_1": 4, "eps": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +47,8 @@ def test_every_cell_is_trained_with_its_recipe_and_evaluated(studied):
     for name, remedy in CELLS.items():
         card = json.loads((folder / "models" / name / "card.json").read_text())
         assert (card["name"], card["recipe"]) == (name, remedy)
-        weight, radius = name.split("lambda")[1].split(".eps")
-        assert float(weight) in (0, card["settings"]["recipe"].get("lambda_1", 0))
-        assert float(radius) in (0, card["settings"]["recipe"].get("eps", 0))
+        assert card["settings"]["recipe"].items() >= VALUES[remedy].items()
+        assert VALUES[remedy].keys() == card["settings"]["recipe"].keys() & {"lambda_1", "eps"}
         assert card["settings"]["train"]["epochs"] == 1
         rows = pd.read_parquet(folder / "evaluations/fmn-5.first12" / f"{name}.parquet")
         valid = rows[rows["status"] == "ok"]

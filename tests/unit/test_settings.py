@@ -1,6 +1,7 @@
 """params.yaml: what is read from it, what is refused and in which words, and the identity of values."""
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from advalign.errors import InputError
-from advalign.settings import Settings, Strict, Training, digest, load_settings, parse
+from advalign.settings import Settings, Strict, Training, TrainSettings, digest, load_settings, parse
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -186,3 +187,14 @@ def test_digest_notices_a_change_of_any_single_value(values):
 def test_digest_depends_on_nothing_but_the_value(value):
     assert digest({"x": value, "y": 1}) == digest(dict(reversed({"x": value, "y": 1}.items())))
     assert digest({"x": value}) != digest({"x": [value]})
+
+
+def test_the_docs_list_every_key_of_train():
+    table = (REPOSITORY / "docs/training.md").read_text().split("## Keys")[1]
+    rows = {
+        name: (default, said) for name, default, said in re.findall(r"^\| `(\w+)` \| (\S+) \| (.*) \|$", table, re.M)
+    }
+    assert list(rows) == list(TrainSettings.model_fields)
+    for name, field in TrainSettings.model_fields.items():
+        assert yaml.safe_load(rows[name][0]) == field.default, name
+        assert rows[name][1] == (field.description or ""), name

@@ -177,7 +177,7 @@ def test_states_are_saved_after_every_so_many_minutes(tmp_path, monkeypatch):
 class Unhurried:
     """`Speed`, without a look at the clock."""
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size, device):
         self.batch_size = batch_size
 
     def begin(self):
@@ -297,7 +297,7 @@ def test_it_says_which_state_is_the_last_good_one(tmp_path, value):
     with pytest.raises(AdvalignError, match=r"at step 2: lower train\.learning_rate; no state was saved yet$"):
         fit(tmp_path, Spoilt(1, value)).run([])
     assert not where.exists()
-    with pytest.raises(AdvalignError, match=f"at step 6: .*; the last good state is {where}$"):
+    with pytest.raises(AdvalignError, match=f"at step 6: .*; the last good state, of these settings, is {where}$"):
         fit(tmp_path, Spoilt(5, value)).run([])
     saved = torch.load(where, weights_only=True)
     assert (len(saved["history"]), saved["done"]) == (1, 0)
@@ -347,7 +347,7 @@ def test_reports_say_how_fast_it_goes(tmp_path, monkeypatch):
 def test_rates_by_value(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
-    watched = speed.Speed(32)
+    watched = speed.Speed(32, torch.device("cpu"))
 
     def slow():
         for _ in range(6):
@@ -367,7 +367,7 @@ def test_rates_by_value(monkeypatch):
 def test_rates_go_over_epochs_and_leave_out_what_lies_between(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
-    watched, reports = speed.Speed(8), []
+    watched, reports = speed.Speed(8, torch.device("cpu")), []
     for _ in range(4):  # epochs of a step each
         clock[0] += 100.0  # validation
         watched.begin()
