@@ -203,7 +203,7 @@ class Fit:
             return
         what, value = ("gradient", norms) if math.isfinite(losses) else ("loss", losses)
         kept = (
-            f"the last good state, of these settings, is {self.state_file}"
+            f"the last good state is {self.state_file}"
             if self._saved_state()
             else "no state was saved yet"
         )

@@ -151,7 +151,7 @@ with joined("cpu") as outer:
             assert inner.total(1 + inner.share.rank) == [3]
         assert dist.is_initialized()
 assert not dist.is_initialized()
-print("both", turn)
+print(f"both {turn}\\n", end="", flush=True)
 """
 
 

@@ -27,6 +27,7 @@ from advalign.files import Project
 from advalign.models.zoo import evaluation_transform
 from advalign.settings import Training, load_settings
 from advalign.training import train as training
+from advalign.training.plan import plan
 from tests.pipeline.conftest import REPOSITORY, TRAININGS, environment, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -66,7 +67,7 @@ def trained(reproduced, tmp_path_factory):
         return save(folder, classifier, card)
 
     settings = load_settings(root)
-    planned = training.plan(project, settings, Training(model="test_resnet", recipe="harmonized"))
+    planned = plan(project, settings, Training(model="test_resnet", recipe="harmonized"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(training, "save_checkpoint", ask_and_save)

@@ -297,7 +297,7 @@ def test_it_says_which_state_is_the_last_good_one(tmp_path, value):
     with pytest.raises(AdvalignError, match=r"at step 2: lower train\.learning_rate; no state was saved yet$"):
         fit(tmp_path, Spoilt(1, value)).run([])
     assert not where.exists()
-    with pytest.raises(AdvalignError, match=f"at step 6: .*; the last good state, of these settings, is {where}$"):
+    with pytest.raises(AdvalignError, match=f"at step 6: .*; the last good state is {where}$"):
         fit(tmp_path, Spoilt(5, value)).run([])
     saved = torch.load(where, weights_only=True)
     assert (len(saved["history"]), saved["done"]) == (1, 0)
