@@ -202,11 +202,7 @@ class Fit:
         if math.isfinite(losses) and math.isfinite(norms):
             return
         what, value = ("gradient", norms) if math.isfinite(losses) else ("loss", losses)
-        kept = (
-            f"the last good state is {self.state_file}"
-            if self._saved_state()
-            else "no state was saved yet"
-        )
+        kept = f"the last good state is {self.state_file}" if self._saved_state() else "no state was saved yet"
         raise AdvalignError(f"the {what} became {value} at step {position.step + 1}: lower train.learning_rate; {kept}")
 
     @torch.no_grad()
