@@ -204,5 +204,6 @@ def _collate(samples: list[Sample]) -> Loaded:
 
 def _batch(loaded: Loaded, device: torch.device) -> Batch:
     images, labels, heatmaps, has_heatmap = (value.to(device, non_blocking=True) for value in loaded)
-    maps = heatmaps.float() / 255 if heatmaps.dtype == torch.uint8 else heatmaps
+    maps = heatmaps.contiguous().float()  # in the usual layout: another one is summed in another order
+    maps = maps / 255 if heatmaps.dtype == torch.uint8 else maps
     return Batch(images.contiguous().float() / 255, labels, maps, has_heatmap)

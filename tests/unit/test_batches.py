@@ -354,3 +354,11 @@ def test_a_batch_that_cannot_be_served_is_refused(values, images, ranks, line):
 )
 def test_a_batch_that_can_be_served_is_not(values, images, ranks):
     check_batch(WANTED.model_copy(update=values), images, ranks)
+
+
+@pytest.mark.parametrize("augmentation", ["shift", "crop"])
+def test_a_batch_lies_in_memory_as_usual(augmentation):
+    """Another layout is summed in another order, and a training amplifies that to other weights."""
+    for batch in data_of(Telling(), augmentation=augmentation, size=64).epoch(0, 0, Share()):
+        assert batch.images.is_contiguous()
+        assert batch.heatmaps.is_contiguous()
