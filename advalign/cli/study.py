@@ -34,11 +34,11 @@ def study(
     table, said = run_study(project, load_settings(project.root), grid, protocol=protocol, limit=limit, device=device)
     if not is_first():
         return
-    rows = table.to_dict("records")
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     if as_json:
         print_json({"cells": rows, "answer": said})
         return
-    print_table(rows, COLUMNS, f"study of {model}")  # type: ignore[arg-type]
+    print_table(rows, COLUMNS, f"study of {model}")
     typer.echo(f"{said}\nfigure and tables: {Study(project.root, model).folder.relative_to(project.root)}")
 
 

@@ -92,9 +92,8 @@ def run_study(
         CheckFailed: a cell could not be evaluated; the others are finished.
     """
     study = Study(project.root, grid.model)
-    evaluator = Evaluator(
-        study, settings, protocol, limit, str(choose_device(device))
-    )  # first: it checks what it is given
+    # Before the trainings: it checks what it is given.
+    evaluator = Evaluator(study, settings, protocol, limit, str(choose_device(device)))
     plans = {cell: _planned(project, settings, grid.model, cell, one) for cell, one in grid.trainings().items()}
     with joined(device):
         for planned in plans.values():

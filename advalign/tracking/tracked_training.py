@@ -17,7 +17,7 @@ from advalign.training.train import train
 from advalign.training.world import is_first
 
 
-class _Watcher:
+class _Bar:
     """Shows a training's progress: steps done, and the last epoch's numbers."""
 
     def __init__(self, advance: Advance) -> None:
@@ -66,7 +66,7 @@ class _Watch:
     outages: list[str] = field(default_factory=list)
     trained: bool = False
 
-    def observers(self) -> list[TrainingRun | _Watcher]:
+    def observers(self) -> list[TrainingRun | _Bar]:
         """The run, where the store answers, and the progress bar."""
         self.trained = True
         try:
@@ -75,7 +75,7 @@ class _Watch:
             if self.store_needed:
                 raise
             self.outages.append(str(error))
-        return [*self.runs, _Watcher(self.advance)]
+        return [*self.runs, _Bar(self.advance)]
 
     def finish(self, folder: Path) -> None:
         """Close the run; a store that does not answer is an outage to tell."""

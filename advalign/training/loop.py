@@ -185,11 +185,12 @@ class Fit:
 
     def _gradients(self, batch: Batch, position: Position, last: bool) -> dict[str, Tensor]:
         batch = replace(batch, images=batch.images.contiguous(memory_format=self.layout))
-        wait = isinstance(self.model, DistributedDataParallel) and not last
-        with self.model.no_sync() if wait else nullcontext():  # type: ignore[operator]  # sent once, with the last part
+        model = self.model
+        sent_later = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
+        with sent_later:
             half = self.settings.precision == "bfloat16"
             with torch.autocast(self.world.share.device.type, torch.bfloat16, enabled=half):
-                result = self.recipe(self.model, batch, position)
+                result = self.recipe(model, batch, position)
             (result["loss"] / self.settings.accumulate).backward()  # type: ignore[no-untyped-call]
         return result
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -58,7 +58,7 @@ class World:
         dist.broadcast_object_list(made)
         if isinstance(made[0], AdvalignError):
             raise made[0]
-        return made[0]  # type: ignore[return-value]
+        return cast(Made, made[0])
 
     def from_first_alone(self, make: Callable[[], Iterable[Made]]) -> list[Made]:
         """What the first process makes for itself; nothing in the others. What it raises of ours is raised by all."""
@@ -114,7 +114,7 @@ def joined(device: str) -> Iterator[World]:
     if several and device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     chosen = choose_device(device)
-    if chosen.type == "cuda":
+    if chosen.type == "cuda" and chosen.index is not None:  # "cuda" alone is the current one
         torch.cuda.set_device(chosen)
     if not several:
         yield World(Share(device=chosen))
