@@ -19,6 +19,7 @@ def load(source: str) -> "Classifier":
         CheckFailed: the registry's files are not those that were registered.
     """
     from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from advalign.models.checkpoints import load_checkpoint
 
@@ -31,5 +32,5 @@ def load(source: str) -> "Classifier":
 
     reference = parse_reference(source)
     store = open_store(Project.find())
-    with store_errors(store.uri):
-        return load_checkpoint(fetch(resolve(store, reference)))[0]
+    with store_errors(store.uri), TemporaryDirectory() as folder:
+        return load_checkpoint(fetch(resolve(store, reference), Path(folder)))[0]

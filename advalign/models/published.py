@@ -72,9 +72,9 @@ def convert_published(
         architecture, classes, input_size, arguments: as `create_network`.
         state: as published by the architecture's authors, or as a file of the hub holds it.
     """
+    sized = with_size(architecture, input_size, arguments)
     if not state:
         return None  # timm would take nothing for no state, and ask the hub
-    sized = with_size(architecture, input_size, arguments)
     overlay = {"state_dict": dict(state), "num_classes": classes}
     try:
         network = timm.create_model(

@@ -1,6 +1,9 @@
 """What users call models, turned into something that an evaluation can fetch: names, folders, the zoo, the registry."""
 
+import atexit
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from advalign.data.classes import DECISIONS, Classes
 from advalign.errors import InputError, unknown_name
@@ -70,11 +73,13 @@ def class_cards(classes: Classes) -> tuple[ClassCard, ...]:
 
 
 def registered(project: Project, uri: str) -> Path:
-    """The checkpoint of a registered version, on this machine."""
+    """The checkpoint of a registered version, brought to this machine for as long as this process lives."""
     reference = parse_reference(uri)
     store = open_store(project)
+    folder = mkdtemp(prefix="advalign-")
+    atexit.register(rmtree, folder, ignore_errors=True)
     with store_errors(store.uri):
-        return fetch(resolve(store, reference))
+        return fetch(resolve(store, reference), Path(folder))
 
 
 def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path | None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from advalign.data.results import stored_identity, write_table
 from advalign.files import sha256
-from tests.pipeline.conftest import TRAININGS, typed
+from tests.pipeline.conftest import TRAININGS, run, typed
 from tests.pipeline.test_docs import copy_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -86,6 +87,20 @@ def test_a_card_tells_recipe_data_training_and_metrics(root):
     assert told["recipe"] == ("baseline", "harmonized")
     assert told["recipe.lambda_1"] == ("-", "4.0")
     assert "train.epochs" not in told  # twins share it
+
+
+def test_what_is_fetched_from_the_store_goes_with_the_command(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    reference = f"models:/{NAME}@candidate"
+    for command in (
+        ("registry", "promote", NAME),
+        ("checkpoint", "export", reference, str(root / "exported.safetensors")),
+    ):
+        done = run(root, "advalign", *command)
+        assert done.returncode == 0, done.stderr
+    loaded = run(root, sys.executable, "-c", f"import advalign; advalign.load({reference!r})")
+    assert loaded.returncode == 0, loaded.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
 def test_verification_repeats_the_rows_to_the_last_bit(root):

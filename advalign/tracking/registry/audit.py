@@ -9,6 +9,7 @@ import platform
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities import Run, RunTag, ViewType
@@ -99,7 +100,8 @@ def is_there(store: Store, run_id: str) -> bool:
 def read(store: Store, run_id: str) -> dict[str, Any]:
     """What a row's `decision.json` holds; without gates where it was cut off before that was written, or removed."""
     try:
-        text = Path(store.client.download_artifacts(run_id, FILE)).read_text()
+        with TemporaryDirectory() as folder:
+            text = Path(store.client.download_artifacts(run_id, FILE, folder)).read_text()
         found: dict[str, Any] = json.loads(text)
     except (MlflowException, OSError, ValueError):
         row = _row(store.client.get_run(run_id))

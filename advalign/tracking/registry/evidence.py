@@ -6,6 +6,7 @@ rows and the weights. So evidence cannot be swapped without the version's tags b
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -43,18 +44,19 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
         return None
     label = f"{label_of(version)}, evaluation run {run_id}"
     run = _active_run(store, run_id, label)
-    summary_file = _artifact(store, run_id, f"{version.name}.json", label)
-    rows_file = _artifact(store, run_id, f"{version.name}.parquet", label)
-    if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{protocol}{RESULT}")}:
-        raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
-    summary = json.loads(summary_file.read_text())
-    if sha256(rows_file) != summary["rows_sha256"]:
-        raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
-    if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
-        raise CheckFailed(f"{label}: it is of other weights than the version's: {MEND}")
-    if summary["protocol"] != protocol.partition(".")[0]:
-        raise CheckFailed(f"{label}: it is an evaluation under {summary['protocol']}, not {protocol}: {MEND}")
-    return summary, pd.read_parquet(rows_file)
+    with TemporaryDirectory() as folder:
+        summary_file = _artifact(store, run_id, f"{version.name}.json", label, folder)
+        rows_file = _artifact(store, run_id, f"{version.name}.parquet", label, folder)
+        if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{protocol}{RESULT}")}:
+            raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
+        summary = json.loads(summary_file.read_text())
+        if sha256(rows_file) != summary["rows_sha256"]:
+            raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
+        if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
+            raise CheckFailed(f"{label}: it is of other weights than the version's: {MEND}")
+        if summary["protocol"] != protocol.partition(".")[0]:
+            raise CheckFailed(f"{label}: it is an evaluation under {summary['protocol']}, not {protocol}: {MEND}")
+        return summary, pd.read_parquet(rows_file)
 
 
 def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidence | None:
@@ -120,8 +122,8 @@ def _active_run(store: Store, run_id: str, label: str) -> Run:
     return run
 
 
-def _artifact(store: Store, run_id: str, name: str, label: str) -> Path:
+def _artifact(store: Store, run_id: str, name: str, label: str, folder: str) -> Path:
     try:
-        return Path(store.client.download_artifacts(run_id, name))
+        return Path(store.client.download_artifacts(run_id, name, folder))
     except (MlflowException, OSError):
         raise InputError(f"{label}: {name} is missing in the artifact store: {MEND}") from None

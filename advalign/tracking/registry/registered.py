@@ -219,12 +219,12 @@ def _params(store: Store, version: ModelVersion) -> dict[str, str]:
         return {}
 
 
-def fetch(version: ModelVersion, into: Path | None = None) -> Path:
+def fetch(version: ModelVersion, into: Path) -> Path:
     """Bring a version's checkpoint to this machine, and make sure that it is the one that was registered.
 
     Args:
         version: which.
-        into: folder to put it in; None: where it lies if that is this machine, else a temporary folder.
+        into: folder to put it in.
 
     Raises:
         InputError: its files are missing or cannot be fetched.
@@ -249,11 +249,11 @@ def fetch(version: ModelVersion, into: Path | None = None) -> Path:
     return folder
 
 
-def _download(version: ModelVersion, into: Path | None) -> Path:
+def _download(version: ModelVersion, into: Path) -> Path:
     label = label_of(version)
     uri = f"models:/{version.name}/{version.version}"
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=None if into is None else str(into)))
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
     except (MlflowException, OSError) as error:
         raise InputError(f"{label} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     checkpoints = list(folder.glob(f"artifacts/*/{CARD}"))
