@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import with_stimuli
+from tests.pipeline.conftest import typed
 
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("torch", "mlflow", "timm", "pandas", "numpy", "scipy", "great_expectations", "matplotlib", "pydantic")
@@ -64,7 +65,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
 )
 @pytest.mark.slow
 def test_wrong_input_is_one_line_and_exit_2(small_outputs, arguments, wanted):
-    done = cli(*arguments, cwd=small_outputs)
+    done = typed(small_outputs, *arguments)
     assert done.returncode == 2, done.stderr
     assert wanted in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.pipeline.conftest import REPOSITORY, change_params, run
+from tests.pipeline.conftest import REPOSITORY, change_params, run, typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -43,11 +43,9 @@ def documented(reproduced, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_documented_command_works(documented, command):
     words = shlex.split(command)
-    if words[0] == "advalign":
-        words = [sys.executable, "-m", "advalign.cli.main", *words[1:]]
     if words[-1] == "regenerated":
         words += ["--scale", "0.01"]
-    done = run(documented, *words)
+    done = typed(documented, *words[1:]) if words[0] == "advalign" else run(documented, *words)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
-import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+import advalign
 from advalign.data.results import stored_identity, write_table
 from advalign.files import sha256
 from tests.pipeline.conftest import TRAININGS, run, typed
@@ -91,15 +92,14 @@ def test_a_card_tells_recipe_data_training_and_metrics(root):
 
 def test_what_is_fetched_from_the_store_goes_with_the_command(root, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert registry(root, "promote", NAME).returncode == 0
     reference = f"models:/{NAME}@candidate"
-    for command in (
-        ("registry", "promote", NAME),
-        ("checkpoint", "export", reference, str(root / "exported.safetensors")),
-    ):
-        done = run(root, "advalign", *command)
-        assert done.returncode == 0, done.stderr
-    loaded = run(root, sys.executable, "-c", f"import advalign; advalign.load({reference!r})")
-    assert loaded.returncode == 0, loaded.stderr
+    with monkeypatch.context() as patch:
+        patch.chdir(root)
+        advalign.load(reference)
+    exported = run(root, "advalign", "checkpoint", "export", reference, str(root / "exported.safetensors"))
+    assert exported.returncode == 0, exported.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 

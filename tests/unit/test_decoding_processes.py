@@ -1,7 +1,6 @@
 """Processes that decode: they end with their epoch, and one that dies ends the training with a line."""
 
 import multiprocessing
-import os
 import time
 from dataclasses import replace
 
@@ -18,13 +17,18 @@ def with_workers(found, count=2):
     return replace(found, settings=found.settings.model_copy(update={"workers": count}))
 
 
+def kill_one():
+    """PyTorch raises where the main thread is: here, before what is decoded already lets the epoch end."""
+    multiprocessing.active_children()[0].kill()
+    for _ in range(500):
+        time.sleep(0.01)
+
+
 def test_one_that_dies_while_the_training_computes_is_a_line():
     batches = with_workers(data()).epoch(0, 0, Share())
     with pytest.raises(AdvalignError, match=LINE), decoding():
         next(batches)
-        multiprocessing.active_children()[0].kill()
-        for _ in range(500):
-            time.sleep(0.01)  # PyTorch raises here, where the main thread is
+        kill_one()
     batches.close()
 
 
@@ -35,7 +39,7 @@ def test_one_that_dies_in_a_training_ends_it_with_a_line(tmp_path):
     class Killer:
         def on_step(self, position):
             if position.step == 1:
-                os.kill(multiprocessing.active_children()[0].pid, 9)
+                kill_one()
 
         def on_epoch(self, row):
             raise AssertionError("it went on")
