@@ -22,7 +22,7 @@ NAME = "test_resnet.baseline"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
 TRAIN = ("train", "baseline", "--model", "test_resnet", "--set", "threads=1")
 LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
-SECONDS = 110  # after which a hang has failed
+SECONDS = 300  # after which a hang has failed
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_machine_that_is_taken_away(sample_root, tmp_path):
     """SIGTERM to torchrun, as a cluster sends it: the state is kept, and one process goes on, in the same run."""
     project = Project(tmp_path / "project")
     shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
-    words = (*TRAIN, "--epochs", "8", "--set", "save_minutes=0.00001", "--set", "workers=1")  # they get the signal too
+    words = (*TRAIN, "--epochs", "4", "--set", "save_minutes=0.00001", "--set", "workers=1")  # they get the signal too
     process = begin(project, *words)
     limit = time.monotonic() + SECONDS
     while not list(project.resume.glob("*.pt")) and process.poll() is None and time.monotonic() < limit:
@@ -132,13 +132,13 @@ def test_a_machine_that_is_taken_away(sample_root, tmp_path):
     assert errors.count("advalign: error: SIGTERM after step") >= 1, errors
     (state_file,) = project.resume.glob("*.pt")
     state = torch.load(state_file, weights_only=True)
-    assert len(state["history"]) < 8
+    assert len(state["history"]) < 4
 
     done = advalign(project.root, LOCAL, *words)
     assert done.wait(SECONDS) == 0, done.errors()
     assert done.printed().startswith(f"{NAME}: trained, val accuracy 0.")
-    assert list(pd.read_csv(project.runs / NAME / "history.csv")["epoch"]) == list(range(1, 9))
-    check_store(project, [9 * epoch for epoch in range(1, 9)])
+    assert list(pd.read_csv(project.runs / NAME / "history.csv")["epoch"]) == [1, 2, 3, 4]
+    check_store(project, [9, 18, 27, 36])
 
 
 JOINED_TWICE = """

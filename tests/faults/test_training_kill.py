@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 NAME, EPOCHS, STEPS = "test_resnet.harmonized", 3, 9  # steps of an epoch
 COMMAND = ("train", "harmonized", "--epochs", str(EPOCHS), "--set", "threads=1", "--set", "save_minutes=0.00001")
 LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
-SECONDS = 100  # after which a hang has failed
+SECONDS = 300  # after which a hang has failed
 MOMENTS = ("loading", "steps", "saving", "validation", "writing the checkpoint")
 
 

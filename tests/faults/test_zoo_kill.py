@@ -159,3 +159,31 @@ def test_two_evaluations_at_once_end_as_one(calm, tmp_path):
     for process in both:
         assert set(end(process)) <= {"kept", "evaluated"}
     assert_same(shared, project)
+
+
+def test_workers_end_with_their_killed_parent(tmp_path):
+    """A worker whose parent is gone must not wait for ever."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from advalign.evaluation.engines.local import _begin\n"
+        "if __name__ == '__main__':\n"
+        "    context = get_context('spawn')\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(context.Queue(),))\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path
+    )
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    assert Path(f"/proc/{worker}").exists()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()

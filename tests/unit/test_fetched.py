@@ -825,7 +825,7 @@ def test_weights_come_from_the_hub_and_leave_no_cache_behind(hub, tmp_path):
     assert not list((tmp_path / "home").rglob("*.safetensors"))  # nor in the user's cache
 
 
-def refused_by_hub(address, root, limit):
+def refused_by_hub(address, root):
     started = time.monotonic()
     done = fetch_from(address, root, 120)
     seconds = time.monotonic() - started
@@ -835,23 +835,23 @@ def refused_by_hub(address, root, limit):
     assert "put the file on disk and name it in the zoo (weights: FILE)" in line
     assert hidden(root) == []
     assert not (root / "outputs" / "zoo" / "net").exists()
-    assert seconds < limit
+    assert seconds < 60  # timm alone would ask for longer
     return line
 
 
 @pytest.mark.slow
 def test_a_hub_that_does_not_have_them_is_one_line(hub, tmp_path):
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path, 30)
+    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)
 
 
 @pytest.mark.slow
 def test_a_hub_that_is_not_there_is_one_line_and_soon(hub, tmp_path):
     hub.shutdown()
     hub.server_close()
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path, 30)
+    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)
 
 
 @pytest.mark.slow
 def test_what_the_hub_has_that_does_not_fit_is_one_line(hub, tmp_path):
     hub.files[FILE] = save(copied(original("test_vit")))
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path, 30)
+    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)

@@ -153,7 +153,7 @@ def one_layer(arguments, dtype):
 
 def join(folder, rank, ranks):
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=ranks, timeout=timedelta(seconds=300)
     )
 
 
