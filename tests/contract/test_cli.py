@@ -72,6 +72,7 @@ def test_wrong_input_is_one_line_and_exit_2(small_outputs, arguments, wanted):
     assert len([line for line in done.stderr.splitlines() if line.startswith("advalign: error:")]) == 1
 
 
+@pytest.mark.slow
 def test_outside_a_project_it_says_so(tmp_path):
     done = cli("registry", "list", cwd=tmp_path)
     assert done.returncode == 2
@@ -80,7 +81,7 @@ def test_outside_a_project_it_says_so(tmp_path):
 
 def test_missing_data_names_the_mend(tmp_path, sample_root):
     (tmp_path / "params.yaml").write_text((sample_root / "params.yaml").read_text())
-    done = cli("train", "baseline", cwd=tmp_path)
+    done = typed(tmp_path, "train", "baseline")
     assert done.returncode == 2
     assert "dvc pull data.dvc" in done.stderr
     assert not (tmp_path / "outputs").exists()
@@ -89,11 +90,12 @@ def test_missing_data_names_the_mend(tmp_path, sample_root):
 def test_unknown_key_in_params_is_named(tmp_path, sample_root):
     text = (sample_root / "params.yaml").read_text().replace("epochs:", "epocs:")
     (tmp_path / "params.yaml").write_text(text)
-    done = cli("train", "baseline", cwd=tmp_path)
+    done = typed(tmp_path, "train", "baseline")
     assert done.returncode == 2
     assert "unknown key 'epocs'; did you mean 'epochs'" in done.stderr
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback():
     done = cli("--debug", "train", "robst")
     assert done.returncode != 0

@@ -574,6 +574,7 @@ def register(root, name, folder, vouched=False):
     store.client.create_model_version(name, source, made.info.run_id, tags=tags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "with_checkpoint", "vouched", "told"),
     [

@@ -26,6 +26,8 @@ from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
 from tests.conftest import save_untrained, with_stimuli
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO, THREE = NAMES = ("test_resnet.one", "test_resnet.two", "test_resnet.three")
 LIMIT = 36
 UNITS = 4  # tasks of a model: three shards of stimuli, one of validation images
@@ -397,7 +399,6 @@ def deadly(task):
     return attempt(task)
 
 
-@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_and_a_deadly_task_only_its_model(made, tmp_path):
     project = Project(tmp_path / "project")
     shutil.copytree(made.root, project.root, ignore=shutil.ignore_patterns("evaluations"))

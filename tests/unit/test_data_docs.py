@@ -18,6 +18,8 @@ from advalign.settings import load_settings
 from advalign.tracking.validation_run import log_validation
 from tests.conftest import with_stimuli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def faulty(sample_root, tmp_path_factory):
