@@ -3,7 +3,7 @@
 import atexit
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from uuid import uuid4
 
 from advalign.data.classes import DECISIONS, Classes
 from advalign.errors import InputError, unknown_name
@@ -73,13 +73,13 @@ def class_cards(classes: Classes) -> tuple[ClassCard, ...]:
 
 
 def registered(project: Project, uri: str) -> Path:
-    """The checkpoint of a registered version, brought to this machine for as long as this process lives."""
+    """The checkpoint of a registered version, in the project, where all workers read it, until this process ends."""
     reference = parse_reference(uri)
     store = open_store(project)
-    folder = mkdtemp(prefix="advalign-")
+    folder = project.root / "outputs" / f".registered.{uuid4().hex[:12]}"
     atexit.register(rmtree, folder, ignore_errors=True)
     with store_errors(store.uri):
-        return fetch(resolve(store, reference), Path(folder))
+        return fetch(resolve(store, reference), folder)
 
 
 def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path | None:

@@ -101,6 +101,7 @@ def test_what_is_fetched_from_the_store_goes_with_the_command(root, tmp_path, mo
     exported = run(root, "advalign", "checkpoint", "export", reference, str(root / "exported.safetensors"))
     assert exported.returncode == 0, exported.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert [path.name for path in (root / "outputs").iterdir() if path.name.startswith(".registered")] == []
 
 
 def test_verification_repeats_the_rows_to_the_last_bit(root):

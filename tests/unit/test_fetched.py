@@ -835,7 +835,7 @@ def refused_by_hub(address, root):
     assert "put the file on disk and name it in the zoo (weights: FILE)" in line
     assert hidden(root) == []
     assert not (root / "outputs" / "zoo" / "net").exists()
-    assert seconds < 60  # timm alone would ask for longer
+    assert seconds < 30  # timm alone would ask for longer
     return line
 
 
