@@ -11,16 +11,24 @@ from typing import Any
 
 from advalign.errors import unknown_name
 
-FOLDERS = {"attack": "attacks", "metric": "metrics", "recipe": "recipes"}
+KINDS = {
+    "attack": ("attacks", "Attack"),
+    "metric": ("metrics", "Metric"),
+    "probe": ("probes", "Probe"),
+    "image set": ("data/sets", "ImageSet"),
+    "recipe": ("recipes", "Recipe"),
+    "term": ("recipes/terms", "Term"),
+}
+"""Kind of entry -> its folder, and the class of the folder's base.py that an entry derives from."""
 
 
 def names(kind: str) -> list[str]:
-    """List the entries of a kind ("attack", "metric" or "recipe"), sorted.
+    """List the entries of a kind (a key of `KINDS`), sorted.
 
     >>> names("recipe")
     ['baseline', 'combined', 'harmonized', 'robust']
     """
-    folder = Path(__file__).parent / FOLDERS[kind]
+    folder = Path(__file__).parent / KINDS[kind][0]
     stems = (path.stem for path in folder.glob("*.py"))
     return sorted(stem.replace("_", "-") for stem in stems if stem != "base" and not stem.startswith("_"))
 
@@ -29,7 +37,7 @@ def load(kind: str, name: str) -> Any:
     """Import an entry's file and return its class.
 
     Args:
-        kind: "attack", "metric" or "recipe".
+        kind: a key of `KINDS`.
         name: an entry's name as `names` lists it.
 
     Raises:
@@ -38,9 +46,9 @@ def load(kind: str, name: str) -> Any:
     """
     if name not in names(kind):
         raise unknown_name(kind, name, names(kind))
-    package = f"advalign.{FOLDERS[kind]}"
-    base = getattr(importlib.import_module(f"{package}.base"), kind.capitalize())
-    module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+    package = module_name(kind)
+    base = getattr(importlib.import_module(f"{package}.base"), KINDS[kind][1])
+    module = importlib.import_module(module_name(kind, name))
     classes = [
         member
         for _, member in inspect.getmembers(module, inspect.isclass)
@@ -49,3 +57,13 @@ def load(kind: str, name: str) -> Any:
     if len(classes) != 1:
         raise TypeError(f"{module.__name__} must define exactly one {base.__name__}, found {len(classes)}")
     return classes[0]
+
+
+def module_name(kind: str, name: str = "") -> str:
+    """Name of the module that an entry is, or of the package of its kind.
+
+    >>> module_name("attack", "fmn-fast")
+    'advalign.attacks.fmn_fast'
+    """
+    package = f"advalign.{KINDS[kind][0].replace('/', '.')}"
+    return f"{package}.{name.replace('-', '_')}" if name else package

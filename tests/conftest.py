@@ -14,6 +14,8 @@ from advalign.models.checkpoints import save_checkpoint
 from advalign.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[1]
+REFERENCE = REPOSITORY.parent / "shared" / "reference"
+"""Real networks, images and tables; not everybody has them: a test that reads them is skipped where they are absent."""
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import json
 import re
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,8 +12,7 @@ from pydantic import ValidationError
 
 from advalign.errors import InputError
 from advalign.settings import Settings, Strict, Training, TrainSettings, digest, load_settings, parse
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from advalign.data.imports.classes import import_classes
 from advalign.data.imports.imagenet import import_imagenet
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from tests.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 WNIDS = ("n01440764", "n02099601", "n04285008")
 CLASSES = Classes(
     tuple(ClassInfo(k, wnid, f"class {k}", ("dog", None, "wheel")[k], k < 2) for k, wnid in enumerate(WNIDS))

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from advalign.data.sample.generate import SampleSettings, generate_sample, sampl
 from advalign.data.tfrecord import read_examples
 from advalign.errors import InputError
 from advalign.files import Project
+from tests.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 TINY = SampleSettings(scale=0.01)
 SPLITS = ("train", "val", "test")
 

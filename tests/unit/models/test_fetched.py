@@ -739,7 +739,7 @@ def test_another_input_size_of_a_transformer_is_built_in(tmp_path):
 FETCH = """
 import sys, torch
 from pathlib import Path
-from tests.unit.test_fetched import model
+from tests.unit.models.test_fetched import model
 from advalign.errors import AdvalignError
 try:
     model(Path(sys.argv[1]), "hub", 1000, architecture="test_resnet.r160_in1k", preprocessing={}).fetch()

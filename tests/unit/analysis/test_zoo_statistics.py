@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,10 @@ from scipy import stats
 
 from advalign.analysis.zoo import plain, read_table, zoo_statistics
 from advalign.errors import InputError
+from tests.conftest import REFERENCE
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
 PUBLISHED_T = {
     ("vit_vs_cnn", "pt"): (9.11, 163),
     ("vit_vs_cnn", "aa"): (-12.5, 153),

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,10 +12,10 @@ from advalign.cli.main import app, run
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.recipes._pgd import BallSettings
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-REPOSITORY = Path(__file__).parents[2]
 FENG = REPOSITORY / "registry" / "published" / "feng2025.yaml"
 CSV = REPOSITORY.parent / "shared/reference/feng2025_released_results.csv"
 HEADER = "model,pt,aa,pt_sem,aa_sem\n"

@@ -1,7 +1,6 @@
 """classes.yaml, multi-label sets and the validation images that both speak of."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +11,9 @@ from advalign.data.imagenet import read_validation
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
 from advalign.files import Project
+from tests.conftest import REFERENCE
 
-EXCERPT = Path(__file__).parents[3] / "shared" / "reference" / "multilabel_shankar_excerpt.json"
+EXCERPT = REFERENCE / "multilabel_shankar_excerpt.json"
 ENTRIES = (
     ClassInfo(0, "n01440764", "tench", None, True),
     ClassInfo(1, "n02099601", "golden retriever", "dog", True),

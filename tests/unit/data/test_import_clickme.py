@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,9 @@ from advalign.data.imports.clickme import import_clickme
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from tests.conftest import REPOSITORY
 from tests.foreign import drawn, encoded, example, raw, shard
 
-REPOSITORY = Path(__file__).parents[2]
 RNG = np.random.default_rng(5)
 CLASSES = Classes(
     tuple(ClassInfo(k, f"n{k:08d}", f"class {k}", ("dog", "bird", None)[k % 3], k % 2 == 0) for k in range(10))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from advalign.data.imports.multilabel import MultilabelImport, import_multilabel
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
 from advalign.files import Project
+from tests.conftest import REFERENCE
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 EXPORT, EXCERPT = REFERENCE / "multilabel_export.csv", REFERENCE / "multilabel_shankar_excerpt.json"
 
 
