@@ -1,0 +1,235 @@
+"""What a result was computed by: the code that a definition reaches through names and imports.
+
+A closure begins with the definitions that compute a result (a function, the class of a probe) and follows every name
+that they use, across the files of the package, down to what they import from elsewhere. It is computed from the source
+and listed nowhere by hand: a new file changes no closure, a changed helper changes those that reach it.
+
+Two rules keep a closure as small as the result:
+
+- Comments, docstrings and layout do not count, nor what an error or a setting's description says.
+- A method counts where some reached code uses its name (`.measure`), and always where Python or a library may call it:
+  special methods, decorated ones, all methods of a class that derives from a library's class.
+
+What is loaded by name (`catalog.load`) cannot be seen in the source: such an entry is a root of its own.
+"""
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from advalign.syntax import Method, Module, imported, with_annotations, without_prose
+
+PACKAGES = ("advalign", "pipelines")
+PLAIN = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "override", "contextmanager"}
+"""Decorators under which nobody but a caller calls a method."""
+BARE = {"ABC", "Protocol", "object", "Generic"}
+"""Base classes from elsewhere that call no method of theirs."""
+NO_PART = ("advalign.catalog", "advalign.errors", "advalign.progress", "advalign.tracking")
+"""Modules that compute nothing of a result: they find entries by name, say what is wrong, keep what was computed."""
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What some roots reach.
+
+    Attributes:
+        files: of the definitions that were reached.
+        parts: "module:name" -> the syntax tree of what counts of it, as text.
+    """
+
+    files: frozenset[Path]
+    parts: dict[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the code."""
+        content = hashlib.sha256()
+        for name, text in sorted(self.parts.items()):
+            content.update(f"{name}\n{text}\n".encode())
+        return content.hexdigest()
+
+
+class Source:
+    """The source of some packages, parsed as it is reached.
+
+    Args:
+        root: the folder that the packages lie in.
+        stop: modules (with all below them) that are not followed: what they do is no part of a result.
+    """
+
+    def __init__(self, root: Path, stop: tuple[str, ...] = ()) -> None:
+        self.root, self.stop = root, stop
+        self._modules: dict[str, Module | None] = {}
+
+    def module(self, name: str) -> Module | None:
+        """A module of the packages by its dotted name; None for any other."""
+        if name not in self._modules:
+            self._modules[name] = self._parse(name)
+        return self._modules[name]
+
+    def _parse(self, name: str) -> Module | None:
+        if name.split(".")[0] not in PACKAGES or any(f"{name}.".startswith(f"{one}.") for one in self.stop):
+            return None
+        folder = self.root.joinpath(*name.split("."))
+        path = next((one for one in (folder.with_suffix(".py"), folder / "__init__.py") if one.is_file()), None)
+        if path is None:
+            return None
+        module = Module(path)
+        module.take(without_prose(ast.parse(path.read_text(encoding="utf-8"))).body)
+        return module
+
+    def closure(self, *roots: str) -> Closure:
+        """Follow everything that the roots use.
+
+        Args:
+            roots: "package.module:name", or "package.module" for all that it defines.
+
+        Raises:
+            LookupError: a root that does not exist: a defect of the caller.
+        """
+        walk = _Walk(self)
+        for root in roots:
+            module, _, name = root.partition(":")
+            found = self.module(module)
+            if found is None or (name and name not in found.definitions):
+                raise LookupError(f"there is no {root} in {self.root}")
+            for each in [name] if name else found.definitions:
+                walk.reach(module, each)
+        return walk.finish()
+
+
+class _Walk:
+    """One walk: what was reached so far, and what waits."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.parts: dict[str, str] = {}
+        self.files: set[Path] = set()
+        self.attributes: set[str] = set()
+        self._classes: list[tuple[str, ast.ClassDef]] = []
+        self._waiting: list[tuple[str, str]] = []
+        self._seen: set[tuple[str, str]] = set()
+
+    def reach(self, module: str, name: str) -> None:
+        """Put a name of a module on the list, once."""
+        if (module, name) not in self._seen:
+            self._seen.add((module, name))
+            self._waiting.append((module, name))
+
+    def finish(self) -> Closure:
+        """Follow all that waits; a method may wait for somebody who uses its name."""
+        while self._waiting or self._take_methods():
+            while self._waiting:
+                self._follow(*self._waiting.pop())
+        return Closure(frozenset(self.files), self.parts)
+
+    def _follow(self, module: str, name: str) -> None:
+        found = self.source.module(module)
+        if found is None:
+            if module.split(".")[0] not in PACKAGES:
+                self.parts[f"{module}:{name}"] = "imported"
+            return
+        self.files.add(found.path)
+        for number, effect in enumerate(found.effects):
+            self._use(module, f"effect {number}", effect)
+        if name in found.imports:
+            self._import(*found.imports[name])
+        for number, statement in enumerate(found.definitions.get(name, ())):
+            if isinstance(statement, ast.ClassDef):
+                self._classes.append((module, statement))
+                statement = _shell(statement, found.imports, self.source)
+            self._use(module, f"{name}{number or ''}", statement)
+
+    def _import(self, module: str, name: str) -> None:
+        submodule = f"{module}.{name}"
+        if name and self.source.module(submodule) is None:
+            self.reach(module, name)
+        elif not name and self.source.module(module) is None:
+            self.reach(module, "")
+
+    def _take_methods(self) -> bool:
+        """Take the methods whose names are used by now; whether there was any."""
+        taken = False
+        for module, kind in self._classes:
+            methods = [part for part in kind.body if isinstance(part, Method) and part.name in self.attributes]
+            for number, method in enumerate(methods):
+                same = sum(other.name == method.name for other in methods[:number])  # a property and its setter
+                taken |= self._use(module, f"{kind.name}.{method.name}{same or ''}", method)
+        return taken
+
+    def _use(self, module: str, name: str, node: ast.stmt) -> bool:
+        """Keep a piece of code, and put what it uses on the list; whether it is new."""
+        key = f"{module}:{name}"
+        if key in self.parts:
+            return False
+        self.parts[key] = ast.dump(node)
+        imports = getattr(self.source.module(module), "imports", {})
+        for part in with_annotations(node):
+            if isinstance(part, ast.Name):
+                self._name(module, part.id, imports)
+            elif isinstance(part, ast.Attribute):
+                self.attributes.add(part.attr)
+                if isinstance(part.value, ast.Name) and part.value.id in imports:
+                    self._attribute(*imports[part.value.id], part.attr)
+            elif isinstance(part, ast.Import | ast.ImportFrom):
+                for target in imported(part).values():
+                    self._import(*target)
+        return True
+
+    def _name(self, module: str, name: str, imports: dict[str, tuple[str, str]]) -> None:
+        found = self.source.module(module)
+        if name in imports or (found is not None and name in found.definitions):
+            self.reach(module, name)
+
+    def _attribute(self, module: str, name: str, attribute: str) -> None:
+        """`catalog.load`, where `catalog` is a module of ours."""
+        target = f"{module}.{name}" if name else module
+        if self.source.module(target) is not None:
+            self.reach(target, attribute)
+
+
+def _shell(kind: ast.ClassDef, imports: dict[str, tuple[str, str]], source: Source) -> ast.ClassDef:
+    """A class without the methods that count only where somebody uses their names."""
+    names = [base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in kind.bases]
+    foreign = any(_is_foreign(base, name, imports, source) for base, name in zip(kind.bases, names, strict=True))
+    kept = [
+        part
+        for part in kind.body
+        if not isinstance(part, Method)
+        or foreign
+        or (part.name.startswith("__") and part.name.endswith("__"))
+        or not {_last(decorator) for decorator in part.decorator_list} <= PLAIN
+    ]
+    return ast.ClassDef(kind.name, kind.bases, kind.keywords, kept or [ast.Pass()], kind.decorator_list)
+
+
+def _is_foreign(base: ast.expr, name: str, imports: dict[str, tuple[str, str]], source: Source) -> bool:
+    if name in BARE or isinstance(base, ast.Subscript):
+        return False
+    if isinstance(base, ast.Attribute):
+        return True  # nn.Module
+    module, _ = imports.get(name, ("", ""))
+    return bool(module) and source.module(module) is None
+
+
+def _last(decorator: ast.expr) -> str:
+    """The last name of a decorator: `functools.cached_property` -> cached_property."""
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+
+
+@lru_cache(maxsize=1)
+def _own() -> Source:
+    return Source(Path(__file__).parents[1], stop=NO_PART)
+
+
+@lru_cache(maxsize=256)
+def closure(*roots: str) -> Closure:
+    """What definitions of the installed package reach; see `Source.closure`.
+
+    >>> "advalign.tensors.norms:l2_norm" in closure("advalign.tensors.norms:unit_l2").parts
+    True
+    """
+    return _own().closure(*roots)
