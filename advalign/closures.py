@@ -165,17 +165,19 @@ class _Walk:
         if key in self.parts:
             return False
         self.parts[key] = ast.dump(node)
-        imports = getattr(self.source.module(module), "imports", {})
+        found = self.source.module(module)
+        imports: dict[str, tuple[str, str]] = found.imports if found is not None else {}
         for part in with_annotations(node):
             if isinstance(part, ast.Name):
                 self._name(module, part.id, imports)
             elif isinstance(part, ast.Attribute):
                 self.attributes.add(part.attr)
                 if isinstance(part.value, ast.Name) and part.value.id in imports:
-                    self._attribute(*imports[part.value.id], part.attr)
+                    target, inside = imports[part.value.id]
+                    self._attribute(f"{target}.{inside}" if inside else target, part.attr)
             elif isinstance(part, ast.Import | ast.ImportFrom):
-                for target in imported(part).values():
-                    self._import(*target)
+                for origin in imported(part).values():
+                    self._import(*origin)
         return True
 
     def _name(self, module: str, name: str, imports: dict[str, tuple[str, str]]) -> None:
@@ -183,11 +185,10 @@ class _Walk:
         if name in imports or (found is not None and name in found.definitions):
             self.reach(module, name)
 
-    def _attribute(self, module: str, name: str, attribute: str) -> None:
+    def _attribute(self, module: str, attribute: str) -> None:
         """`catalog.load`, where `catalog` is a module of ours."""
-        target = f"{module}.{name}" if name else module
-        if self.source.module(target) is not None:
-            self.reach(target, attribute)
+        if self.source.module(module) is not None:
+            self.reach(module, attribute)
 
 
 def _shell(kind: ast.ClassDef, imports: dict[str, tuple[str, str]], source: Source) -> ast.ClassDef:
