@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from advalign.errors import InputError, shown, unknown_name
 from advalign.names import NAME_RULE, check_distinct, is_name
@@ -115,12 +124,31 @@ class TrainSettings(Strict):
         return self.model_dump(exclude={"workers", "save_minutes", "pictures"})
 
 
+class ProtocolSettings(Strict):
+    """A protocol of one's own: a probe or an attack with settings, on an image set."""
+
+    probe: str | None = Field(None, description="default: the one that runs the attack")
+    attack: str | None = Field(None, description="for a probe that attacks")
+    image_set: str | None = Field(None, description="default: the probe's")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the attack, or else of the probe")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> "ProtocolSettings":
+        if self.probe is None and self.attack is None:
+            raise ValueError("a protocol needs a probe or an attack")
+        return self
+
+
 class EvaluateSettings(Strict):
     """How models are attacked and scored."""
 
     protocol: str = Field("fmn-fast", description="the headline: what statistics and figures are about")
     also: tuple[str, ...] = Field((), description="further protocols, set beside the headline and never mixed with it")
-    shard_size: int = Field(48, ge=1, description="stimuli per task: fixed members, so that every engine agrees")
+    companions: tuple[str, ...] = Field(
+        ("predictions",), description="protocols that are run with every other; their numbers are in its summary"
+    )
+    protocols: dict[PublishedName, ProtocolSettings] = Field(default_factory=dict, description="of one's own, by name")
+    shard_size: int = Field(48, ge=1, description="items per task: fixed members, so that every engine agrees")
     threads: int = Field(1, ge=1, description="CPU threads per worker")
     batch_size: int | None = Field(None, ge=1, description="most images in one pass; halved where memory runs out")
     search_precision: Literal["float32", "bfloat16"] = Field(

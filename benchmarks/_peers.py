@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.models.stand_in import Precision, stand_in
 from advalign.models.superclasses import GroupedClassifier
 

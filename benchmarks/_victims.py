@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advalign.data.centre_crop import centre_crop
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint

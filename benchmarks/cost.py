@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from advalign.analysis.table import STANDARD
-from advalign.attacks.base import Oracle, protocol
+from advalign.attacks.base import Oracle
+from advalign.evaluation.protocols import protocol
 from advalign.evaluation.estimate import pass_flops
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.models.stand_in import Precision, stand_in
 from benchmarks._timing import Cost
 from benchmarks._victims import Victim
@@ -74,6 +74,6 @@ def _attack(victim: Victim, variant: Variant) -> Callable[[], Tensor]:
             groups=victim.groups,
             search=search,
             batch_size=variant.batch_size,
-        ).norm_l2
+        ).norms
 
     return work

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from advalign.analysis.report import Gallery
 from advalign.data.results import Paths
-from advalign.data.stimuli import StimulusSet
+from advalign.data.sets.stimuli import StimulusSet
 from advalign.errors import InputError
 from advalign.models.declared import RECIPE_GROUPS, Zoo, ZooEntry
 

@@ -21,7 +21,7 @@ from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
 from advalign.data.results import Paths, read_summaries
-from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project, replacing, write_text
 from advalign.metrics.robust_accuracy import robust_accuracy

@@ -14,7 +14,7 @@ from advalign.analysis.pareto import beyond_front
 from advalign.analysis.policies import PAIRED, Bound, Demand, Policy
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 

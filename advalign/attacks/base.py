@@ -1,27 +1,32 @@
-"""What every attack shares: checks, the meter, verification. An attack writes only its search."""
+"""What every attack shares: bounds, the meter, verification, success. An attack writes only its search.
 
-import re
+There are two kinds. A *minimum-norm* attack looks for the smallest perturbation that changes the decision; a *bounded*
+attack looks for any that does within a radius. Both ask the model through one `Oracle`, and what they find is verified
+here: what an attack says of itself is never used.
+"""
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from advalign import catalog
 from advalign.attacks._oracle import Logits as Logits
 from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
-from advalign.settings import Strict, digest, parse
-from advalign.tensors.norms import l2_norm, per_sample
+from advalign.settings import Strict
+from advalign.tensors.norms import l2_norm, linf_norm, per_sample, project_l2
 
+Norm = Literal["l2", "linf"]
 STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
 STRETCHES = 10
+SPREAD = 1e-6  # relative; by which rounding may carry a point over the rim of its ball
 
 
 class Status(StrEnum):
-    """What became of one stimulus."""
+    """What became of one item."""
 
     OK = "ok"
     MISCLASSIFIED_CLEAN = "misclassified_clean"
@@ -33,28 +38,30 @@ class AttackResult:
     """One row per input.
 
     Attributes:
-        status: list of N `Status`.
+        status: list of N `Status`; ok: right on the clean input, and the decision was changed.
         clean_predictions: (N,) int64.
         adversarials: (N, ...) float32 in [0, 1]; equal to the input where the status is not ok.
-        norm_l2: (N,) float64, ||adversarial - input||_2; NaN where the status is not ok.
-        largest_tried: (N,) float64, the largest norm at which the model was queried: a failed search says
-            "not below", so PT can be bounded from below.
+        norms: (N,) float64, ||adversarial - input|| in the attack's norm; NaN where the status is not ok.
+        largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a failed search for the
+            minimum says "not below", so PT can be bounded from below.
         queries: (N,) int64, forward passes spent on the input, its clean pass and verification included.
     """
 
     status: list[Status]
     clean_predictions: Tensor
     adversarials: Tensor
-    norm_l2: Tensor
+    norms: Tensor
     largest_tried: Tensor
     queries: Tensor
 
 
 class Attack(ABC):
-    """Base of all attacks: minimise ||delta||_2 so that the decision changes, with inputs + delta in [0, 1]."""
+    """Base of both kinds of attack: change the decision, with inputs + delta in [0, 1]."""
 
     class Settings(Strict):
         """The attack's own settings, with its protocol's values as defaults."""
+
+    probe: ClassVar[str]  # whose question it answers, by its kind
 
     budget: ClassVar[str | None] = None  # the setting that NAME-VALUE gives, where that is a protocol too
 
@@ -67,6 +74,19 @@ class Attack(ABC):
     def __init__(self, settings: Strict | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
 
+    @classmethod
+    def budgeted(cls, text: str) -> dict[str, Any]:
+        """The settings that NAME-TEXT stands for: by default the one value of `budget`."""
+        if cls.budget is None:
+            return {}
+        return {cls.budget: int(text) if text.isdecimal() and len(text) < 10 else text}
+
+    @property
+    def norm(self) -> Norm:
+        """What its perturbations are measured in."""
+        norm: Norm = getattr(self.settings, "norm", "l2")
+        return norm
+
     @property
     def passes(self) -> int | None:
         """Passes (forward and input gradient) per image, at most; None where that is not known beforehand."""
@@ -75,7 +95,7 @@ class Attack(ABC):
 
     @abstractmethod
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
-        """Look for small adversarial perturbations.
+        """Look for adversarial perturbations.
 
         Args:
             oracle: answers queries; holds inputs and labels.
@@ -83,6 +103,19 @@ class Attack(ABC):
 
         Returns:
             (M, ...) adversarial images in [0, 1]; where none was found, the clean image or the last point tried.
+        """
+
+    @abstractmethod
+    def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate what a search found once more, in float32.
+
+        Args:
+            oracle: the meter, with the judge.
+            candidates: (M, ...) in [0, 1].
+            index: (M,) the inputs that they belong to.
+
+        Returns:
+            (M, ...) the points that count, and (M,) bool: whether they succeed.
         """
 
     def run(
@@ -116,10 +149,10 @@ class Attack(ABC):
         adversarials = inputs.clone()
         found = torch.zeros_like(right)
         if len(index):
-            candidates, holds = _verify(oracle, self.search(oracle, index), index)
+            candidates, holds = self.verify(oracle, self.search(oracle, index).clamp(0, 1), index)
             adversarials[index[holds]] = candidates[holds]
             found[index[holds]] = True
-        norms = l2_norm((adversarials - inputs).double())
+        norms = NORMS[self.norm]((adversarials - inputs).double())
         status = [
             Status.OK if ok else Status.ATTACK_FAILED if valid else Status.MISCLASSIFIED_CLEAN
             for ok, valid in zip(found.tolist(), right.tolist(), strict=True)
@@ -130,6 +163,48 @@ class Attack(ABC):
         )  # fmt: skip
 
 
+class MinimumNorm(Attack):
+    """Minimise ||delta|| so that the decision changes."""
+
+    probe = "minimum-norm"
+
+    def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rounding undid a flip, stretch the perturbation by at most 0.1 % along its ray until it holds."""
+        inputs = oracle.inputs[index]
+        perturbation = candidates - inputs
+        holds = oracle.is_adversarial(candidates, index)
+        for step in range(1, STRETCHES + 1):
+            open_ = torch.nonzero(~holds & (l2_norm(perturbation) > 0))[:, 0]
+            if not len(open_):
+                break
+            stretched = (inputs[open_] + perturbation[open_] * (1 + STRETCH * step / STRETCHES)).clamp(0, 1)
+            flipped = oracle.is_adversarial(stretched, index[open_])
+            keep = per_sample(flipped, stretched)
+            candidates = candidates.index_put((open_,), torch.where(keep, stretched, candidates[open_]))
+            holds = holds.index_put((open_,), flipped)
+        return candidates, holds
+
+
+class Bounded(Attack):
+    """Change the decision within a radius: ||delta|| <= eps. `Settings` must hold `norm` and `eps`."""
+
+    probe = "bounded"
+
+    def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What lies outside the ball is brought back to its rim first: no attack gets more than its radius."""
+        inputs, eps = oracle.inputs[index], float(self.settings.eps)
+        perturbation = candidates - inputs
+        inside = project_l2(perturbation, perturbation.new_full((len(index),), eps))
+        if self.norm == "linf":
+            inside = perturbation.clamp(-eps, eps)
+        outside = NORMS[self.norm](perturbation) > eps * (1 + SPREAD)
+        points = (inputs + torch.where(per_sample(outside, inside), inside, perturbation)).clamp(0, 1)
+        return points, oracle.is_adversarial(points, index)
+
+
+NORMS = {"l2": l2_norm, "linf": linf_norm}
+
+
 def _check(inputs: Tensor, labels: Tensor) -> None:
     if inputs.dtype != torch.float32 or len(inputs) != len(labels):
         raise InputError(f"an attack wants float32 images and one label each, got {inputs.dtype}, {len(labels)} labels")
@@ -137,64 +212,3 @@ def _check(inputs: Tensor, labels: Tensor) -> None:
         raise InputError("an attack wants finite pixels; got NaN or infinity")
     if len(inputs) and (inputs.min() < 0 or inputs.max() > 1):
         raise InputError(f"an attack wants pixels in [0, 1], got {inputs.min():.3g} .. {inputs.max():.3g}")
-
-
-def _verify(oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Evaluate candidates once more; where rounding undid a flip, stretch by at most 0.1 % until it holds."""
-    inputs = oracle.inputs[index]
-    candidates = candidates.clamp(0, 1)
-    perturbation = candidates - inputs
-    holds = oracle.is_adversarial(candidates, index)
-    for step in range(1, STRETCHES + 1):
-        open_ = torch.nonzero(~holds & (l2_norm(perturbation) > 0))[:, 0]
-        if not len(open_):
-            break
-        stretched = (inputs[open_] + perturbation[open_] * (1 + STRETCH * step / STRETCHES)).clamp(0, 1)
-        flipped = oracle.is_adversarial(stretched, index[open_])
-        keep = per_sample(flipped, stretched)
-        candidates = candidates.index_put((open_,), torch.where(keep, stretched, candidates[open_]))
-        holds = holds.index_put((open_,), flipped)
-    return candidates, holds
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """An attack with settled settings, known by a name: results of different protocols are never mixed.
-
-    Attributes:
-        name: "fmn-fast", "fmn-fast-thorough", "fmn-100", "feng2025-released", ...
-        attack: ready to run.
-        sha256: digest of the attack's name and settings.
-    """
-
-    name: str
-    attack: Attack
-    sha256: str
-
-
-def protocol(name: str) -> Protocol:
-    """Resolve a protocol: an attack's name, or NAME-BUDGET for the same search under another budget.
-
-    >>> protocol("fmn-100").attack.settings.steps
-    100
-    >>> protocol("fmn-fast-thorough").attack.settings.budget
-    'thorough'
-
-    Raises:
-        InputError: unknown name, a budget that the attack does not take, or its own one.
-    """
-    known = catalog.names("attack")
-    attack, _, budget = ("", "", "") if name in known else name.rpartition("-")
-    attack_class = catalog.load("attack", attack if attack in known else name)
-    settings = attack_class.Settings()
-    if attack in known:
-        key = attack_class.budget
-        if key is None:
-            raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
-        value = int(budget) if re.fullmatch("[0-9]{1,9}", budget) else budget
-        settings = parse(attack_class.Settings, {key: value}, f"protocol {name!r}")
-        proper = attack if settings == attack_class.Settings() else f"{attack}-{getattr(settings, key)}"
-        if name != proper:
-            raise InputError(f"protocol {name!r} is called {proper!r}")
-    identity = {"attack": attack_class.__name__, **settings.model_dump()}
-    return Protocol(name, attack_class(settings), digest(identity))

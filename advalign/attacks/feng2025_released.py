@@ -10,12 +10,12 @@ published table only: its norms are not minimal.
 from torch import Tensor
 
 from advalign.attacks._walk import walk_until_adversarial
-from advalign.attacks.base import Attack, Oracle
+from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.attacks.fmn import cosine
 from advalign.settings import Strict
 
 
-class Feng2025Released(Attack):
+class Feng2025Released(MinimumNorm):
     """The released protocol, stopped where its result is settled."""
 
     typical_passes = 6  # of 1000: on a real MobileNetV2

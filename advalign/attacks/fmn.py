@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from advalign.attacks.base import Attack, Oracle
+from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.settings import Strict
 from advalign.tensors.norms import TINY, clip_to_box, farthest_in_box, l2_norm, per_sample, project_l2, unit_l2
 
@@ -25,7 +25,7 @@ def cosine(first: float, last: float, step: int, steps: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-class FastMinimumNorm(Attack):
+class FastMinimumNorm(MinimumNorm):
     """Plain FMN: the reference for norms; 1000 passes per image."""
 
     budget = "steps"

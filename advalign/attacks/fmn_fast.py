@@ -27,7 +27,7 @@ from advalign.attacks._boundary import TINY, crossing, dot, nearest_on_hyperplan
 from advalign.attacks._oracle import ANY
 from advalign.attacks._slots import Flight, Item, Slots
 from advalign.attacks._walk import walk_until_adversarial
-from advalign.attacks.base import Attack, Oracle
+from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.settings import Strict
 from advalign.tensors.norms import clip_to_box, l2_norm, per_sample
 
@@ -60,7 +60,7 @@ STRETCHES = 1.0, 1.003, 1.01, 1.03, 1.1, 1.3  # tried in turn where the judge di
 WALK_STEPS, FIRST_WALK_STEP, WALK_GROWTH = 60, 0.25, 1.1
 
 
-class FastMinimumNormSearch(Attack):
+class FastMinimumNormSearch(MinimumNorm):
     """The default: minimum norms at a tenth of FMN's passes."""
 
     budget = "budget"

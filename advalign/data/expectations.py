@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from advalign.data.classes import read_classes
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.errors import InputError

@@ -1,11 +1,12 @@
-"""The files of an evaluation: rows, predictions, pictured perturbations, and the summary that is made from them.
+"""The files of an evaluation: rows, pictured perturbations, and the summary that is made from them.
 
 ```
 outputs/evaluations/PROTOCOL/NAME.parquet, NAME.json, gallery/NAME.safetensors
 outputs/evaluations/PROTOCOL/shards/NAME/    what is finished of a model that is under way
 outputs/evaluations/PROTOCOL/failed/NAME.json
-outputs/evaluations/predictions/NAME.parquet, shards/NAME/    of validation images: no protocol changes them
 ```
+
+A protocol that was only run as a companion of others (`predictions`) has rows and no summary of its own.
 """
 
 import json
@@ -34,26 +35,22 @@ class Paths:
 
     @property
     def rows(self) -> Path:
-        """One row per stimulus; written last: a model with this file is finished."""
+        """One row per item; written last: a model with this file is finished."""
         return self.folder / f"{self.name}.parquet"
-
-    @property
-    def predictions(self) -> Path:
-        """One row per validation image; shared by all protocols."""
-        return self.folder.parent / "predictions" / f"{self.name}.parquet"
 
     @property
     def failure(self) -> Path:
         """Why the last attempt at the model failed; not there otherwise."""
         return self.folder / "failed" / f"{self.name}.json"
 
-    def shards(self, kind: str) -> Path:
-        """Finished parts ("stimuli" or "images") of a model that is under way."""
-        return (self.folder if kind == "stimuli" else self.predictions.parent) / "shards" / self.name
+    @property
+    def shards(self) -> Path:
+        """Finished parts of a model that is under way."""
+        return self.folder / "shards" / self.name
 
     @property
     def gallery(self) -> Path:
-        """Perturbations of the gallery's stimuli: {position: (3, H, W)}."""
+        """What is kept of the gallery's items: {position: (3, H, W)}, perturbations."""
         return self.folder / "gallery" / f"{self.name}.safetensors"
 
     @property
@@ -71,10 +68,10 @@ class Paths:
         return bool(described and sha256(self.rows) != summary.get("rows_sha256"))
 
     def remove(self) -> None:
-        """Remove all of them that belong to the protocol."""
+        """Remove all of them."""
         for path in (self.rows, self.gallery, self.summary, self.failure):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.shards("stimuli"), ignore_errors=True)
+        shutil.rmtree(self.shards, ignore_errors=True)
 
 
 def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]:
@@ -96,20 +93,30 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
 
 def stored_identity(path: Path) -> str | None:
     """The identity in a table's metadata; None where there is no readable table."""
+    return _stored(path, b"advalign.inputs_sha256")
+
+
+def stored_probe(path: Path) -> str | None:
+    """Name of the probe that a table's metadata says its rows are of; None where it does not say."""
+    return _stored(path, b"advalign.probe")
+
+
+def _stored(path: Path, key: bytes) -> str | None:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid):
         return None
-    return metadata.get(b"advalign.inputs_sha256", b"").decode(errors="replace") or None
+    return metadata.get(key, b"").decode(errors="replace") or None
 
 
-def write_table(path: Path, table: pd.DataFrame, identity: str) -> None:
-    """Write a parquet file in one move, with the schema's version and the rows' identity in its metadata."""
+def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "") -> None:
+    """Write a parquet file in one move, with the schema's version, the rows' identity and probe in its metadata."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {
         **(arrow.schema.metadata or {}),
         b"advalign.schema_version": str(SCHEMA_VERSION).encode(),
         b"advalign.inputs_sha256": identity.encode(),
+        **({b"advalign.probe": probe.encode()} if probe else {}),
     }
     with replacing(path) as temporary:
         pq.write_table(arrow.replace_schema_metadata(metadata), temporary)

@@ -8,83 +8,20 @@ import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-from pyarrow import ArrowInvalid
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, read_classes
 from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
 from advalign.data.imagenet import validation_records
+from advalign.data.sets.stimuli import StimulusSet, names_digest
 from advalign.errors import DataError
 from advalign.files import Project, replacing
 from advalign.settings import StimuliSettings
-from advalign.tensors.heatmaps import min_max_scale
-from advalign.tensors.ranks import average_ranks
-
-RANKED_AT_ONCE = 32  # maps; ranking takes about 50 bytes of memory per pixel
-
-
-@dataclass(frozen=True)
-class StimulusSet:
-    """Frozen stimuli.
-
-    Attributes:
-        manifest: one row per stimulus: stimulus, class_index, wnid, category, superclass, animate, label (index of
-            the right decision), source (shard:record), sha256 (of the JPEG).
-        pixels: (N, 3, size, size) uint8, before min-max scaling.
-        map_pixels: (N, size, size) uint8, before min-max scaling; zero where there is no human map: like any constant
-            map, it has no rank correlation.
-    """
-
-    manifest: pd.DataFrame
-    pixels: Tensor
-    map_pixels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    @cached_property
-    def has_maps(self) -> bool:
-        """Whether people's maps are there at all: not for stimuli from validation images."""
-        return bool(self.map_pixels.any())
-
-    @cached_property
-    def images(self) -> Tensor:
-        """(N, 3, size, size) float32, each from 0 to 1."""
-        return min_max_scale(self.pixels.float())
-
-    @cached_property
-    def heatmaps(self) -> Tensor:
-        """(N, size, size) float32, each from 0 to 1."""
-        return min_max_scale(self.map_pixels.float())
-
-    @cached_property
-    def heatmap_ranks(self) -> Tensor:
-        """(N, size * size) float32, exact: average ranks of every human map's pixels, for all models to use."""
-        maps = self.heatmaps.flatten(1)
-        starts = range(0, len(maps), RANKED_AT_ONCE)
-        return torch.cat([average_ranks(maps[start : start + RANKED_AT_ONCE]).float() for start in starts])
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """(N,) int64: the index of the right decision (see `data.classes.DECISIONS`)."""
-        return torch.tensor(self.manifest["label"].to_numpy(dtype=np.int64))
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of pixels, maps and right decisions: the identity of the set."""
-        content = hashlib.sha256()
-        for tensor in (self.pixels, self.map_pixels, self.labels):
-            content.update(tensor.contiguous().numpy().tobytes())
-        return content.hexdigest()
 
 
 def choose(
@@ -187,37 +124,10 @@ def _refuse_training_images(project: Project, records: list[ClickMeRecord]) -> N
             raise DataError(f"stimulus {chosen[digest]} is also training image {source}: remove one of them")
 
 
-def _names(manifest: pd.DataFrame) -> str:
-    """Digest of the stimuli's names: binds the two files to each other."""
-    return hashlib.sha256("\n".join(manifest["stimulus"]).encode()).hexdigest()
-
-
 def save_stimuli(project: Project, stimuli: StimulusSet) -> None:
     """Write outputs/stimuli/{manifest.parquet, stimuli.safetensors}."""
     with replacing(project.stimuli / "stimuli.safetensors") as temporary:
         tensors = {"pixels": stimuli.pixels, "maps": stimuli.map_pixels}
-        save_file(tensors, temporary, {"stimuli": _names(stimuli.manifest)})
+        save_file(tensors, temporary, {"stimuli": names_digest(stimuli.manifest)})
     with replacing(project.stimuli / "manifest.parquet") as temporary:
         stimuli.manifest.to_parquet(temporary, index=False)
-
-
-def load_stimuli(project: Project) -> StimulusSet:
-    """Read the frozen stimulus set.
-
-    Raises:
-        DataError: it has not been made yet, or manifest and tensors disagree.
-    """
-    try:
-        manifest = pd.read_parquet(project.stimuli / "manifest.parquet")
-        with safe_open(project.stimuli / "stimuli.safetensors", "pt") as file:
-            pixels, maps = file.get_tensor("pixels"), file.get_tensor("maps")
-            names = (file.metadata() or {}).get("stimuli")
-    except FileNotFoundError:
-        raise DataError("outputs/stimuli is missing: make it with `dvc repro stimuli`") from None
-    except (SafetensorError, ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"outputs/stimuli cannot be read ({error}): make it again with `dvc repro -f stimuli`"
-        ) from None
-    if len(manifest) != len(pixels) or names != _names(manifest):
-        raise DataError("outputs/stimuli: manifest and tensors disagree: make them again with `dvc repro -f stimuli`")
-    return StimulusSet(manifest, pixels, maps)

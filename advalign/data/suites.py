@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advalign.data.classes import DECISIONS, Classes
 from advalign.data.imagenet import read_validation
-from advalign.data.stimuli import StimulusSet
+from advalign.data.sets.stimuli import StimulusSet
 from advalign.files import Project
 from advalign.settings import Settings
 from advalign.tensors.heatmaps import min_max_scale

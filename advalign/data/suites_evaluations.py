@@ -13,13 +13,14 @@ import pandas as pd
 from pyarrow import ArrowInvalid
 
 from advalign.data.classes import DECISIONS
-from advalign.data.results import Paths
-from advalign.data.stimuli import StimulusSet
+from advalign.data.results import stored_probe
+from advalign.data.sets.stimuli import StimulusSet
 from advalign.data.suites import Tables, has_maps
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.settings import Settings
 
+PROBE = "minimum-norm"  # whose rows these suites are about
 STATUSES = ("ok", "misclassified_clean", "attack_failed")
 RHO = ("rho_released", "rho_magnitude")
 PRESENT = (
@@ -43,7 +44,8 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     Raises:
         DataError: a file cannot be read.
     """
-    files = [path for path in sorted(project.evaluations.glob("*/*.parquet")) if not _are_predictions(path)]
+    tables = sorted(project.evaluations.glob("*/*.parquet"))
+    files = [path for path in tables if stored_probe(path) in (None, PROBE)]
     if not files:
         return {}
     rho = RHO if has_maps(stimuli, settings) else ()
@@ -101,11 +103,6 @@ def evaluated_suite(gxe: Any) -> list[Any]:
         gxe.ExpectColumnPairValuesToBeEqual(column_A="stimuli", column_B="stimuli_wanted"),
         gxe.ExpectColumnPairValuesToBeEqual(column_A="animate", column_B="animate_wanted"),
     ]
-
-
-def _are_predictions(path: Path) -> bool:
-    """Whether a table lies where predictions of validation images do, beside the protocols' folders."""
-    return Paths(path.parent, path.stem).predictions == path
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -130,7 +130,7 @@ class Campaign:
             return
         entry = self._open[source.folder] = _Open(source, subject, tasks, set(tasks))
         for task in tasks:
-            if self.evaluator.shards(subject, task.kind).load(task) is not None:
+            if self.evaluator.shards(subject, task.protocol.name).load(task) is not None:
                 self._done(entry, task)
         for task in [task for task in tasks if task in entry.missing]:
             if source.name in self.outcomes:
@@ -145,7 +145,7 @@ class Campaign:
             elif isinstance(result, Exception):
                 self._fail(entry.source, result)
             else:
-                self.evaluator.shards(entry.subject, task.kind).save(task, result)
+                self.evaluator.shards(entry.subject, task.protocol.name).save(task, result)
                 self._done(entry, task)
         except Exception as error:  # noqa: BLE001  a full disk fails this model, and is recorded where it can be
             self._fail(entry.source, error)

@@ -15,6 +15,7 @@ from advalign.evaluation.runner import Evaluator
 from advalign.models.checkpoints import load_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.fetched import FetchedModel
+from advalign.models.zoo import evaluation_transform
 
 YARDSTICK = ("resnet50", 8)  # architecture and images that a device's speed is measured with
 
@@ -41,27 +42,26 @@ def estimate(
                 continue
             if isinstance(source, FetchedModel):
                 speed = speed or yardstick(evaluator.device)
-                flops = planned_flops(source, evaluator.stimuli.pixels.shape[-1])
+                flops = planned_flops(source, evaluator.settings.stimuli.size)
                 seconds = flops / speed
             else:
                 flops, seconds = _one_pass(evaluator, source)
         except AdvalignError as error:
             row |= {"state": "cannot run", "error": str(error)}
             continue
-        attack = evaluator.protocol.attack
-        passes = (attack.typical_passes or attack.passes or 0) * _remaining(evaluator, source)
+        passes = evaluator.protocol.probe.passes * _remaining(evaluator, source)
         row |= {"passes": passes, "gflop_per_pass": flops / 1e9, "pflop": flops * passes / 1e15}
         row["seconds"] = seconds * passes
     return rows
 
 
 def _remaining(evaluator: Evaluator, source: Source) -> int:
-    """Stimuli that no finished shard holds."""
+    """Items of the protocol that no finished shard holds."""
     if source.known() is None:
         return evaluator.count
-    subject = evaluator.subject(source.folder)
-    shards = evaluator.shards(subject, "stimuli")
-    tasks = [task for task in evaluator.tasks(subject) if task.kind == "stimuli"]
+    subject, asked = evaluator.subject(source.folder), evaluator.protocol.name
+    shards = evaluator.shards(subject, asked)
+    tasks = [task for task in evaluator.tasks(subject) if task.protocol.name == asked]
     return sum(task.last - task.first for task in tasks if shards.load(task) is None)
 
 
@@ -106,10 +106,10 @@ def _one_pass(evaluator: Evaluator, source: Source) -> tuple[float, float]:
     torch.set_num_threads(evaluator.settings.evaluate.threads)
     classifier, card = load_checkpoint(source.folder)
     classifier.to(evaluator.device).to(memory_format=torch.channels_last).requires_grad_(False)
-    members = slice(0, min(evaluator.settings.evaluate.shard_size, evaluator.count))
-    inputs = evaluator.stimuli.images[members].to(evaluator.device)
-    labels = evaluator.stimuli.labels[members].to(evaluator.device)
-    oracle = Oracle(classifier, inputs, labels, groups=torch.tensor(card.group_of_class, device=evaluator.device))
+    items = evaluator.image_set.items(0, min(evaluator.main.size, evaluator.count), evaluator.settings.seed)
+    inputs = items.pixels(evaluation_transform(classifier.preprocessing)).to(evaluator.device)
+    groups = torch.tensor(card.group_of_class, device=evaluator.device) if evaluator.image_set.grouped else None
+    oracle = Oracle(classifier, inputs, items.labels.to(evaluator.device), groups=groups)
     return pass_flops(classifier, inputs[:1]), _seconds(oracle) / len(inputs)
 
 

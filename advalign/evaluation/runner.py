@@ -1,63 +1,52 @@
-"""What an evaluation of one model is: its identity, its tasks, the files that come of it and their summary."""
+"""What an evaluation of one model is: its identity, its tasks, the files that come of it and their summary.
+
+An evaluation has parts: the protocol that was asked for, and its companions (`evaluate.companions`), each a probe on an
+image set with rows of its own. The summary joins their numbers. Nothing here knows what a probe measures.
+"""
 
 import json
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
 
-from advalign import catalog, provenance
-from advalign.attacks.base import protocol
+from advalign import provenance
 from advalign.data.classes import read_classes
-from advalign.data.clickme import read_human_ceiling
-from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.results import SCHEMA_VERSION, Paths, stored_identity, write_table
-from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
+from advalign.evaluation.protocols import Protocol, protocol
 from advalign.evaluation.shards import Shards
-from advalign.evaluation.tasks import ShardResult, Task
+from advalign.evaluation.summaries import CODE, metrics_of
+from advalign.evaluation.tasks import Task, open_set
 from advalign.files import Project, replacing, sha256, write_text
-from advalign.metrics.base import Evaluation
 from advalign.models.checkpoints import Card, read_card
-from advalign.settings import Settings, digest
+from advalign.probes.base import Measured
+from advalign.settings import EvaluateSettings, Settings, digest
 
-CODE = [
-    "attacks",
-    "metrics",
-    "models/classifier.py",
-    "models/stand_in.py",
-    "models/superclasses.py",
-    "models/zoo.py",
-    "tensors",
-    "evaluation/tasks.py",
-    "evaluation/sanity.py",
-    "data/stimuli.py",
-    "data/imagenet.py",
-]
-"""What rows are computed by."""
-PREDICTION_CODE = ["models/classifier.py", "models/zoo.py", "evaluation/tasks.py", "data/imagenet.py"]
-IMAGES_PER_TASK = 240
-TASK_SETTINGS = {
-    "shard_size",
-    "threads",
-    "batch_size",
-    "search_precision",
-}  # what changes a norm, beside protocol and code
+TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
+"""What changes a norm, beside protocol and code."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to evaluate: its checkpoint, and the digests of everything its rows and its predictions depend on."""
+    """A model to evaluate.
+
+    Attributes:
+        card: the checkpoint's.
+        checkpoint: its folder.
+        identities: protocol -> digest of everything that the model's rows under it depend on.
+    """
 
     card: Card
     checkpoint: Path
-    identity: str
-    predictions_identity: str
+    identities: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -65,14 +54,75 @@ class Subject:
         return self.card.name
 
 
+@dataclass(frozen=True)
+class Part:
+    """One protocol on its image set.
+
+    Attributes:
+        protocol: what is asked.
+        image_set: of whom.
+        count: how many of its items, from the first.
+        folder: of its results.
+        evaluate: settings.
+        seed: of what items have beside themselves.
+        human_ceiling: of the set's human maps; None without any.
+    """
+
+    protocol: Protocol
+    image_set: ImageSet
+    count: int
+    folder: str
+    evaluate: EvaluateSettings
+    seed: int
+    human_ceiling: float | None
+
+    @property
+    def size(self) -> int:
+        """Members of a task."""
+        return self.protocol.probe.items_per_task or self.evaluate.shard_size
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last members of every task; they do not depend on the engine or the number of workers."""
+        return [(first, min(first + self.size, self.count)) for first in range(0, self.count, self.size)]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Positions that are pictured: the first ones, since every prefix of the stimuli is balanced."""
+        return tuple(range(min(self.evaluate.gallery, self.count))) if self.protocol.probe.keeps else ()
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the code that computes rows."""
+        return self.protocol.code("advalign.evaluation.tasks:run_task")
+
+    def identity(self, card: Card) -> str:
+        """Digest of everything that a model's rows depend on."""
+        model = [card.architecture, card.arguments, card.preprocessing.model_dump()]
+        conditions = {**self.evaluate.model_dump(mode="json"), "seed": self.seed}
+        return digest(
+            {
+                "schema": SCHEMA_VERSION,
+                "name": card.name,
+                "weights": card.weights_sha256,
+                "model": [*model, card.group_of_class if self.image_set.grouped else None],
+                "items": [self.protocol.spec.image_set, self.image_set.digest, self.count],
+                "protocol": [self.protocol.name, self.protocol.sha256],
+                "metrics": self.protocol.spec.metrics,
+                "conditions": {name: conditions[name] for name in ("threads", *self.protocol.probe.depends_on)},
+                "code": self.code,
+            }
+        )
+
+
 class Evaluator:
-    """Evaluates models under one protocol.
+    """Evaluates models under one protocol and its companions.
 
     Args:
-        project: where stimuli, data and results lie.
+        project: where image sets and results lie.
         settings: params.yaml.
         protocol_name: default: settings.evaluate.protocol.
-        limit: only the first `limit` stimuli (a trial run, balanced over superclasses; its results lie apart).
+        limit: only the first `limit` items (a trial run; its results lie apart).
         device: "cpu" or "cuda".
     """
 
@@ -85,18 +135,21 @@ class Evaluator:
         device: str = "cpu",
     ) -> None:
         self.project, self.settings, self.device = project, settings, device
-        self.protocol = protocol(protocol_name or settings.evaluate.protocol)
-        self.metrics = settings.evaluate.metrics or tuple(catalog.names("metric"))
-        for name in self.metrics:
-            catalog.load("metric", name)
-        self.stimuli: StimulusSet = load_stimuli(project)
-        self.count = len(self.stimuli) if limit is None else min(limit, len(self.stimuli))
         self.classes = read_classes(project.data / "classes.yaml")
-        self.validation: list[ValidationImage] = read_validation(project, self.classes)
-        self.human_ceiling = read_human_ceiling(project) if self.stimuli.has_maps else math.nan
-        self.code, self.prediction_code = provenance.code_digest(CODE), provenance.code_digest(PREDICTION_CODE)
-        trial = "" if self.count == len(self.stimuli) else f".first{self.count}"
-        self.folder = project.evaluations / (self.protocol.name + trial)
+        evaluate = settings.evaluate
+        asked = protocol_name or evaluate.protocol
+        others = [name for name in evaluate.companions if name != asked]
+        self.parts: dict[str, Part] = {}
+        for name, most in ((asked, limit), *((name, None) for name in others)):
+            resolved = protocol(name, evaluate.protocols, evaluate.metrics or None)
+            image_set = open_set(resolved.spec.image_set, project)
+            count = len(image_set) if most is None else min(most, len(image_set))
+            trial = "" if count == len(image_set) else f".first{count}"
+            ceiling = image_set.human_ceiling(project)
+            self.parts[name] = Part(resolved, image_set, count, name + trial, evaluate, settings.seed, ceiling)
+        self.main = self.parts[asked]
+        self.protocol, self.image_set, self.count = self.main.protocol, self.main.image_set, self.main.count
+        self.folder = project.evaluations / self.main.folder
 
     def subject(self, checkpoint: Path) -> Subject:
         """Describe a checkpoint as something to evaluate; its card is enough.
@@ -107,189 +160,155 @@ class Evaluator:
         card = read_card(checkpoint)
         if [entry.wnid for entry in card.classes] != [entry.wnid for entry in self.classes.entries]:
             raise DataError(
-                f"{card.name} tells {len(card.classes)} classes apart that are not those of data/classes.yaml "
-                f"({len(self.classes)}): evaluate it on the data it was trained for"
+                f"{card.name} was trained on {len(card.classes)} classes that are not the {len(self.classes)} of "
+                "data/classes.yaml: evaluate it on the data it was trained for"
             )
-        model = [card.architecture, card.arguments, card.preprocessing.model_dump()]
-        evaluate = self.settings.evaluate
-        identity = digest(
-            {
-                "schema": SCHEMA_VERSION,
-                "name": card.name,
-                "weights": card.weights_sha256,
-                "model": [*model, card.group_of_class],
-                "stimuli": [self.stimuli.digest, self.count],
-                "protocol": self.protocol.sha256,
-                "metrics": self.metrics,
-                "shards": [evaluate.shard_size, evaluate.threads, evaluate.batch_size, evaluate.search_precision],
-                "gallery": evaluate.gallery,
-                "seed": self.settings.seed,
-                "code": self.code,
-            }
-        )
-        predictions = digest(
-            {
-                "schema": SCHEMA_VERSION,
-                "name": card.name,
-                "weights": card.weights_sha256,
-                "model": model,
-                "images": self._validation_digest,
-                "threads": evaluate.threads,
-                "code": self.prediction_code,
-            }
-        )
-        return Subject(card, checkpoint, identity, predictions)
+        return Subject(card, checkpoint, {name: part.identity(card) for name, part in self.parts.items()})
 
-    @cached_property
-    def _validation_digest(self) -> str:
-        """Digest of the validation images' bytes and labels."""
-        folder = self.project.data / "imagenet"
-        images = [(image.path.name, image.label, sha256(image.path)) for image in self.validation]
-        tables = [folder / "multilabel.json", folder / "labels.csv"]
-        return digest([images, [sha256(table) for table in tables if table.is_file()]])
-
-    def paths(self, name: str) -> Paths:
-        """Where a model's results lie."""
-        return Paths(self.folder, name)
+    def paths(self, name: str, protocol_name: str | None = None) -> Paths:
+        """Where a model's results lie; by default those of the protocol that was asked for."""
+        part = self.parts[protocol_name or self.protocol.name]
+        return Paths(self.project.evaluations / part.folder, name)
 
     def is_finished(self, subject: Subject) -> bool:
-        """Whether the model's files are there and were made from what is there now."""
-        return self._is_there(subject, "stimuli") and self._is_there(subject, "images")
+        """Whether the model's rows are there and were made from what is there now."""
+        return all(self._is_there(subject, name) for name in self.parts)
 
-    def _is_there(self, subject: Subject, kind: str) -> bool:
-        """Whether the files that tasks of a kind end in were made from what is there now."""
-        paths = self.paths(subject.name)
-        if kind == "images":
-            return stored_identity(paths.predictions) == subject.predictions_identity
-        return stored_identity(paths.rows) == subject.identity and paths.gallery.is_file() and not paths.is_damaged()
+    def _is_there(self, subject: Subject, name: str) -> bool:
+        """Whether the rows of a part were made from what is there now."""
+        paths = self.paths(subject.name, name)
+        whole = paths.gallery.is_file() or not self.parts[name].protocol.probe.keeps
+        return stored_identity(paths.rows) == subject.identities[name] and whole and not paths.is_damaged()
 
-    def shards(self, subject: Subject, kind: str) -> Shards:
-        """Where finished tasks of a kind wait for the others."""
-        identity = subject.identity if kind == "stimuli" else subject.predictions_identity
-        return Shards(self.paths(subject.name).shards(kind), identity)
+    def shards(self, subject: Subject, name: str) -> Shards:
+        """Where finished tasks of a part wait for the others."""
+        keeps = self.parts[name].protocol.probe.keeps
+        return Shards(self.paths(subject.name, name).shards, subject.identities[name], keeps)
 
     def remove_stale(self, names: set[str]) -> None:
         """Remove the results of models that are not among `names` (any more)."""
-        for summary in self.folder.glob("*.json"):
-            if summary.stem not in names:
-                self.paths(summary.stem).remove()
-        for predictions in self.paths("").predictions.parent.glob("*.parquet"):
-            if predictions.stem not in names:
-                predictions.unlink(missing_ok=True)
+        for part in self.parts.values():
+            folder = self.project.evaluations / part.folder
+            for name in {path.stem for pattern in ("*.json", "*.parquet") for path in folder.glob(pattern)} - names:
+                Paths(folder, name).remove()
 
     @property
     def tasks_per_model(self) -> int:
-        """How many tasks a model is that nothing is finished of."""
-        return math.ceil(self.count / self.settings.evaluate.shard_size) + math.ceil(
-            len(self.validation) / IMAGES_PER_TASK
-        )
+        """Tasks of a model with no finished shard."""
+        return sum(len(part.spans) for part in self.parts.values())
 
     def tasks(self, subject: Subject) -> list[Task]:
-        """What is to be run of a model; a task's members do not depend on the engine or the number of workers."""
-        kinds = (
-            ("stimuli", self.count, self.settings.evaluate.shard_size),
-            ("images", len(self.validation), IMAGES_PER_TASK),
-        )
-        spans = [
-            (kind, first, min(first + size, total))
-            for kind, total, size in kinds
-            if not self._is_there(subject, kind)
-            for first in range(0, total, size)
-        ]
+        """What is to be run of a model."""
+        evaluate = self.settings.evaluate
         return [
             Task(
-                kind=kind,
+                protocol=part.protocol.spec,
                 root=self.project.root,
                 checkpoint=subject.checkpoint,
                 weights=subject.card.weights_sha256,
                 first=first,
                 last=last,
-                protocol=self.protocol.name,
-                metrics=self.metrics,
-                gallery=self.gallery_positions(),
+                kept=part.kept,
                 seed=self.settings.seed,
                 device=self.device,
-                threads=self.settings.evaluate.threads,
-                batch_size=self.settings.evaluate.batch_size,
-                search_precision=self.settings.evaluate.search_precision,
+                threads=evaluate.threads,
+                batch_size=evaluate.batch_size,
+                search_precision=evaluate.search_precision,
             )
-            for kind, first, last in spans
+            for name, part in self.parts.items()
+            if not self._is_there(subject, name)
+            for first, last in part.spans
         ]
 
-    def gallery_positions(self) -> tuple[int, ...]:
-        """Positions of the pictured stimuli: the first ones, since every prefix is balanced over superclasses."""
-        return tuple(range(min(self.settings.evaluate.gallery, self.count)))
-
     def finish(self, subject: Subject, tasks: list[Task]) -> None:
-        """Put a model's finished tasks together, the rows last, and summarise them.
+        """Put a model's finished tasks together, those of the companions first, and summarise them.
 
         Another process may do the same on the same folder: one at a time, and what is there already is left.
         """
         paths = self.paths(subject.name)
         paths.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(paths.folder / ".lock"):
-            for kind, write in (("images", self._write_predictions), ("stimuli", self._write_rows)):
-                if self._is_there(subject, kind):
+            for name in reversed(self.parts):
+                if self._is_there(subject, name):
                     continue
-                shards = self.shards(subject, kind)
-                parts = [part for task in tasks if task.kind == kind and (part := shards.load(task)) is not None]
-                if not parts or len(parts) < sum(task.kind == kind for task in tasks):
+                shards = self.shards(subject, name)
+                wanted = [task for task in tasks if task.protocol.name == name]
+                parts = [part for task in wanted if (part := shards.load(task)) is not None]
+                if not parts or len(parts) < len(wanted):
                     raise DataError(f"{shards.folder}: a finished part is gone; evaluate again to make it anew")
-                write(subject, parts)
-            for kind in ("images", "stimuli"):
-                self.shards(subject, kind).clear()
+                self._write(subject, name, parts)
+            for name in self.parts:
+                self.shards(subject, name).clear()
             self.summarise(subject)
         paths.failure.unlink(missing_ok=True)
 
-    def _write_predictions(self, subject: Subject, parts: list[ShardResult]) -> None:
+    def _write(self, subject: Subject, name: str, parts: list[Measured]) -> None:
+        """Write a part's results, the rows last: with them it counts."""
+        paths, probe = self.paths(subject.name, name), self.parts[name].protocol.probe
+        if probe.keeps:
+            kept: dict[int, Tensor] = {}
+            for part in parts:
+                kept |= part.kept
+            with replacing(paths.gallery) as temporary:
+                save_file({str(position): tensor.contiguous() for position, tensor in sorted(kept.items())}, temporary)
         rows = pd.concat([part.rows for part in parts], ignore_index=True)
-        write_table(self.paths(subject.name).predictions, rows, subject.predictions_identity)
-
-    def _write_rows(self, subject: Subject, parts: list[ShardResult]) -> None:
-        paths = self.paths(subject.name)
-        gallery: dict[int, Tensor] = {}
-        for part in parts:
-            gallery |= part.gallery
-        with replacing(paths.gallery) as temporary:
-            save_file({str(position): delta.contiguous() for position, delta in sorted(gallery.items())}, temporary)
-        write_table(paths.rows, pd.concat([part.rows for part in parts], ignore_index=True), subject.identity)
+        write_table(paths.rows, rows, subject.identities[name], probe=self.parts[name].protocol.spec.probe)
 
     def record_failure(self, name: str, line: str) -> None:
         """Keep why a model failed, until it is finished."""
         write_text(self.paths(name).failure, json.dumps({"model": name, "error": line}) + "\n")
 
     def summarise(self, subject: Subject) -> None:
-        """Compute a model's metrics from its rows."""
-        paths = self.paths(subject.name)
-        evaluation = Evaluation(
-            stimuli=pd.read_parquet(paths.rows),
-            images=pd.read_parquet(paths.predictions),
-            human_ceiling=self.human_ceiling,
-            resamples=self.settings.compare.bootstrap,
-            seed=self.settings.seed,
+        """Compute a model's numbers from its rows; a summary that was made from what is there now is left as it is."""
+        described = self._description(subject)
+        identity = digest(
+            [described, self.settings.compare.bootstrap, [part.protocol.code(CODE) for part in self.parts.values()]]
         )
-        metrics: dict[str, float | None] = {}
-        for name in self.metrics:
-            found = catalog.load("metric", name)().summarise(evaluation)
-            metrics |= {key: None if math.isnan(value) else value for key, value in found.items()}
-        card = subject.card
-        summary = {
+        file = self.paths(subject.name).summary
+        if _summary_identity(file) == identity:
+            return
+        rows = {name: self.paths(subject.name, name).rows for name in self.parts}
+        metrics = metrics_of(
+            [(part.protocol, rows[name], part.human_ceiling) for name, part in self.parts.items()],
+            self.settings.compare.bootstrap,
+            self.settings.seed,
+        )
+        summary = {**described, "summary_sha256": identity, "metrics": metrics}
+        write_text(file, json.dumps(summary, indent=1) + "\n")
+
+    def _description(self, subject: Subject) -> dict[str, Any]:
+        """What a summary says beside its metrics."""
+        card, main = subject.card, self.paths(subject.name)
+        rows = pd.read_parquet(main.rows)
+        flags = {flag for flags in rows.get("flags", ()) for flag in flags.split(",") if flag}
+        return {
             "model": subject.name,
             "architecture": card.architecture,
             "recipe": card.recipe,
             "declared": card.settings.get("zoo"),
             "protocol": self.protocol.name,
             "protocol_sha256": self.protocol.sha256,
-            "inputs_sha256": subject.identity,
-            "rows_sha256": sha256(paths.rows),
+            "inputs_sha256": subject.identities[self.protocol.name],
+            "rows_sha256": sha256(main.rows),
+            "companions": {
+                name: sha256(self.paths(subject.name, name).rows) for name in self.parts if name != self.protocol.name
+            },
             "weights_sha256": card.weights_sha256,
             "data_md5": provenance.data_md5(self.project.root),
-            "stimuli_sha256": self.stimuli.digest,
+            "image_set": self.protocol.spec.image_set,
+            "stimuli_sha256": self.image_set.digest,
             "n_stimuli": self.count,
             "tasks": self.settings.evaluate.model_dump(mode="json", include=TASK_SETTINGS),
             "seed": self.settings.seed,
-            "human_ceiling": self.human_ceiling if self.stimuli.has_maps else None,
-            "flags": sorted({flag for flags in evaluation.stimuli["flags"] for flag in flags.split(",") if flag}),
-            "metrics": metrics,
+            "human_ceiling": self.main.human_ceiling,
+            "flags": sorted(flags),
         }
-        write_text(paths.summary, json.dumps(summary, indent=1) + "\n")
+
+
+def _summary_identity(file: Path) -> str | None:
+    """The identity that a summary was written with; None where there is no readable one."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return found.get("summary_sha256") if isinstance(found, dict) else None

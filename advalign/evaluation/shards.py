@@ -8,34 +8,37 @@ import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from advalign.data.results import stored_identity, write_table
-from advalign.evaluation.tasks import ShardResult, Task
+from advalign.evaluation.tasks import Task
 from advalign.files import replacing
+from advalign.probes.base import Measured
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The parts of one kind of one model.
+    """The parts of one model under one protocol.
 
     Attributes:
         folder: theirs alone.
         identity: of what they were made from; parts of another identity do not count.
+        keeps: whether tensors belong to them.
     """
 
     folder: Path
     identity: str
+    keeps: bool
 
-    def load(self, task: Task) -> ShardResult | None:
+    def load(self, task: Task) -> Measured | None:
         """The task's result, where it is there, whole and of this identity."""
         rows = self._rows(task)
         if stored_identity(rows) != self.identity:
             return None
         try:
-            gallery = load_file(rows.with_suffix(".safetensors")) if task.kind == "stimuli" else {}
-            return ShardResult(pd.read_parquet(rows), {int(name): delta for name, delta in gallery.items()})
+            kept = load_file(rows.with_suffix(".safetensors")) if self.keeps else {}
+            return Measured(pd.read_parquet(rows), {int(name): tensor for name, tensor in kept.items()})
         except Exception:  # noqa: BLE001  damaged files raise whatever they like; the part is made again
             return None
 
-    def save(self, task: Task, result: ShardResult) -> None:
+    def save(self, task: Task, result: Measured) -> None:
         """Write a result, the rows last: with them it counts.
 
         Another process may finish the same model and clear the folder meanwhile: then it is written once more.
@@ -45,11 +48,11 @@ class Shards:
         except FileNotFoundError:
             self._save(task, result)
 
-    def _save(self, task: Task, result: ShardResult) -> None:
+    def _save(self, task: Task, result: Measured) -> None:
         rows = self._rows(task)
-        if task.kind == "stimuli":
+        if self.keeps:
             with replacing(rows.with_suffix(".safetensors")) as temporary:
-                save_file({str(at): delta.contiguous() for at, delta in result.gallery.items()}, temporary)
+                save_file({str(at): tensor.contiguous() for at, tensor in result.kept.items()}, temporary)
         write_table(rows, result.rows, self.identity)
 
     def clear(self) -> None:
@@ -57,4 +60,4 @@ class Shards:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _rows(self, task: Task) -> Path:
-        return self.folder / f"{task.kind}-{task.first:06d}-{task.last:06d}.parquet"
+        return self.folder / f"{task.first:06d}-{task.last:06d}.parquet"

@@ -12,12 +12,14 @@ from advalign.tensors.ranks import average_ranks, correlation
 class AdversarialHumanAlignment(Metric):
     """Mean Spearman correlation of perturbation map and human map, divided by the human ceiling."""
 
+    needs = ("human_ranks",)
+
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
         """Rank correlation under the released map (the default) and under the magnitude map; NaN for constant maps."""
         magnitude = average_ranks(magnitude_map(shard.perturbations).flatten(1))
         return {
-            "rho_released": correlation(shard.released_ranks, shard.heatmap_ranks),
-            "rho_magnitude": correlation(magnitude, shard.heatmap_ranks),
+            "rho_released": correlation(shard.released_ranks, shard.extras["human_ranks"]),
+            "rho_magnitude": correlation(magnitude, shard.extras["human_ranks"]),
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:

@@ -13,16 +13,18 @@ from advalign.tensors.ranks import average_ranks, correlation, partial_correlati
 class AlignmentControls(Metric):
     """AA against other stimuli's maps, given distance from the centre, and energy on the most human pixels."""
 
+    needs = ("human_map", "human_ranks", "other_ranks")
+
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
         """rho_released (what it is compared with), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
-        found, human = shard.released_ranks, shard.heatmap_ranks
-        distance = average_ranks(centre_distance(*shard.heatmaps.shape[1:]).flatten()).to(found)
-        constant = shard.heatmaps.amax((1, 2)) == shard.heatmaps.amin((1, 2))  # its top 10 % would be any
+        found, human, maps = shard.released_ranks, shard.extras["human_ranks"], shard.extras["human_map"]
+        distance = average_ranks(centre_distance(*maps.shape[1:]).flatten()).to(found)
+        constant = maps.amax((1, 2)) == maps.amin((1, 2))  # its top 10 % would be any
         return {
             "rho_released": correlation(found, human),
-            "rho_shuffled": correlation(found, shard.other_ranks),
+            "rho_shuffled": correlation(found, shard.extras["other_ranks"]),
             "rho_partial": partial_correlation(found, human, distance),
-            "energy_top10": energy_on_top(shard.perturbations, shard.heatmaps).masked_fill(constant, torch.nan),
+            "energy_top10": energy_on_top(shard.perturbations, maps).masked_fill(constant, torch.nan),
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:

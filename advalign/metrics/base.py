@@ -1,8 +1,10 @@
-"""What every metric shares: columns measured per attacked stimulus, numbers summarised over a model's rows."""
+"""What every metric shares: columns measured per item, numbers summarised over a model's rows."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import pandas as pd
 from torch import Tensor
@@ -13,19 +15,16 @@ from advalign.tensors.ranks import average_ranks
 
 @dataclass(frozen=True)
 class AttackedShard:
-    """Stimuli that one model was attacked on.
+    """Items that one model was attacked on.
 
     Attributes:
         perturbations: (N, 3, H, W) float32, adversarial - input; zero where there is none.
-        heatmaps: (N, H, W) float32, the stimuli's own human maps.
-        heatmap_ranks: (N, H * W), average ranks of their pixels.
-        other_ranks: (N, H * W), of the maps of other stimuli (a seeded derangement of the whole set).
+        extras: what else is known of each item: `human_map` (N, H, W) float32, `human_ranks` (N, H * W) average ranks
+            of its pixels, `other_ranks` the same of other items' maps (a seeded derangement of the whole set).
     """
 
     perturbations: Tensor
-    heatmaps: Tensor
-    heatmap_ranks: Tensor
-    other_ranks: Tensor
+    extras: Mapping[str, Tensor]
 
     @cached_property
     def released_ranks(self) -> Tensor:
@@ -35,17 +34,15 @@ class AttackedShard:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's rows.
+    """A model's rows under one protocol.
 
     Attributes:
-        stimuli: one row per stimulus with the contract's columns and all measured ones.
-        images: one row per validation image: label, prediction, correct, unclear, problematic.
-        human_ceiling: rank correlation between halves of the participants.
+        rows: one row per item, with all that its probe and the probe's metrics measured.
+        human_ceiling: rank correlation between halves of the participants; NaN without human maps.
         resamples, seed: of bootstrap intervals.
     """
 
-    stimuli: pd.DataFrame
-    images: pd.DataFrame
+    rows: pd.DataFrame
     human_ceiling: float
     resamples: int
     seed: int
@@ -53,14 +50,22 @@ class Evaluation:
     @property
     def valid(self) -> pd.DataFrame:
         """The rows that count: right on the clean image and successfully attacked."""
-        return self.stimuli[self.stimuli["status"] == "ok"]
+        return self.rows[self.rows["status"] == "ok"]
 
 
 class Metric(ABC):
-    """Base of all metrics."""
+    """Base of all metrics.
+
+    Attributes:
+        probe: name of the probe whose rows it is about.
+        needs: extras of the items that it cannot do without; on image sets without them it is left out.
+    """
+
+    probe: ClassVar[str] = "minimum-norm"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
-        """Columns per stimulus, (N,) each; none by default."""
+        """Columns per item, (N,) each; none by default. NaN is stored where the attack failed."""
         return {}
 
     @abstractmethod

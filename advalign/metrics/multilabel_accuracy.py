@@ -11,6 +11,8 @@ from advalign.metrics.base import Evaluation, Metric
 class MultilabelAccuracy(Metric):
     """Two conventions of multi-label accuracy, and top-1 against the original label."""
 
+    probe = "predictions"
+
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """Shares in [0, 1].
 
@@ -18,7 +20,7 @@ class MultilabelAccuracy(Metric):
         if the prediction is in `correct`; mean over images. `multilabel_accuracy_per_class`: right if in `correct` or
         `unclear`; mean per original label, then over labels.
         """
-        images = evaluation.images
+        images = evaluation.rows
         if not len(images):
             names = ("multilabel_accuracy", "multilabel_accuracy_per_class", "top1_accuracy", "n_images_left_out")
             return dict.fromkeys(names, math.nan)

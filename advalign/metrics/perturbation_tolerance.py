@@ -17,7 +17,7 @@ class PerturbationTolerance(Metric):
         `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried: leaving
         failures out biases PT down.
         """
-        rows = evaluation.stimuli
+        rows = evaluation.rows
         norms = evaluation.valid["norm_l2"].to_numpy(np.float64)
         attacked = rows[rows["status"] != "misclassified_clean"]
         bounded = attacked["norm_l2"].fillna(attacked["largest_tried"]).to_numpy(np.float64)

@@ -33,7 +33,7 @@ class RobustAccuracy(Metric):
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """One number per radius: robust_accuracy_eps0.25, ..."""
-        if not len(evaluation.stimuli):
+        if not len(evaluation.rows):
             return {f"robust_accuracy_eps{radius:g}": math.nan for radius in RADII}
-        shares = robust_accuracy(evaluation.stimuli, np.array(RADII))
+        shares = robust_accuracy(evaluation.rows, np.array(RADII))
         return {f"robust_accuracy_eps{radius:g}": float(share) for radius, share in zip(RADII, shares, strict=True)}

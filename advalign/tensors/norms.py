@@ -21,6 +21,15 @@ def l2_norm(batch: Tensor) -> Tensor:
     return norms
 
 
+def linf_norm(batch: Tensor) -> Tensor:
+    """Largest absolute entry of every sample: (N, ...) -> (N,).
+
+    >>> linf_norm(torch.tensor([[3.0, -4.0], [0.0, 0.0]]))
+    tensor([4., 0.])
+    """
+    return batch.flatten(1).abs().amax(1)
+
+
 def unit_l2(batch: Tensor) -> Tensor:
     """Scale every sample to unit Euclidean norm; a zero sample stays zero."""
     return batch / per_sample(l2_norm(batch).clamp_min(TINY), batch)

@@ -25,7 +25,7 @@ from advalign.analysis.assembly import group_of
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.data.results import Paths
-from advalign.data.stimuli import StimulusSet, load_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.errors import DataError
 from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import HISTORY, Card, read_card

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from advalign import catalog
-from advalign.attacks.base import Attack, protocol
+from advalign.attacks.base import Attack
+from advalign.evaluation.protocols import protocol
 
 torch.set_num_threads(1)
 
@@ -69,12 +70,12 @@ def test_what_it_returns_flips_lies_in_the_box_and_is_as_long_as_it_says(name):
     assert result.adversarials.min() >= 0
     assert result.adversarials.max() <= 1
     norms = (result.adversarials.double() - images().double()).flatten(1).norm(dim=1)
-    torch.testing.assert_close(result.norm_l2[found], norms[found], rtol=1e-5, atol=1e-7)
-    assert result.norm_l2.dtype == torch.float64
-    assert (result.norm_l2[found] > 0).all()
-    assert result.norm_l2[~found].isnan().all()
+    torch.testing.assert_close(result.norms[found], norms[found], rtol=1e-5, atol=1e-7)
+    assert result.norms.dtype == torch.float64
+    assert (result.norms[found] > 0).all()
+    assert result.norms[~found].isnan().all()
     assert torch.equal(result.adversarials[~found], images()[~found])
-    assert (result.largest_tried[found] >= result.norm_l2[found] * (1 - 1e-5)).all()
+    assert (result.largest_tried[found] >= result.norms[found] * (1 - 1e-5)).all()
     assert torch.equal(result.clean_predictions, net()(images()).argmax(1))
 
 
@@ -95,7 +96,7 @@ def test_statuses_do_not_depend_on_who_else_is_in_the_batch(name):
     for members in ([0], list(range(5, 9)), list(range(COUNT))[::-1]):
         part = short(name).run(net(), images()[members], labels()[members])
         assert part.status == [result.status[member] for member in members]
-        torch.testing.assert_close(part.norm_l2, result.norm_l2[members], rtol=0.05, atol=0, equal_nan=True)
+        torch.testing.assert_close(part.norms, result.norms[members], rtol=0.05, atol=0, equal_nan=True)
 
 
 @every_attack
@@ -103,7 +104,7 @@ def test_the_memory_format_of_the_images_does_not_matter(name):
     result = first_run(name)
     other = short(name).run(net(), images().contiguous(memory_format=torch.channels_last), labels())
     assert other.status == result.status
-    torch.testing.assert_close(other.norm_l2, result.norm_l2, rtol=0.05, atol=0, equal_nan=True)
+    torch.testing.assert_close(other.norms, result.norms, rtol=0.05, atol=0, equal_nan=True)
 
 
 @every_attack
@@ -127,7 +128,7 @@ def test_a_model_without_gradients_makes_it_fail_openly(name):
         torch.zeros(2, dtype=torch.int64),
     )
     assert result.status == ["attack_failed"] * 2
-    assert result.norm_l2.isnan().all()
+    assert result.norms.isnan().all()
     assert result.largest_tried.isfinite().all()
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import advalign
 from advalign.analysis.comparison import compare_table
 from advalign.analysis.table import check_table, read_table
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.cli._output import print_table
 from advalign.cli.main import run
 from advalign.data.classes import DECISIONS

@@ -27,7 +27,7 @@ UNITS = 7  # tasks of a model: 72 stimuli in shards of 12, and one of validation
 SCRIPT = """
 import sys
 from pathlib import Path
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator

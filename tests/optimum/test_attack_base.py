@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from advalign.attacks.base import STRETCH, Attack, Oracle, Status, protocol
+from advalign.attacks.base import STRETCH, Attack, Oracle, Status
+from advalign.evaluation.protocols import protocol
 from advalign.attacks.fmn import FastMinimumNorm
 from advalign.errors import InputError
 from advalign.settings import Strict, parse
@@ -68,7 +69,7 @@ def test_a_misclassified_image_is_left_alone():
     assert result.status == ["ok", "misclassified_clean", "ok"]
     assert result.clean_predictions.tolist() == [0, 0, 0]
     assert torch.equal(result.adversarials[1], images[1])
-    assert result.norm_l2.isnan().tolist() == [False, True, False]
+    assert result.norms.isnan().tolist() == [False, True, False]
     assert result.queries.tolist() == [2, 1, 2] == model.passes
     assert result.largest_tried.tolist() == pytest.approx([0.3, 0.0, 0.3])
 
@@ -82,7 +83,7 @@ def test_nothing_is_searched_when_all_are_misclassified_or_there_are_none():
     assert result.status == [Status.MISCLASSIFIED_CLEAN] * 2
     empty = Never().run(lambda images: images.flatten(1)[:, :2], step_images(2)[:0], zeros(0))
     assert empty.status == []
-    assert empty.norm_l2.shape == (0,)
+    assert empty.norms.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_search_that_finds_nothing_fails_openly():
     images, model = step_images(3), StepModel(3)
     result = Scripted([0.0, 0.1, -0.4]).run(model, images, zeros(3))
     assert result.status == [Status.ATTACK_FAILED] * 3
-    assert result.norm_l2.isnan().all()
+    assert result.norms.isnan().all()
     assert torch.equal(result.adversarials, images)
     assert result.queries.tolist() == model.passes
     assert result.largest_tried.tolist() == pytest.approx(model.farthest, abs=1e-6)
@@ -122,7 +123,7 @@ def test_a_flip_undone_by_rounding_is_stretched_by_a_tenth_of_a_percent_at_most(
     result = Scripted([RADIUS * share for share in short]).run(model, images, zeros(len(short)))
     assert result.status == ["ok"] * 4 + ["attack_failed"] * 2
     assert (model(result.adversarials[:4]).argmax(1) == 1).all()
-    stretched = result.norm_l2[:4] / (RADIUS * torch.tensor(short[:4]))
+    stretched = result.norms[:4] / (RADIUS * torch.tensor(short[:4]))
     assert stretched[0] == pytest.approx(1.0, abs=1e-6)
     assert (stretched[1:] > 1).all()
     assert (stretched <= 1 + STRETCH + 1e-6).all()
@@ -149,7 +150,7 @@ def test_what_leaves_the_box_is_clipped_before_it_is_judged():
     result = Scripted([3.0, -3.0]).run(model, images, zeros(2))
     assert result.status == ["ok", "attack_failed"]
     assert result.adversarials[0, 0, 0, 0] == 1.0
-    assert result.norm_l2[0] == pytest.approx(0.5)
+    assert result.norms[0] == pytest.approx(0.5)
     assert result.adversarials.min() >= 0
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.attacks.feng2025_released import Feng2025Released
 
 torch.set_num_threads(1)
@@ -49,10 +49,10 @@ def test_on_a_linear_model_the_norm_is_the_first_sum_of_steps_beyond_the_boundar
     taken = [int(np.argmax(sums > distance)) + 1 for distance in distances]
     assert taken == [1, 1, 1, 2, 2, 2, 3, 3]
     assert result.status == ["ok"] * len(distances)
-    assert result.norm_l2.tolist() == pytest.approx([sums[count - 1] for count in taken], rel=1e-5)
+    assert result.norms.tolist() == pytest.approx([sums[count - 1] for count in taken], rel=1e-5)
     # the clean image's own pass, every iterate with the clean image as the first, one verification
     assert result.queries.tolist() == [1 + (count + 1) + 1 for count in taken]
-    assert (result.norm_l2 > torch.tensor(distances)).all()
+    assert (result.norms > torch.tensor(distances)).all()
 
 
 def test_on_a_linear_model_with_an_active_box_the_walk_is_clipped():
@@ -69,7 +69,7 @@ def test_on_a_linear_model_with_an_active_box_the_walk_is_clipped():
     result = protocol("feng2025-released").attack.run(classifier, torch.tensor(images), labels)
     assert set(result.status) == {"ok"}
     assert len(np.unique(np.round(norms, 3))) > 10, "the box must make norms differ from whole steps"
-    assert result.norm_l2.tolist() == pytest.approx(norms, rel=1e-4)
+    assert result.norms.tolist() == pytest.approx(norms, rel=1e-4)
 
 
 def test_gamma_and_eps_have_no_place_and_failures_are_open():
@@ -83,7 +83,7 @@ def test_gamma_and_eps_have_no_place_and_failures_are_open():
     attack = Feng2025Released(Feng2025Released.Settings(steps=20))
     result = attack.run(unreachable, images, torch.zeros(2, dtype=torch.int64))
     assert result.status == ["attack_failed"] * 2
-    assert result.norm_l2.isnan().all()
+    assert result.norms.isnan().all()
     assert result.queries.tolist() == [22, 22]
 
 
@@ -150,7 +150,7 @@ def test_stopping_at_the_first_adversarial_equals_keeping_the_best_of_all_steps(
     assert torch.equal(ok, found & ~wrong)
     torch.testing.assert_close(result.adversarials[ok], expected[ok], rtol=0, atol=1e-6)
     norms = (expected - images).double().flatten(1).norm(dim=1)
-    torch.testing.assert_close(result.norm_l2[ok], norms[ok], rtol=1e-6, atol=0)
+    torch.testing.assert_close(result.norms[ok], norms[ok], rtol=1e-6, atol=0)
     assert len(set(result.queries[ok].tolist())) >= 3, "images must stop at different steps for this to say anything"
     assert result.queries.max() < 20
 
@@ -161,7 +161,7 @@ def test_its_norms_are_not_minimal():
     images, labels = batches(999, 24)
     walk = protocol("feng2025-released").attack.run(net, images, labels)
     minimal = protocol("fmn-100").attack.run(net, images, labels)
-    both = ~(walk.norm_l2.isnan() | minimal.norm_l2.isnan())
+    both = ~(walk.norms.isnan() | minimal.norms.isnan())
     assert both.sum() >= 12
-    assert (walk.norm_l2[both] >= minimal.norm_l2[both] - 1e-5).all()
-    assert walk.norm_l2[both].mean() > 1.2 * minimal.norm_l2[both].mean()
+    assert (walk.norms[both] >= minimal.norms[both] - 1e-5).all()
+    assert walk.norms[both].mean() > 1.2 * minimal.norms[both].mean()

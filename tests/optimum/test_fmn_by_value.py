@@ -112,7 +112,7 @@ def test_what_is_kept_is_the_smallest_and_not_the_last():
     smallest = torch.stack(kept).min(0).values
     found = smallest.isfinite()
     assert found.sum() >= 8
-    torch.testing.assert_close(result.norm_l2[found], smallest[found].double(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(result.norms[found], smallest[found].double(), rtol=1e-3, atol=0)
     last = torch.stack([step[found] for step in kept])
     assert any(column[column.isfinite()][-1] > 1.0001 * column.min() for column in last.T), (
         "one must end above its best"

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import optimize
 
-from advalign.attacks.base import Status, protocol
+from advalign.attacks.base import Status
+from advalign.evaluation.protocols import protocol
 from advalign.models.superclasses import GroupedClassifier
 
 torch.set_num_threads(1)
@@ -75,7 +76,7 @@ def check(result, optimum, above, success):
     found = np.array([status is Status.OK for status in result.status])
     assert Status.MISCLASSIFIED_CLEAN not in result.status
     assert found.mean() >= success, f"{(~found).sum()} of {len(found)} attacks failed although the optimum exists"
-    norms = result.norm_l2.numpy()
+    norms = result.norms.numpy()
     assert (norms[found] >= optimum[found] - BELOW).all()
     if above is not None:
         assert (norms[found] <= optimum[found] * above + BELOW).all()
@@ -182,7 +183,7 @@ def test_many_classes_of_any_shape_never_beat_the_closest_hyperplane():
     )
     result = protocol("fmn").attack.run(classifier, images, torch.tensor(labels))
     check(result, optimum, None, 1.0)  # a greedy search may end at another hyperplane than the closest one ...
-    assert np.median(result.norm_l2.numpy() / optimum) < 1.005  # ... but seldom does
+    assert np.median(result.norms.numpy() / optimum) < 1.005  # ... but seldom does
 
 
 @each_protocol
@@ -202,7 +203,7 @@ def test_groups_reach_the_closest_pair_across_groups(name, above, success):
     grouped = GroupedClassifier(classifier, groups.tolist())
     result = protocol(name).attack.run(grouped, images, torch.tensor(decision))
     check(result, optimum, None, success)  # where several own classes tie, the signed-distance formula is a bound only
-    norms = result.norm_l2.numpy()
+    norms = result.norms.numpy()
     assert np.nanmax(norms[simple] - above * closest_pair[simple]) <= BELOW
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 
 foolbox = pytest.importorskip("foolbox")
 torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def test_every_adversarial_image_is_that_of_foolbox_at_a_two_hundredth_of_the_qu
     assert (net(expected).argmax(1) != labels).all()
     assert (result.adversarials - expected).abs().max() <= 1e-5
     norms = (expected - images).double().flatten(1).norm(dim=1)
-    torch.testing.assert_close(result.norm_l2, norms, rtol=1e-5, atol=0)
+    torch.testing.assert_close(result.norms, norms, rtol=1e-5, atol=0)
     assert len({round(norm, 1) for norm in norms.tolist()}) >= 2, "images must stop at different steps"
     lengths = sorted(set(result.queries.tolist()))
     assert lengths[0] == 1 + 2 + 1, "clean image, two iterates of which the first is the clean image, verification"

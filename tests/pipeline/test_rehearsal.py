@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from advalign.data.classes import read_classes
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_classifier, evaluation_transform

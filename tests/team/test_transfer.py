@@ -6,7 +6,7 @@ import shutil
 import pytest
 from mlflow.entities import ViewType
 
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint, save_checkpoint
 from advalign.tracking.publish import Published, publish_checkpoint, publish_evaluation

@@ -4,9 +4,10 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 
 from advalign.errors import unknown_name
-from advalign.evaluation.tasks import ShardResult, Task, run_task
+from advalign.evaluation.tasks import Task, run_task
+from advalign.probes.base import Measured
 
-TaskOutcome = ShardResult | Exception
+TaskOutcome = Measured | Exception
 Work = Callable[[Task], TaskOutcome]
 Engine = Callable[[Iterable[Task]], Iterator[tuple[Task, TaskOutcome]]]
 ENGINES = ("local", "ray")

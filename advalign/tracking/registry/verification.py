@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign import catalog
-from advalign.data.stimuli import load_stimuli
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import AdvalignError, InputError
 from advalign.evaluation.tasks import Task, run_task
 from advalign.files import Project

@@ -8,7 +8,7 @@ from scipy import stats
 
 from advalign.analysis.gates import Evidence, judge
 from advalign.analysis.policies import Bound, Demand, Policy, previous_alias, read_policy
-from advalign.attacks.base import protocol
+from advalign.evaluation.protocols import protocol
 from advalign.errors import InputError
 from tests.conftest import REPOSITORY
 

@@ -11,7 +11,8 @@ from mlflow.tracking import MlflowClient
 from advalign.cli import main
 from advalign.data import expectations
 from advalign.data.expectations import Failure, Validation, validate
-from advalign.data.stimuli import StimulusSet, load_stimuli, save_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
+from advalign.data.stimuli import save_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import load_settings

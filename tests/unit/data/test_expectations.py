@@ -9,7 +9,8 @@ import pytest
 
 from advalign.data.classes import read_classes
 from advalign.data.expectations import Failure, Validation, check_tables, validate, write_validation
-from advalign.data.stimuli import StimulusSet, freeze_stimuli, load_stimuli, save_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
+from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.data.suites import map_suite
 from advalign.errors import DataError
 from advalign.files import Project

@@ -17,7 +17,8 @@ from torchvision.transforms import v2 as transforms
 from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, ClassInfo, read_classes, write_classes
 from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
-from advalign.data.stimuli import StimulusSet, choose, freeze_stimuli, load_stimuli, save_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
+from advalign.data.stimuli import choose, freeze_stimuli, save_stimuli
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError
 from advalign.files import Project

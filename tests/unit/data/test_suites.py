@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from advalign.data.expectations import check_tables, validate
-from advalign.data.stimuli import StimulusSet, load_stimuli, save_stimuli
+from advalign.data.sets.stimuli import StimulusSet, load_stimuli
+from advalign.data.stimuli import save_stimuli
 from advalign.data.suites import map_entropy, map_suite, map_table
 from advalign.errors import DataError
 from advalign.files import Project

@@ -10,7 +10,7 @@ from scipy import stats
 
 from advalign import catalog
 from advalign.averages import bootstrap_interval
-from advalign.evaluation.tasks import derangement
+from advalign.data.sets.stimuli import derangement
 from advalign.metrics.base import AttackedShard, Evaluation
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.tensors.ranks import average_ranks

@@ -17,6 +17,7 @@ FLAGS = {
     "zero-gradients": "input gradients that vanish: gradient attacks see a flat function",
     "probabilities": "outputs look like probabilities: a softmax hides gradients, attack the logits",
 }
+NOT_FINITE = "its logits of clean images are not finite: fetch the weights again, or fix the entry's preprocessing"
 REPEATS = 1e-3  # difference of two passes, relative to the spread of the logits, that is no rounding
 SUM_TO_ONE = 1e-3
 

@@ -1,0 +1,98 @@
+"""What every image set shares: a digest, and items by position as a probe gets them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pandas as pd
+from PIL.Image import Image
+from torch import Tensor
+
+from advalign.data.classes import Classes
+from advalign.errors import InputError
+from advalign.files import Project
+
+Transform = Callable[[Image], Tensor]
+"""A model's own evaluation transform: image -> (3, size, size) pixels in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Some members of an image set.
+
+    Attributes:
+        table: one row per item: the columns that every row of a result begins with.
+        labels: (N,) int64: the right class, or the right decision where the set's labels are decisions.
+        pixels: gives (N, 3, H, W) float32 in [0, 1] for a model's transform. Images that have one size for all models
+            are given as they are; others pass through the transform.
+        extras: what else is known of each item, by name: (N, ...) each.
+    """
+
+    table: pd.DataFrame
+    labels: Tensor
+    pixels: Callable[[Transform], Tensor]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class ImageSet(ABC):
+    """Base of all image sets: items in a fixed order, known by a digest.
+
+    Attributes:
+        grouped: whether labels are decisions (groups of classes), not classes.
+        offers: names of the extras that items have.
+    """
+
+    grouped: ClassVar[bool] = False
+    offers: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def open(cls, project: Project, classes: Classes) -> "ImageSet":
+        """Read the set of a project.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of everything that items consist of: the identity of the set."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def items(self, first: int, last: int, seed: int) -> Items:
+        """The members first .. last - 1.
+
+        Args:
+            first, last: positions in the set.
+            seed: of what an item has beside itself (another item's map, say).
+        """
+
+    def human_ceiling(self, project: Project) -> float | None:
+        """Rank correlation between halves of the participants; None for a set without human maps."""
+        return None
+
+    def absent(self) -> list[str]:
+        """What cannot be measured on the set as it is, a sentence each."""
+        return []
+
+    @classmethod
+    def check_offers(cls, name: str, needs: tuple[str, ...], probe: str) -> None:
+        """Refuse a probe whose extras the set does not have.
+
+        Raises:
+            InputError: naming what is missing.
+        """
+        missing = [need for need in needs if need not in cls.offers]
+        if missing:
+            raise InputError(
+                f"probe {probe!r} needs {', '.join(missing)} of each image, image set {name!r} offers "
+                f"{', '.join(cls.offers) or 'none'}: name another image set"
+            )

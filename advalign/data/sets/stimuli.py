@@ -1,0 +1,157 @@
+"""The stimuli as an image set: frozen images in the attack space with their human maps (methods: stimuli)."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pyarrow import ArrowInvalid
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from advalign.data.classes import Classes
+from advalign.data.clickme import read_human_ceiling
+from advalign.data.sets.base import ImageSet, Items
+from advalign.errors import DataError
+from advalign.files import Project
+from advalign.tensors.heatmaps import min_max_scale
+from advalign.tensors.ranks import average_ranks
+
+RANKED_AT_ONCE = 32  # maps; ranking takes about 50 bytes of memory per pixel
+COLUMNS = ["stimulus", "category", "superclass", "label"]
+
+
+@dataclass(frozen=True)
+class StimulusSet(ImageSet):
+    """Frozen stimuli.
+
+    Attributes:
+        manifest: one row per stimulus: stimulus, class_index, wnid, category, superclass, animate, label (index of
+            the right decision), source (shard:record), sha256 (of the JPEG).
+        pixels: (N, 3, size, size) uint8, before min-max scaling.
+        map_pixels: (N, size, size) uint8, before min-max scaling; zero where there is no human map: like any constant
+            map, it has no rank correlation.
+    """
+
+    grouped: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("human_map", "human_ranks", "other_ranks")
+
+    manifest: pd.DataFrame
+    pixels: Tensor
+    map_pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @cached_property
+    def has_maps(self) -> bool:
+        """Whether people's maps are there at all: not for stimuli from validation images."""
+        return bool(self.map_pixels.any())
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(N, 3, size, size) float32, each from 0 to 1."""
+        return min_max_scale(self.pixels.float())
+
+    @cached_property
+    def heatmaps(self) -> Tensor:
+        """(N, size, size) float32, each from 0 to 1."""
+        return min_max_scale(self.map_pixels.float())
+
+    @cached_property
+    def heatmap_ranks(self) -> Tensor:
+        """(N, size * size) float32, exact: average ranks of every human map's pixels, for all models to use."""
+        maps = self.heatmaps.flatten(1)
+        starts = range(0, len(maps), RANKED_AT_ONCE)
+        return torch.cat([average_ranks(maps[start : start + RANKED_AT_ONCE]).float() for start in starts])
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) int64: the index of the right decision (see `data.classes.DECISIONS`)."""
+        return torch.tensor(self.manifest["label"].to_numpy(dtype=np.int64))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of pixels, maps and right decisions: the identity of the set."""
+        content = hashlib.sha256()
+        for tensor in (self.pixels, self.map_pixels, self.labels):
+            content.update(tensor.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+    @classmethod
+    def open(cls, project: Project, classes: Classes) -> "StimulusSet":
+        """Read outputs/stimuli; see `load_stimuli`."""
+        return load_stimuli(project)
+
+    def items(self, first: int, last: int, seed: int) -> Items:
+        """Stimuli with their human maps; each with the map of another stimulus too (a seeded derangement of the set).
+
+        Extras: `human_map` (N, H, W) in [0, 1], `human_ranks` and `other_ranks` (N, H * W).
+        """
+        members = slice(first, last)
+        images = self.images[members]
+        return Items(
+            self.manifest.iloc[members][COLUMNS].reset_index(drop=True),
+            self.labels[members],
+            lambda _: images,
+            {
+                "human_map": self.heatmaps[members],
+                "human_ranks": self.heatmap_ranks[members],
+                "other_ranks": self.heatmap_ranks[derangement(len(self), seed)[members]],
+            },
+        )
+
+    def human_ceiling(self, project: Project) -> float | None:
+        """The map set's ceiling, as data/ has it; None where there are no maps."""
+        return read_human_ceiling(project) if self.has_maps else None
+
+    def absent(self) -> list[str]:
+        """Says that maps are missing."""
+        if self.has_maps:
+            return []
+        return ["the stimuli have no human maps: tolerance and accuracy are measured, alignment is not"]
+
+
+def derangement(count: int, seed: int) -> Tensor:
+    """A seeded permutation of 0 .. count - 1 without fixed points: position -> another item's position.
+
+    >>> bool((derangement(5, seed=0) == torch.arange(5)).any())
+    False
+    """
+    rng = np.random.default_rng(seed)
+    if count < 2:
+        return torch.zeros(count, dtype=torch.int64)
+    while True:
+        order = rng.permutation(count)
+        if not (order == np.arange(count)).any():
+            return torch.from_numpy(order)
+
+
+def names_digest(manifest: pd.DataFrame) -> str:
+    """Digest of the stimuli's names: binds the two files to each other."""
+    return hashlib.sha256("\n".join(manifest["stimulus"]).encode()).hexdigest()
+
+
+def load_stimuli(project: Project) -> StimulusSet:
+    """Read the frozen stimulus set.
+
+    Raises:
+        DataError: it has not been made yet, or manifest and tensors disagree.
+    """
+    try:
+        manifest = pd.read_parquet(project.stimuli / "manifest.parquet")
+        with safe_open(project.stimuli / "stimuli.safetensors", "pt") as file:
+            pixels, maps = file.get_tensor("pixels"), file.get_tensor("maps")
+            names = (file.metadata() or {}).get("stimuli")
+    except FileNotFoundError:
+        raise DataError("outputs/stimuli is missing: make it with `dvc repro stimuli`") from None
+    except (SafetensorError, ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"outputs/stimuli cannot be read ({error}): make it again with `dvc repro -f stimuli`"
+        ) from None
+    if len(manifest) != len(pixels) or names != names_digest(manifest):
+        raise DataError("outputs/stimuli: manifest and tensors disagree: make them again with `dvc repro -f stimuli`")
+    return StimulusSet(manifest, pixels, maps)

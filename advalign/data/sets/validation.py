@@ -1,0 +1,78 @@
+"""The validation images with everything that people accept as their label; each model sees them its own way."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from advalign.data.classes import Classes
+from advalign.data.imagenet import ValidationImage, read_validation
+from advalign.data.sets.base import ImageSet, Items, Transform
+from advalign.files import Project, sha256
+from advalign.settings import digest
+
+DECODERS = 8  # threads that decode images
+
+
+@dataclass(frozen=True)
+class ValidationImages(ImageSet):
+    """Files of data/imagenet/val, by name.
+
+    Attributes:
+        images: in order.
+        tables: the files that labels come from.
+    """
+
+    images: tuple[ValidationImage, ...]
+    tables: tuple[Path, ...]
+
+    @classmethod
+    def open(cls, project: Project, classes: Classes) -> "ValidationImages":
+        """Read data/imagenet; see `read_validation`."""
+        folder = project.data / "imagenet"
+        tables = tuple(path for path in (folder / "multilabel.json", folder / "labels.csv") if path.is_file())
+        return cls(tuple(read_validation(project, classes)), tables)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the images' bytes and labels."""
+        images = [(image.path.name, image.label, sha256(image.path)) for image in self.images]
+        return digest([images, [sha256(table) for table in self.tables]])
+
+    def items(self, first: int, last: int, seed: int) -> Items:
+        """Images under the model's evaluation transform, with the labels that people accept in the table."""
+        images = self.images[first:last]
+        table = pd.DataFrame(
+            {
+                "image": [image.path.name for image in images],
+                "label": [image.label for image in images],
+                "correct": [sorted(image.labels.correct) for image in images],
+                "unclear": [sorted(image.labels.unclear) for image in images],
+                "problematic": [image.labels.problematic for image in images],
+            }
+        )
+        labels = torch.tensor([image.label for image in images], dtype=torch.int64)
+        return Items(table, labels, lambda transform: _decode(images, transform))
+
+    def absent(self) -> list[str]:
+        """Says that nobody judged the images."""
+        if any(image.labels.correct for image in self.images):
+            return []
+        return ["no multi-label sets (data/imagenet/multilabel.json): top-1 accuracy only"]
+
+
+def _decode(images: tuple[ValidationImage, ...], transform: Transform) -> Tensor:
+    def read(image: ValidationImage) -> Tensor:
+        return transform(Image.open(image.path).convert("RGB"))
+
+    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1)) as pool:  # decoding would keep a GPU waiting
+        return torch.stack(list(pool.map(read, images)))

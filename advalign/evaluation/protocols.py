@@ -1,0 +1,188 @@
+"""Protocols: a probe, the attack it uses, and settled settings, known by a name; their results are never mixed.
+
+A name is resolved in this order: one that `evaluate.protocols` in params.yaml declares; an attack's (`fmn-fast`) or
+NAME-BUDGET (`fmn-100`), which the probe of the attack's kind asks; a probe's that attacks nothing (`predictions`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from advalign import catalog
+from advalign.attacks.base import Attack
+from advalign.closures import closure
+from advalign.data.sets.base import ImageSet
+from advalign.errors import InputError, unknown_name
+from advalign.metrics.base import Metric
+from advalign.probes.base import Probe
+from advalign.settings import ProtocolSettings, digest, parse
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A protocol in plain values, so that it travels with a task.
+
+    Attributes:
+        name: of the protocol.
+        probe, attack, image_set: names of entries; attack "" for a probe that attacks nothing.
+        settings: JSON of the attack's settings, or of the probe's where there is no attack.
+        metrics: names of the metrics on its rows.
+    """
+
+    name: str
+    probe: str
+    attack: str
+    image_set: str
+    settings: str
+    metrics: tuple[str, ...] = ()
+
+
+class Protocol:
+    """A protocol that is ready to run.
+
+    Args:
+        spec: what it is.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.name = spec, spec.name
+        self._probe_class: type[Probe] = catalog.load("probe", spec.probe)
+        self._attack_class: type[Attack] | None = catalog.load("attack", spec.attack) if spec.attack else None
+        self._metric_classes: list[type[Metric]] = [catalog.load("metric", name) for name in spec.metrics]
+        entry = self._attack_class or self._probe_class
+        self._settings = parse(entry.Settings, json.loads(spec.settings), f"protocol {spec.name!r}")
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The probe with its metrics and its attack."""
+        metrics = [metric() for metric in self._metric_classes]
+        if self._attack_class is None:
+            return self._probe_class(self._settings, metrics)
+        return self._probe_class(None, metrics, self._attack_class(self._settings))
+
+    @property
+    def attack(self) -> Attack:
+        """The attack.
+
+        Raises:
+            InputError: the protocol attacks nothing.
+        """
+        if self.probe.attack is None:
+            raise InputError(f"protocol {self.name!r} attacks nothing: name an attack's protocol, such as fmn-fast")
+        return self.probe.attack
+
+    @property
+    def minimum_norm(self) -> bool:
+        """Whether it searches for minimum norms."""
+        return self.probe.attack is not None and self.probe.attack.minimum_norm
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what is asked, with its settings."""
+        if self._attack_class is not None:
+            return digest({"attack": self._attack_class.__name__, **self._settings.model_dump()})
+        return digest({"probe": self._probe_class.__name__, **self._settings.model_dump()})
+
+    @cached_property
+    def summary(self) -> str:
+        """What it measures, in a line."""
+        described = (self._attack_class or self._probe_class).__doc__ or ""
+        return described.strip().splitlines()[0].rstrip(".")
+
+    def code(self, beginning: str) -> str:
+        """Digest of the code that its entries and a function of `evaluation` reach.
+
+        Args:
+            beginning: "module:function" that asks the probe for rows, or for their summary.
+        """
+        set_class = catalog.load("image set", self.spec.image_set)
+        entries = [self._probe_class, self._attack_class, set_class, *self._metric_classes]
+        roots = [f"{entry.__module__}:{entry.__name__}" for entry in entries if entry is not None]
+        return closure(beginning, *roots).digest
+
+
+def protocol(
+    name: str, declared: Mapping[str, ProtocolSettings] | None = None, metrics: Sequence[str] | None = None
+) -> Protocol:
+    """Resolve a protocol by its name.
+
+    Args:
+        name: see the module's docstring.
+        declared: of params.yaml.
+        metrics: names of those that are wanted, of whatever probe; None: all that the catalog has.
+
+    >>> protocol("fmn-100").attack.settings.steps
+    100
+    >>> protocol("fmn-fast-thorough").attack.settings.budget
+    'thorough'
+    >>> protocol("predictions").probe.image_set
+    'validation'
+
+    Raises:
+        InputError: unknown name, a budget that the attack does not take, settings that are refused.
+    """
+    if declared and name in declared:
+        if name in names():
+            raise InputError(f"params.yaml: evaluate.protocols.{name}: there is a protocol of this name: rename yours")
+        spec = _declared(name, declared[name])
+    elif name in catalog.names("probe") and catalog.load("probe", name).attacks is None:
+        spec = Spec(name, name, "", "", "{}")
+    else:
+        spec = _of_attack(name)
+    probe: type[Probe] = catalog.load("probe", spec.probe)
+    image_set = spec.image_set or probe.image_set
+    offered: type[ImageSet] = catalog.load("image set", image_set)
+    offered.check_offers(image_set, probe.needs, spec.probe)
+    return Protocol(
+        Spec(spec.name, spec.probe, spec.attack, image_set, spec.settings, _metrics(spec.probe, offered, metrics))
+    )
+
+
+def names(declared: Mapping[str, ProtocolSettings] | None = None) -> list[str]:
+    """All protocols that have a name of their own: declared ones, attacks, and probes that need none."""
+    probes = [name for name in catalog.names("probe") if catalog.load("probe", name).attacks is None]
+    return sorted({*(declared or {}), *catalog.names("attack"), *probes})
+
+
+def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics of a probe's rows that an image set has all the extras for."""
+    classes = {name: catalog.load("metric", name) for name in (wanted or catalog.names("metric"))}
+    return tuple(
+        name for name, metric in classes.items() if metric.probe == probe and {*metric.needs} <= {*offered.offers}
+    )
+
+
+def _declared(name: str, told: ProtocolSettings) -> Spec:
+    if told.attack is None:
+        assert told.probe is not None  # the settings demand one of them
+        if catalog.load("probe", told.probe).attacks is not None:
+            raise InputError(f"protocol {name!r}: probe {told.probe!r} needs an attack: add `attack: NAME`")
+        return Spec(name, told.probe, "", told.image_set or "", json.dumps(told.settings))
+    attack: type[Attack] = catalog.load("attack", told.attack)
+    probe = told.probe or attack.probe
+    if not issubclass(attack, catalog.load("probe", probe).attacks or ()):
+        raise InputError(f"protocol {name!r}: probe {probe!r} does not run attacks of the kind of {told.attack!r}")
+    return Spec(name, probe, told.attack, told.image_set or "", json.dumps(told.settings))
+
+
+def _of_attack(name: str) -> Spec:
+    """An attack's own protocol, or the one under another budget."""
+    known = catalog.names("attack")
+    attack = name if name in known else max((one for one in known if name.startswith(f"{one}-")), key=len, default="")
+    if not attack:
+        raise unknown_name("protocol", name, names())
+    attack_class: type[Attack] = catalog.load("attack", attack)
+    values: dict[str, Any] = {}
+    if attack != name:
+        values = attack_class.budgeted(name.removeprefix(f"{attack}-"))
+        if not values:
+            raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
+        settings = parse(attack_class.Settings, values, f"protocol {name!r}")
+        if settings == attack_class.Settings():
+            raise InputError(f"protocol {name!r} is called {attack!r}")
+        proper = f"{attack}-{getattr(settings, attack_class.budget)}" if attack_class.budget else name
+        if name != proper:
+            raise InputError(f"protocol {name!r} is called {proper!r}")
+    return Spec(name, attack_class.probe, attack, "", json.dumps(values))
