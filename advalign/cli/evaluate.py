@@ -58,8 +58,8 @@ def evaluate(
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.settings import load_settings
-    from advalign.tracking.sources import find_sources
     from advalign.training.world import choose_device
+    from advalign.workflows.sources import find_sources
 
     project = Project.find()
     settings = load_settings(project.root)
@@ -107,8 +107,8 @@ def _say_what_is_absent(evaluator: "Evaluator") -> None:
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
     """Log what is finished; returns the table's rows."""
-    from advalign.tracking.publish import Published, publish_evaluation
     from advalign.tracking.store import open_store
+    from advalign.workflows.publish import Published, publish_evaluation
 
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]

@@ -23,9 +23,9 @@ from advalign.files import Project, replacing, write_text
 from advalign.names import check_name
 from advalign.progress import progress
 from advalign.settings import Settings, Training
-from advalign.tracking.tracked_training import train_tracked
 from advalign.training.plan import Plan, plan
 from advalign.training.world import choose_device, is_first, joined
+from advalign.workflows.tracked_training import train_tracked
 
 
 @dataclass(frozen=True)
