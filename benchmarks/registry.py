@@ -17,9 +17,9 @@ from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint
-from advalign.tracking.publish import Published, publish_checkpoint, publish_evaluation
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.store import Store, open_store
+from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
 from benchmarks._timing import ratio
 from benchmarks.attacks import markdown
 

@@ -8,8 +8,8 @@ from advalign.files import Project
 from advalign.models.declared import read_zoo
 from advalign.progress import progress
 from advalign.settings import Settings
-from advalign.tracking.sources import find_sources
 from advalign.training.world import choose_device
+from advalign.workflows.sources import find_sources
 from pipelines._stage import run_stage
 
 

@@ -4,8 +4,8 @@ import json
 
 from advalign.files import Project, write_text
 from advalign.settings import Settings
-from advalign.tracking.publish import publish_all
 from advalign.tracking.store import open_store
+from advalign.workflows.publish import publish_all
 from pipelines._stage import run_stage
 
 

@@ -5,8 +5,8 @@ import sys
 from advalign.errors import InputError, unknown_name
 from advalign.files import Project
 from advalign.settings import Settings
-from advalign.tracking.tracked_training import train_tracked
 from advalign.training.plan import plan
+from advalign.workflows.tracked_training import train_tracked
 from pipelines._stage import run_stage
 
 

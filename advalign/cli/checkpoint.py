@@ -21,7 +21,7 @@ def export(
     """Write a checkpoint's weights to FILE; its suffix tells the format."""
     from advalign.files import Project
     from advalign.models.exchange import export_weights
-    from advalign.tracking.sources import find_checkpoint
+    from advalign.workflows.sources import find_checkpoint
 
     export_weights(find_checkpoint(Project.find(), model), file, replace)
     typer.echo(f"{model}: weights written to {file}")
@@ -41,7 +41,7 @@ def import_(
     from advalign.data.classes import DECISIONS, read_classes
     from advalign.files import Project
     from advalign.models.exchange import Stated, import_weights
-    from advalign.tracking.sources import class_cards
+    from advalign.workflows.sources import class_cards
 
     project = Project.find()
     classes = class_cards(read_classes(project.need_data(project.data / "classes.yaml")))

@@ -53,7 +53,7 @@ def validate(
     settings = load_settings(project.root)
     validation = check(project, settings, evaluations=True, docs=docs)
     if log:
-        from advalign.tracking.validation_run import log_validation
+        from advalign.workflows.validation_run import log_validation
 
         log_validation(project, settings, validation, docs)
     index = str(docs.resolve() / "index.html") if docs else None

@@ -40,9 +40,9 @@ def evaluate(
     ),
     zoo: Path = typer.Option(None, help="All of this zoo (registry/zoo.yaml), or what MODEL names of it."),
     protocol: str = typer.Option(
-        None, help="fmn-fast, fmn-fast-BUDGET, fmn, fmn-STEPS or feng2025-released; default: params.yaml."
+        None, help="What is measured (`advalign protocols` lists them); default: params.yaml."
     ),
-    limit: int = typer.Option(None, min=1, help="Only the first N stimuli: a trial, kept apart."),
+    limit: int = typer.Option(None, min=1, help="Only the first N items: a trial, kept apart."),
     engine: str = typer.Option("local", help="local, or ray: a cluster (RAY_ADDRESS), else one on this machine."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     workers: int = typer.Option(None, min=1, help="Tasks at once; default: as the cores or GPUs serve."),
@@ -50,7 +50,7 @@ def evaluate(
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be run."),
     as_json: bool = JSON,
 ) -> None:
-    """Measure perturbation tolerance, alignment and accuracy of models, one row per stimulus."""
+    """Measure tolerance, alignment, accuracy or what else a protocol asks of models, one row per item."""
     from advalign.evaluation.campaign import Campaign
     from advalign.evaluation.engines import create_engine
     from advalign.evaluation.estimate import estimate
@@ -58,8 +58,8 @@ def evaluate(
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.settings import load_settings
-    from advalign.tracking.sources import find_sources
     from advalign.training.world import choose_device
+    from advalign.workflows.sources import find_sources
 
     project = Project.find()
     settings = load_settings(project.root)
@@ -99,22 +99,21 @@ def _print_costs(costs: list[dict[str, Any]]) -> None:
 
 def _say_what_is_absent(evaluator: "Evaluator") -> None:
     """What cannot be measured with the data that is there."""
-    if not evaluator.stimuli.has_maps:
-        typer.echo("the stimuli have no human maps: tolerance and accuracy are measured, alignment is not", err=True)
-    if not any(image.labels.correct for image in evaluator.validation):
-        typer.echo("no multi-label sets (data/imagenet/multilabel.json): top-1 accuracy only", err=True)
+    for part in evaluator.parts.values():
+        for line in part.image_set.absent():
+            typer.echo(line, err=True)
 
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
     """Log what is finished; returns the table's rows."""
-    from advalign.tracking.publish import Published, publish_evaluation
     from advalign.tracking.store import open_store
+    from advalign.workflows.publish import Published, publish_evaluation
 
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]
     for row in (row for row in rows if row["state"] != "failed"):
         summary = evaluator.paths(row["model"]).summary
-        publish_evaluation(project, store, summary, evaluator.stimuli, Published())
+        publish_evaluation(project, store, summary, evaluator.image_set, Published())
         row |= _headline(summary)
     return rows
 

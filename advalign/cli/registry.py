@@ -190,7 +190,7 @@ def verify(
     """Download a version, compute a sample of its logged rows again, and say whether they match; exit 1 if not."""
     from advalign.names import parse_reference
     from advalign.settings import load_settings
-    from advalign.tracking.registry.verification import verify as run
+    from advalign.workflows.verification import verify as run
 
     reference = parse_reference(name)
     with _opened() as (project, store):

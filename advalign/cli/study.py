@@ -26,8 +26,8 @@ def study(
     values = changes_of(changes)
     from advalign.files import Project
     from advalign.settings import load_settings
-    from advalign.tracking.study import Grid, Study, run_study
     from advalign.training.world import is_first
+    from advalign.workflows.study import Grid, Study, run_study
 
     project = Project.find()
     grid = Grid(model, weights, radii, values)

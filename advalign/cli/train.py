@@ -14,7 +14,7 @@ from advalign.errors import InputError, shown, unknown_name
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.files import Project
     from advalign.settings import Settings, Training
-    from advalign.tracking.tracked_training import Tracked
+    from advalign.workflows.tracked_training import Tracked
 
 
 def parse_eps(text: str) -> float:
@@ -65,9 +65,9 @@ def train(
     values = {name: value for name, value in given.items() if value is not None} | changes_of(changes)
     from advalign.files import Project
     from advalign.settings import load_settings
-    from advalign.tracking.tracked_training import train_tracked
     from advalign.training.plan import as_published, plan
     from advalign.training.world import is_first
+    from advalign.workflows.tracked_training import train_tracked
 
     project = Project.find()
     settings = load_settings(project.root)

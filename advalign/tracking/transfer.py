@@ -19,16 +19,15 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from advalign.analysis.policies import previous_alias
 from advalign.errors import InputError, shown
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.names import is_name
 from advalign.progress import Advance
 from advalign.tracking.locks import exclusive
-from advalign.tracking.publish import LINEAGE, PURPOSE, Published, training_run
 from advalign.tracking.registry.aliases import INTENT
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
+from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import (
     WEIGHTS_TAG,
     all_models,
@@ -40,6 +39,7 @@ from advalign.tracking.registry.registered import (
 )
 from advalign.tracking.run_copies import Counterparts, RunCopies, ended_runs
 from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, store_errors
+from advalign.workflows.publish import LINEAGE, PURPOSE, Published, training_run
 
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 

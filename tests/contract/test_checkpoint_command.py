@@ -11,8 +11,8 @@ from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, load_checkpoint, read_card
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
-from advalign.tracking.publish import publish_all
 from advalign.tracking.store import open_store
+from advalign.workflows.publish import publish_all
 from tests.conftest import save_untrained
 from tests.pipeline.conftest import typed
 

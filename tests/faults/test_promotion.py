@@ -14,12 +14,12 @@ from mlflow.tracking import MlflowClient
 
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.names import Reference
-from advalign.tracking.publish import Published, publish_all, publish_checkpoint
 from advalign.tracking.registry import aliases, audit, promotion
 from advalign.tracking.registry.audit import rows
 from advalign.tracking.registry.promotion import promote, rollback
 from advalign.tracking.registry.registered import find_model, resolve, set_tags, versions_of
 from advalign.tracking.store import open_store
+from advalign.workflows.publish import Published, publish_all, publish_checkpoint
 from tests.registered import DATA, make_project, publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("promotion")]

@@ -26,7 +26,7 @@ from advalign.models.stand_in import stand_in
 from advalign.models.zoo import create_network
 from advalign.settings import load_settings
 from advalign.tensors.heatmaps import min_max_scale
-from advalign.tracking.sources import find_sources
+from advalign.workflows.sources import find_sources
 from tests.conftest import REPOSITORY
 
 REAL = Path(__file__).parents[3] / "shared/reference/real"

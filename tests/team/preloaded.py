@@ -5,7 +5,7 @@ import advalign.cli.main
 import advalign.recipes.baseline
 import advalign.recipes.combined
 import advalign.recipes.robust
-import advalign.tracking.publish
 import advalign.tracking.registry.promotion
 import advalign.tracking.transfer
-import advalign.training.train  # noqa: F401
+import advalign.training.train
+import advalign.workflows.publish  # noqa: F401

@@ -9,8 +9,8 @@ import pytest
 
 from advalign.cli import main
 from advalign.files import Project
-from advalign.tracking.publish import publish_all
 from advalign.tracking.store import open_store, printable
+from advalign.workflows.publish import publish_all
 from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign, free_port
 

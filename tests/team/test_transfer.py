@@ -9,7 +9,6 @@ from mlflow.entities import ViewType
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint, save_checkpoint
-from advalign.tracking.publish import Published, publish_checkpoint, publish_evaluation
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import INTENT, Intent
 from advalign.tracking.registry.promotion import promote, rollback
@@ -17,6 +16,7 @@ from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versi
 from advalign.tracking.run_copies import COPIED, Counterparts
 from advalign.tracking.store import KINDS, open_store
 from advalign.tracking.transfer import carry_over, local_store
+from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
 from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign
 

@@ -75,6 +75,10 @@ class ImageSet(ABC):
             seed: of what an item has beside itself (another item's map, say).
         """
 
+    @abstractmethod
+    def listing(self) -> pd.DataFrame:
+        """One row per item: what it is and where it comes from."""
+
     def human_ceiling(self, project: Project) -> float | None:
         """Rank correlation between halves of the participants; None for a set without human maps."""
         return None

@@ -86,6 +86,10 @@ class StimulusSet(ImageSet):
         """Read outputs/stimuli; see `load_stimuli`."""
         return load_stimuli(project)
 
+    def listing(self) -> pd.DataFrame:
+        """The manifest."""
+        return self.manifest
+
     def items(self, first: int, last: int, seed: int) -> Items:
         """Stimuli with their human maps; each with the map of another stimulus too (a seeded derangement of the set).
 

@@ -48,20 +48,27 @@ class ValidationImages(ImageSet):
         images = [(image.path.name, image.label, sha256(image.path)) for image in self.images]
         return digest([images, [sha256(table) for table in self.tables]])
 
+    def listing(self) -> pd.DataFrame:
+        """One row per image: its file, its original label, and what people say of it."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "image": [image.path.name for image in self.images],
+                "label": [image.label for image in self.images],
+                "correct": [sorted(image.labels.correct) for image in self.images],
+                "unclear": [sorted(image.labels.unclear) for image in self.images],
+                "problematic": [image.labels.problematic for image in self.images],
+            }
+        )
+
     def items(self, first: int, last: int, seed: int) -> Items:
         """Images under the model's evaluation transform, with the labels that people accept in the table."""
         images = self.images[first:last]
-        table = pd.DataFrame(
-            {
-                "image": [image.path.name for image in images],
-                "label": [image.label for image in images],
-                "correct": [sorted(image.labels.correct) for image in images],
-                "unclear": [sorted(image.labels.unclear) for image in images],
-                "problematic": [image.labels.problematic for image in images],
-            }
-        )
-        labels = torch.tensor([image.label for image in images], dtype=torch.int64)
-        return Items(table, labels, lambda transform: _decode(images, transform))
+        table = self._table.iloc[first:last].reset_index(drop=True)
+        return Items(table, torch.tensor(table["label"].to_numpy()), lambda transform: _decode(images, transform))
 
     def absent(self) -> list[str]:
         """Says that nobody judged the images."""

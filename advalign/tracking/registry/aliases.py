@@ -22,10 +22,10 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from pydantic import Field, ValidationError
 
-from advalign.analysis.policies import previous_alias
 from advalign.errors import CheckFailed
 from advalign.settings import Strict
 from advalign.tracking.locks import may_be_alive
+from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import find_model
 from advalign.tracking.store import Store
 

@@ -15,8 +15,8 @@ from typing import Any
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from advalign.analysis.gates import Verdict
 from advalign.tracking.locks import may_be_alive
+from advalign.tracking.registry.gates import Verdict
 from advalign.tracking.store import Store
 
 OUTCOME, MODEL, FILE = "advalign.outcome", "advalign.model", "decision.json"

@@ -14,9 +14,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from advalign.analysis.gates import Evidence
 from advalign.errors import CheckFailed, InputError
 from advalign.files import sha256
+from advalign.tracking.registry.gates import Evidence
 from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT

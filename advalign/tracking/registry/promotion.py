@@ -9,8 +9,6 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign import provenance
-from advalign.analysis.gates import Evidence, Verdict, judge
-from advalign.analysis.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
 from advalign.analysis.twins import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.files import Project
@@ -20,7 +18,9 @@ from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import Intent, move, recover, settle
 from advalign.tracking.registry.audit import Decision
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
+from advalign.tracking.registry.gates import Evidence, Verdict, judge
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK
+from advalign.tracking.registry.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
 from advalign.tracking.registry.registered import fetch, find_model, label_of, resolve, set_tags
 from advalign.tracking.store import Store
 from advalign.tracking.training_run import lineage_tags

@@ -16,7 +16,7 @@ from advalign.data.stimuli import save_stimuli
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import load_settings
-from advalign.tracking.validation_run import log_validation
+from advalign.workflows.validation_run import log_validation
 from tests.conftest import with_stimuli
 
 pytestmark = pytest.mark.slow

@@ -16,17 +16,20 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+import torch
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from safetensors.torch import load_file
+from torchvision.transforms.functional import pil_to_tensor
 
 from advalign.analysis.assembly import group_of
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.data.results import Paths
-from advalign.data.sets.stimuli import StimulusSet, load_stimuli
+from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
+from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import HISTORY, Card, read_card
 from advalign.models.declared import Zoo, read_zoo
@@ -71,11 +74,12 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
     for folder in checkpoint_folders(project):
         on_item(folder.name)
         publish_checkpoint(project, store, folder, done)
-    stimuli: StimulusSet | None = None
+    sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")
-        stimuli = stimuli or load_stimuli(project)
-        publish_evaluation(project, store, summary, stimuli, done)
+        name = json.loads(summary.read_text()).get("image_set", "stimuli")
+        sets[name] = sets.get(name) or open_set(name, project)
+        publish_evaluation(project, store, summary, sets[name], done)
     if (project.comparison / "statistics.json").is_file():
         on_item("comparison")
         with store_errors(store.uri), exclusive(store.uri, PURPOSE):
@@ -136,7 +140,7 @@ def training_run(project: Project, store: Store, card: Card, folder: Path) -> tu
 
 
 def publish_evaluation(
-    project: Project, store: Store, summary_file: Path, stimuli: StimulusSet, done: Published
+    project: Project, store: Store, summary_file: Path, image_set: ImageSet, done: Published
 ) -> None:
     """Make sure a model's evaluation has a run with metrics, rows, pictures, dataset and lineage.
 
@@ -149,7 +153,9 @@ def publish_evaluation(
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
         found = store.find_runs("evaluate", key, finished=True)
         done.note(f"evaluation {summary['model']} ({label})", not found)
-        run_id = found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, stimuli, key)
+        run_id = (
+            found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
+        )
         version = find_version(store, summary["model"], summary["weights_sha256"])
         if version is not None and version.tags.get(label + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))
@@ -160,7 +166,7 @@ def _evaluation_run(
     store: Store,
     summary_file: Path,
     summary: dict[str, Any],
-    stimuli: StimulusSet,
+    image_set: ImageSet,
     key: dict[str, str],
 ) -> str:
     client = store.client
@@ -183,9 +189,9 @@ def _evaluation_run(
         params=[Param(name, value) for name, value in params.items()],
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
-    _log_dataset(client, run_id, stimuli, tags.get("dvc.data.md5", ""))
+    _log_dataset(client, run_id, summary.get("image_set", "stimuli"), image_set, tags.get("dvc.data.md5", ""))
     with TemporaryDirectory() as folder:  # one request per file, and none to ask what is there
-        _collect(Path(folder), summary_file, stimuli)
+        _collect(Path(folder), summary_file, image_set)
         client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, "FINISHED")
     return run_id
@@ -197,33 +203,34 @@ def _zoo(path: Path, changed: int) -> Zoo:
     return read_zoo(path)
 
 
-def _log_dataset(client: mlflow.MlflowClient, run_id: str, stimuli: StimulusSet, data_md5: str) -> None:
+def _log_dataset(client: mlflow.MlflowClient, run_id: str, name: str, image_set: ImageSet, data_md5: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; this is a table
-        dataset = from_pandas(stimuli.manifest, name="stimuli", digest=stimuli.digest[:36])._to_mlflow_entity()
+        dataset = from_pandas(image_set.listing(), name=name, digest=image_set.digest[:36])._to_mlflow_entity()
     tags = [InputTag("mlflow.data.context", "evaluation"), InputTag("dvc.data.md5", data_md5)]
     client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
-def _collect(folder: Path, summary_file: Path, stimuli: StimulusSet) -> None:
+def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
     """Put what a run keeps into a folder: rows (for programs, and as the UI's table), summary, picture."""
     paths = Paths(summary_file.parent, summary_file.stem)
     for path in (paths.rows, summary_file):
         shutil.copy(path, folder)
     write_text(folder / TABLE, pd.read_parquet(paths.rows).to_json(orient="split", index=False))
-    perturbations = {int(name): delta for name, delta in load_file(paths.gallery).items()}
+    perturbations = (
+        {int(name): delta for name, delta in load_file(paths.gallery).items()} if paths.gallery.is_file() else {}
+    )
     if not perturbations:
         return
     positions = sorted(perturbations)
-    if positions[-1] >= len(stimuli):
-        raise DataError(f"{paths.gallery} is of another stimulus set: run `advalign evaluate` again")
-    figure = gallery_figure(
-        stimuli.images[positions].numpy(),
-        stimuli.heatmaps[positions].numpy(),
-        {paths.name: [perturbations[position].numpy() for position in positions]},
-        list(stimuli.manifest["category"].iloc[positions]),
-    )
-    save(figure, folder / "gallery.png")
+    if positions[-1] >= len(image_set):
+        raise DataError(f"{paths.gallery} is of another image set: run `advalign evaluate` again")
+    items = image_set.items(0, positions[-1] + 1, 0)
+    images = items.pixels(pil_to_tensor)[positions]
+    maps = items.extras.get("human_map", torch.zeros(len(items), *images.shape[2:]))[positions]
+    shown = {paths.name: [perturbations[position].numpy() for position in positions]}
+    names = [str(name) for name in items.table.get("category", items.table["label"]).iloc[positions]]
+    save(gallery_figure(images.numpy(), maps.numpy(), shown, names), folder / "gallery.png")
 
 
 def _publish_comparison(project: Project, store: Store, done: Published) -> None:

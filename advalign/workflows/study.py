@@ -23,9 +23,9 @@ from advalign.files import Project, replacing, write_text
 from advalign.names import check_name
 from advalign.progress import progress
 from advalign.settings import Settings, Training
-from advalign.tracking.tracked_training import train_tracked
 from advalign.training.plan import Plan, plan
 from advalign.training.world import choose_device, is_first, joined
+from advalign.workflows.tracked_training import train_tracked
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _cell(evaluator: Evaluator, lambda_1: float, eps: float, name: str) -> Cell:
 
 def _write(study: Study, settings: Settings, evaluator: Evaluator, cells: list[Cell]) -> tuple[pd.DataFrame, str]:
     table = study_table(cells)
-    ceiling = evaluator.human_ceiling if evaluator.stimuli.has_maps else None
+    ceiling = evaluator.main.human_ceiling
     resamples = settings.compare.bootstrap
     entries = against_parents(cells, seed=settings.seed, resamples=resamples, ceiling=ceiling)
     said = answer(entries, table)

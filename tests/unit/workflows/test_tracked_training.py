@@ -15,12 +15,12 @@ from advalign.models.checkpoints import HISTORY, WEIGHTS
 from advalign.recipes.base import Position
 from advalign.settings import Training, load_settings
 from advalign.tracking.store import StoreDown, open_store
-from advalign.tracking.tracked_training import train_tracked
 from advalign.tracking.training_run import ENDED, TrainingRun
 from advalign.training import loop, speed
 from advalign.training.interruption import Interrupted
 from advalign.training.pictures import Pictures
 from advalign.training.plan import plan
+from advalign.workflows.tracked_training import train_tracked
 
 
 @pytest.fixture(scope="module")

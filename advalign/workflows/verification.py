@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
-from advalign import catalog
-from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import AdvalignError, InputError
-from advalign.evaluation.tasks import Task, run_task
+from advalign.evaluation.protocols import protocol
+from advalign.evaluation.tasks import Task, open_set, run_task
 from advalign.files import Project
 from advalign.names import Reference
 from advalign.settings import Settings
@@ -28,6 +27,8 @@ from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
 MEAN_RHO = 0.03  # absolute; of a shard's mean rank correlation
+EXACT = {"clean_prediction": "predictions", "prediction": "predictions", "status": "statuses"}
+"""Column -> what a check calls it: what chaos leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def verify(
         summary, logged = found
         if "tasks" not in summary:
             raise InputError(f"{label}: an earlier advalign evaluated it and kept no batch sizes: evaluate it again")
-        _check_stimuli(project, summary, label)
+        _check_items(project, summary, label)
         with TemporaryDirectory() as folder:
             checkpoint = fetch(version, Path(folder))
             tasks = _tasks(project, settings, summary, checkpoint, shards)
@@ -96,35 +97,35 @@ def verify(
         if error.exit_code != 1:
             raise
         return Verification(label, [_check("stored files", "as registered and logged", str(error), False)], 0, 0)
-    then = logged.set_index("stimulus").loc[again["stimulus"]].reset_index()
+    then = pd.concat([logged.iloc[task.first : task.last] for task in tasks], ignore_index=True)
     return Verification(label, _compare(version, then, again), _identical(then, again), len(again))
 
 
-def _check_stimuli(project: Project, summary: dict[str, Any], label: str) -> None:
-    stimuli = load_stimuli(project)
-    if stimuli.digest != summary["stimuli_sha256"]:
+def _check_items(project: Project, summary: dict[str, Any], label: str) -> None:
+    name = summary.get("image_set", "stimuli")
+    image_set = open_set(name, project)
+    if image_set.digest != summary["stimuli_sha256"]:
         raise InputError(
-            f"{label}: it was evaluated on stimuli {summary['stimuli_sha256'][:12]}, frozen here are "
-            f"{stimuli.digest[:12]}: check out the commit and data of the evaluation (dvc checkout)"
+            f"{label}: it was evaluated on {name} {summary['stimuli_sha256'][:12]}, here are {image_set.digest[:12]}: "
+            "check out the commit and data of the evaluation (dvc checkout)"
         )
 
 
 def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkpoint: Path, shards: int) -> list[Task]:
     """The tasks of the evaluation that are run again: the same members, threads and batches as then."""
-    size, count = summary["tasks"]["shard_size"], summary["n_stimuli"]
+    asked = protocol(summary["protocol"], settings.evaluate.protocols, settings.evaluate.metrics or None)
+    size, count = asked.probe.items_per_task or summary["tasks"]["shard_size"], summary["n_stimuli"]
     firsts = list(range(0, count, size))
     chosen = sorted({int(index) for index in np.linspace(0, len(firsts) - 1, min(shards, len(firsts)))})
     return [
         Task(
-            kind="stimuli",
+            protocol=asked.spec,
             root=project.root,
             checkpoint=checkpoint,
             weights=summary["weights_sha256"],
             first=firsts[index],
             last=min(firsts[index] + size, count),
-            protocol=summary["protocol"],
-            metrics=settings.evaluate.metrics or tuple(catalog.names("metric")),
-            gallery=(),
+            kept=(),
             seed=summary["seed"],
             device="cpu",
             threads=summary["tasks"]["threads"],
@@ -137,15 +138,19 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
 
 def _compare(version: ModelVersion, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
     """Checks of rows computed again against rows as logged, in the same order."""
-    same = int((then["clean_prediction"] == again["clean_prediction"]).sum())
-    ended = int((then["status"] == again["status"]).sum())
-    checks = [
-        _check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True),
-        _check("predictions", f"{len(then)} as logged", f"{same} of {len(then)}", same == len(then)),
-        _check("statuses", f"{len(then)} as logged", f"{ended} of {len(then)}", ended == len(then)),
-    ]
+    checks = [_check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True)]
+    for column, what in EXACT.items():
+        if column in then and column in again:
+            same = int((then[column] == again[column]).sum())
+            checks.append(_check(what, f"{len(then)} as logged", f"{same} of {len(then)}", same == len(then)))
+    if "status" not in then or "status" not in again:
+        return checks
     both = (then["status"] == "ok") & (again["status"] == "ok")
-    for column, allowed, relative in (("norm_l2", MEAN_NORM, True), ("rho_released", MEAN_RHO, False)):
+    for column, allowed, relative in (
+        ("norm_l2", MEAN_NORM, True),
+        ("norm_linf", MEAN_NORM, True),
+        ("rho_released", MEAN_RHO, False),
+    ):
         if column not in then or then.loc[both, column].isna().all():
             continue
         logged, computed = float(then.loc[both, column].mean()), float(again.loc[both, column].mean())
@@ -157,9 +162,7 @@ def _compare(version: ModelVersion, then: pd.DataFrame, again: pd.DataFrame) -> 
 
 
 def _identical(then: pd.DataFrame, again: pd.DataFrame) -> int:
-    columns = [
-        name for name in ("clean_prediction", "status", "norm_l2", "rho_released") if name in then and name in again
-    ]
+    columns = [name for name in (*EXACT, "norm_l2", "norm_linf", "rho_released") if name in then and name in again]
     equal = (then[columns] == again[columns]) | (then[columns].isna() & again[columns].isna())
     return int(equal.all(axis=1).sum())
 

@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 
 from advalign.analysis.pareto import beyond_front
-from advalign.analysis.policies import PAIRED, Bound, Demand, Policy
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
+<<<<<<< HEAD:advalign/analysis/gates.py
 from advalign.evaluation.protocols import protocol
+=======
+from advalign.attacks.base import protocol
+from advalign.tracking.registry.policies import PAIRED, Bound, Demand, Policy
+>>>>>>> 26209b1:advalign/tracking/registry/gates.py
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 

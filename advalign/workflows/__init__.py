@@ -1,0 +1,1 @@
+"""What joins several floors: train and register, publish, study, verify."""
