@@ -10,10 +10,10 @@ import yaml
 from safetensors.torch import save_file
 
 from advalign.analysis.table import recipe_of
-from advalign.evaluation.protocols import protocol
 from advalign.data.classes import read_classes
 from advalign.data.results import Paths, write_table
 from advalign.data.sets.stimuli import load_stimuli
+from advalign.evaluation.protocols import protocol
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, HISTORY, read_card
 from advalign.models.classifier import Classifier, Preprocessing

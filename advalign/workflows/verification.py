@@ -27,6 +27,7 @@ from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
 MEAN_RHO = 0.03  # absolute; of a shard's mean rank correlation
+NORMS = ("norm_l2", "norm_linf")
 EXACT = {"clean_prediction": "predictions", "prediction": "predictions", "status": "statuses"}
 """Column -> what a check calls it: what chaos leaves alone."""
 
@@ -162,7 +163,7 @@ def _compare(version: ModelVersion, then: pd.DataFrame, again: pd.DataFrame) -> 
 
 
 def _identical(then: pd.DataFrame, again: pd.DataFrame) -> int:
-    columns = [name for name in (*EXACT, "norm_l2", "norm_linf", "rho_released") if name in then and name in again]
+    columns = [name for name in (*EXACT, *NORMS, "rho_released") if name in then and name in again]
     equal = (then[columns] == again[columns]) | (then[columns].isna() & again[columns].isna())
     return int(equal.all(axis=1).sum())
 

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import advalign
 from advalign.analysis.comparison import compare_table
 from advalign.analysis.table import check_table, read_table
-from advalign.evaluation.protocols import protocol
 from advalign.cli._output import print_table
 from advalign.cli.main import run
 from advalign.data.classes import DECISIONS
@@ -27,6 +26,7 @@ from advalign.data.imagenet import read_label_table
 from advalign.data.multilabel import read_multilabel
 from advalign.data.results import read_summaries
 from advalign.errors import AdvalignError, InputError
+from advalign.evaluation.protocols import protocol
 from advalign.files import Project
 from advalign.files import sha256 as digest_of
 from advalign.models.checkpoints import CARD, WEIGHTS, ClassCard, read_card

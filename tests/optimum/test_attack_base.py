@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from advalign.attacks.base import STRETCH, Attack, Oracle, Status
-from advalign.evaluation.protocols import protocol
 from advalign.attacks.fmn import FastMinimumNorm
 from advalign.errors import InputError
+from advalign.evaluation.protocols import protocol
 from advalign.settings import Strict, parse
 
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from advalign.evaluation.protocols import protocol
 from advalign.attacks.feng2025_released import Feng2025Released
+from advalign.evaluation.protocols import protocol
 
 torch.set_num_threads(1)
 

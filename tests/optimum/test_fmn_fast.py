@@ -10,8 +10,8 @@ from scipy import optimize
 from torch import nn
 
 from advalign.attacks.base import Status
-from advalign.evaluation.protocols import protocol
 from advalign.errors import InputError
+from advalign.evaluation.protocols import protocol
 
 torch.set_num_threads(1)
 

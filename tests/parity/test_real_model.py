@@ -12,13 +12,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from advalign.evaluation.protocols import protocol
 from advalign.data.centre_crop import centre_crop
 from advalign.data.imports.classes import import_classes
 from advalign.data.imports.imagenet import import_imagenet
 from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.evaluation.campaign import Campaign
 from advalign.evaluation.engines.local import local
+from advalign.evaluation.protocols import protocol
 from advalign.evaluation.runner import Evaluator
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing

@@ -13,12 +13,8 @@ import pandas as pd
 from advalign.analysis.pareto import beyond_front
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
-<<<<<<< HEAD:advalign/analysis/gates.py
 from advalign.evaluation.protocols import protocol
-=======
-from advalign.attacks.base import protocol
 from advalign.tracking.registry.policies import PAIRED, Bound, Demand, Policy
->>>>>>> 26209b1:advalign/tracking/registry/gates.py
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 
@@ -95,7 +91,7 @@ def judge(
 
 
 def _minimum_norm(policy: Policy) -> Verdict:
-    searches = protocol(policy.protocol).attack.minimum_norm
+    searches = protocol(policy.protocol).minimum_norm
     got = policy.protocol if searches else f"{policy.protocol}, whose norms are not the smallest"
     return Verdict("protocol", "searches for minimum norms", got, searches)
 

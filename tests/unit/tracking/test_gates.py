@@ -6,8 +6,8 @@ import pytest
 import yaml
 from scipy import stats
 
-from advalign.evaluation.protocols import protocol
 from advalign.errors import InputError
+from advalign.evaluation.protocols import protocol
 from advalign.tracking.registry.gates import Evidence, judge
 from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
