@@ -22,7 +22,7 @@ from pathlib import Path
 from advalign.syntax import Method, Module, imported, with_annotations, without_prose
 
 PACKAGES = ("advalign", "pipelines")
-PLAIN = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "override", "contextmanager"}
+PLAIN = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "contextmanager", "no_grad"}
 """Decorators under which nobody but a caller calls a method."""
 BARE = {"ABC", "Protocol", "object", "Generic"}
 """Base classes from elsewhere that call no method of theirs."""

@@ -65,6 +65,8 @@ class Attack(ABC):
 
     budget: ClassVar[str | None] = None  # the setting that NAME-VALUE gives, where that is a protocol too
 
+    named_budgets: ClassVar[tuple[str, ...]] = ()  # values of `budget` that listings show, without the default
+
     typical_passes: ClassVar[int | None] = None  # where that is far from the most: for estimates
 
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)

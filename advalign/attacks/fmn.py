@@ -29,6 +29,7 @@ class FastMinimumNorm(MinimumNorm):
     """Plain FMN: the reference for norms; 1000 passes per image."""
 
     budget = "steps"
+    named_budgets = ("100",)
     minimum_norm = True
 
     class Settings(Strict):

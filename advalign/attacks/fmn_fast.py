@@ -64,6 +64,7 @@ class FastMinimumNormSearch(MinimumNorm):
     """The default: minimum norms at a tenth of FMN's passes."""
 
     budget = "budget"
+    named_budgets = ("fast", "thorough")
     uses_stand_in = True
     minimum_norm = True
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from advalign.cli import checkpoint, compare, data, doctor, evaluate, publish, registry, study, train, zoo
+from advalign.cli import checkpoint, compare, data, doctor, evaluate, protocols, publish, registry, study, train, zoo
 from advalign.errors import AdvalignError
 
 # typer carries click inside itself; this is the base of all its usage errors
@@ -24,6 +24,7 @@ app.command("train")(train.train)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("study")(study.study)
 app.command("evaluate")(evaluate.evaluate)
+app.command("protocols")(protocols.protocols)
 app.add_typer(zoo.app, name="zoo")
 app.command("compare")(compare.compare)
 app.add_typer(registry.app, name="registry")

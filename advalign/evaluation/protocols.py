@@ -91,16 +91,21 @@ class Protocol:
         described = (self._attack_class or self._probe_class).__doc__ or ""
         return described.strip().splitlines()[0].rstrip(".")
 
-    def code(self, beginning: str) -> str:
-        """Digest of the code that its entries and a function of `evaluation` reach.
-
-        Args:
-            beginning: "module:function" that asks the probe for rows, or for their summary.
-        """
+    @cached_property
+    def rows_code(self) -> str:
+        """Digest of the code that computes rows: what a task and all entries reach."""
         set_class = catalog.load("image set", self.spec.image_set)
-        entries = [self._probe_class, self._attack_class, set_class, *self._metric_classes]
-        roots = [f"{entry.__module__}:{entry.__name__}" for entry in entries if entry is not None]
-        return closure(beginning, *roots).digest
+        return _code("tasks:run_task", self._probe_class, self._attack_class, set_class, *self._metric_classes)
+
+    @cached_property
+    def summary_code(self) -> str:
+        """Digest of the code that turns rows into numbers."""
+        return _code("summaries:metrics_of", self._probe_class, *self._metric_classes)
+
+
+def _code(beginning: str, *entries: type | None) -> str:
+    roots = [f"{entry.__module__}:{entry.__name__}" for entry in entries if entry is not None]
+    return closure(f"advalign.evaluation.{beginning}", *roots).digest
 
 
 def protocol(
@@ -144,6 +149,27 @@ def names(declared: Mapping[str, ProtocolSettings] | None = None) -> list[str]:
     """All protocols that have a name of their own: declared ones, attacks, and probes that need none."""
     probes = [name for name in catalog.names("probe") if catalog.load("probe", name).attacks is None]
     return sorted({*(declared or {}), *catalog.names("attack"), *probes})
+
+
+def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[str, Any]]:
+    """Every protocol as a row: protocol, measures, image set, needs, passes; an attack's budgets have rows too."""
+    rows = []
+    for name in names(declared):
+        found = protocol(name, declared)
+        attack = found.probe.attack
+        variants = [f"{name}-{budget}" for budget in (attack.named_budgets if attack is not None else ())]
+        for one in (found, *(protocol(variant) for variant in variants if variant != name)):
+            needs = sorted({*one.probe.needs, *(need for metric in one.probe.metrics for need in metric.needs)})
+            rows.append(
+                {
+                    "protocol": one.name,
+                    "measures": one.summary,
+                    "image set": one.spec.image_set,
+                    "needs": ", ".join(needs) or "images, labels",
+                    "passes": int(one.probe.passes) or None,
+                }
+            )
+    return rows
 
 
 def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) -> tuple[str, ...]:

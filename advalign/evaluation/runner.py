@@ -7,7 +7,6 @@ image set with rows of its own. The summary joins their numbers. Nothing here kn
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
 from advalign.evaluation.protocols import Protocol, protocol
 from advalign.evaluation.shards import Shards
-from advalign.evaluation.summaries import CODE, metrics_of
+from advalign.evaluation.summaries import metrics_of
 from advalign.evaluation.tasks import Task, open_set
 from advalign.files import Project, replacing, sha256, write_text
 from advalign.models.checkpoints import Card, read_card
@@ -91,11 +90,6 @@ class Part:
         """Positions that are pictured: the first ones, since every prefix of the stimuli is balanced."""
         return tuple(range(min(self.evaluate.gallery, self.count))) if self.protocol.probe.keeps else ()
 
-    @cached_property
-    def code(self) -> str:
-        """Digest of the code that computes rows."""
-        return self.protocol.code("advalign.evaluation.tasks:run_task")
-
     def identity(self, card: Card) -> str:
         """Digest of everything that a model's rows depend on."""
         model = [card.architecture, card.arguments, card.preprocessing.model_dump()]
@@ -110,7 +104,7 @@ class Part:
                 "protocol": [self.protocol.name, self.protocol.sha256],
                 "metrics": self.protocol.spec.metrics,
                 "conditions": {name: conditions[name] for name in ("threads", *self.protocol.probe.depends_on)},
-                "code": self.code,
+                "code": self.protocol.rows_code,
             }
         )
 
@@ -262,14 +256,14 @@ class Evaluator:
         """Compute a model's numbers from its rows; a summary that was made from what is there now is left as it is."""
         described = self._description(subject)
         identity = digest(
-            [described, self.settings.compare.bootstrap, [part.protocol.code(CODE) for part in self.parts.values()]]
+            [described, self.settings.compare.bootstrap, [part.protocol.summary_code for part in self.parts.values()]]
         )
         file = self.paths(subject.name).summary
         if _summary_identity(file) == identity:
             return
         rows = {name: self.paths(subject.name, name).rows for name in self.parts}
         metrics = metrics_of(
-            [(part.protocol, rows[name], part.human_ceiling) for name, part in self.parts.items()],
+            [(part.protocol.probe, rows[name], part.human_ceiling) for name, part in self.parts.items()],
             self.settings.compare.bootstrap,
             self.settings.seed,
         )

@@ -6,26 +6,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from advalign.evaluation.protocols import Protocol
 from advalign.metrics.base import Evaluation
-
-CODE = "advalign.evaluation.summaries:metrics_of"  # where the closure of a summary begins
+from advalign.probes.base import Probe
 
 
 def metrics_of(
-    protocols: Iterable[tuple[Protocol, Path, float | None]], resamples: int, seed: int
+    probes: Iterable[tuple[Probe, Path, float | None]], resamples: int, seed: int
 ) -> dict[str, float | None]:
     """Numbers over a model's rows under a protocol and its companions.
 
     Args:
-        protocols: each with the file of rows, and the human ceiling of its image set (None without human maps).
+        probes: each with the file of its rows, and the human ceiling of its image set (None without human maps).
         resamples, seed: of bootstrap intervals.
 
     Returns:
         Name -> number; None where there is nothing to average.
     """
     found: dict[str, float] = {}
-    for protocol, rows, ceiling in protocols:
+    for probe, rows, ceiling in probes:
         evaluation = Evaluation(pd.read_parquet(rows), math.nan if ceiling is None else ceiling, resamples, seed)
-        found |= protocol.probe.summarise(evaluation)
+        found |= probe.summarise(evaluation)
     return {name: None if math.isnan(value) else value for name, value in found.items()}

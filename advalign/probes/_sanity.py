@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advalign.attacks.base import Logits, Oracle
+from advalign.errors import DataError
 
 FLAGS = {
     "train-mode": "some layer is in training mode: dropout and batch statistics change what is attacked",
@@ -17,6 +18,7 @@ FLAGS = {
     "zero-gradients": "input gradients that vanish: gradient attacks see a flat function",
     "probabilities": "outputs look like probabilities: a softmax hides gradients, attack the logits",
 }
+LOOKED_AT = 8  # items of a task that a model's sanity is judged by
 NOT_FINITE = "its logits of clean images are not finite: fetch the weights again, or fix the entry's preprocessing"
 REPEATS = 1e-3  # difference of two passes, relative to the spread of the logits, that is no rounding
 SUM_TO_ONE = 1e-3
@@ -53,3 +55,19 @@ def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor 
         "probabilities": in_range and bool(((first.sum(1) - 1).abs() < SUM_TO_ONE).all()),
     }
     return [name for name in FLAGS if raised[name]]
+
+
+def checked_flags(name: str, logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None) -> list[str]:
+    """Flags of a model by the first few items of a task.
+
+    Args:
+        name: of the model, for the message.
+        logits, inputs, labels, groups: as `sanity_flags`.
+
+    Raises:
+        DataError: the logits of clean images are not finite: nothing can be measured.
+    """
+    flags = sanity_flags(logits, inputs[:LOOKED_AT], labels[:LOOKED_AT], groups)
+    if "non-finite-logits" in flags:
+        raise DataError(f"{name}: {NOT_FINITE}")
+    return flags

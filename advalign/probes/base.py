@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from torch import Tensor
 
-from advalign.attacks.base import Attack
+from advalign.attacks.base import Attack, AttackResult
 from advalign.data.sets.base import Items
 from advalign.metrics.base import Evaluation, Metric
 from advalign.models.classifier import Classifier
@@ -118,3 +118,14 @@ class Probe(ABC):
         for metric in self.metrics:
             found |= metric.summarise(evaluation)
         return found
+
+
+def attacked_rows(items: Items, result: AttackResult, norm: str) -> pd.DataFrame:
+    """One row per item: which, and what became of it under an attack."""
+    return items.table.assign(
+        clean_prediction=result.clean_predictions.cpu().numpy(),
+        status=[str(status) for status in result.status],
+        **{f"norm_{norm}": result.norms.cpu().numpy()},
+        largest_tried=result.largest_tried.cpu().numpy(),
+        queries=result.queries.cpu().numpy(),
+    )

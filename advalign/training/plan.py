@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from advalign import catalog, provenance
+from advalign import catalog
+from advalign.closures import closure
 from advalign.data.classes import read_classes
 from advalign.data.training_images import data_identity, training_images, validation_images
 from advalign.errors import DataError, InputError
@@ -11,11 +12,6 @@ from advalign.files import Project
 from advalign.names import check_name
 from advalign.recipes.base import Recipe
 from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
-
-CODE = [
-    *(f"data/{name}.py" for name in ("augmentation", "batches", "centre_crop", "clickme", "tfrecord")),
-    *("data/training_images.py", "models", "recipes", "tensors", "training"),
-]
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     images = training_images(project, classes, train)
     if recipe.twice_differentiable and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
+    kind = type(recipe)
     identity = digest(
         {
             "architecture": training.model,
@@ -68,7 +65,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "seed": seed,
             "data": [data_identity(images), data_identity(validation_images(project, classes, train))],
             "classes": classes_file.read_text(),
-            "code": provenance.code_digest(CODE),
+            "code": closure("advalign.training.train:train", f"{kind.__module__}:{kind.__name__}").digest,
         }
     )
     name = check_name(recipe.published_name(training.model))

@@ -28,7 +28,7 @@ def shard(count=COUNT, constant=()):
     perturbations[list(constant)] = 0.0
     maps = torch.rand(count, 8, 8, generator=generator)
     ranks = average_ranks(maps.flatten(1))
-    return AttackedShard(perturbations, maps, ranks, ranks.roll(1, 0))
+    return AttackedShard(perturbations, {"human_map": maps, "human_ranks": ranks, "other_ranks": ranks.roll(1, 0)})
 
 
 def rows(metrics, status):
@@ -71,8 +71,15 @@ def images(count=6):
     )
 
 
-def evaluation(stimuli, pictures):
-    return Evaluation(stimuli=stimuli, images=pictures, human_ceiling=0.65, resamples=200, seed=0)
+def measured(name, status, metrics=NAMES, pictures=6):
+    """Rows of the probe that a metric is about."""
+    attacked = [one for one in metrics if catalog.load("metric", one).probe == "minimum-norm"]
+    tables = {"minimum-norm": lambda: rows(attacked, status), "predictions": lambda: images(6).iloc[:pictures]}
+    return tables[catalog.load("metric", name).probe]()
+
+
+def summarise(name, table):
+    return catalog.load("metric", name)().summarise(Evaluation(table, human_ceiling=0.65, resamples=200, seed=0))
 
 
 ORDINARY = ["ok"] * 9 + ["attack_failed"] * 2 + ["misclassified_clean"] * 3
@@ -89,14 +96,13 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("pictures", [6, 0])
 def test_a_summary_is_made_of_floats_whatever_became_of_the_attacks(name, case, pictures):
-    table, predictions = rows(NAMES, CASES[case]), images(6).iloc[:pictures]
-    before = table.copy(), predictions.copy()
-    found = catalog.load("metric", name)().summarise(evaluation(table, predictions))
+    table = measured(name, CASES[case], pictures=pictures)
+    before = table.copy()
+    found = summarise(name, table)
     assert found
     assert all(isinstance(value, float) for value in found.values()), found
     assert not any(math.isinf(value) for value in found.values())
-    pd.testing.assert_frame_equal(table, before[0])
-    pd.testing.assert_frame_equal(predictions, before[1])
+    pd.testing.assert_frame_equal(table, before)
     if case == "ordinary" and pictures:
         assert not any(math.isnan(value) for value in found.values()), found
 
@@ -104,15 +110,12 @@ def test_a_summary_is_made_of_floats_whatever_became_of_the_attacks(name, case, 
 @every_metric
 def test_it_can_be_the_only_metric_of_a_run(name):
     """params.yaml may list any of them: what a metric needs, it measures itself or finds in the runner's columns."""
-    found = catalog.load("metric", name)().summarise(evaluation(rows([name], ORDINARY), images()))
-    every = catalog.load("metric", name)().summarise(evaluation(rows(NAMES, ORDINARY), images()))
-    assert found == every
+    assert summarise(name, measured(name, ORDINARY, [name])) == summarise(name, measured(name, ORDINARY))
 
 
 @every_metric
 def test_names_do_not_depend_on_what_was_found_and_can_be_logged(name):
-    metric = catalog.load("metric", name)()
-    keys = {case: metric.summarise(evaluation(rows(NAMES, status), images())) for case, status in CASES.items()}
+    keys = {case: summarise(name, measured(name, status)) for case, status in CASES.items()}
     plain = {case: {key for key in found if "." not in key.split("eps")[0]} for case, found in keys.items()}
     assert len(set(map(frozenset, plain.values()))) == 1, plain
     assert all(re.fullmatch(r"[\w\-. /:]+", key) for found in keys.values() for key in found)
@@ -120,8 +123,7 @@ def test_names_do_not_depend_on_what_was_found_and_can_be_logged(name):
 
 @every_metric
 def test_two_summaries_are_the_same(name):
-    metric = catalog.load("metric", name)()
-    first, second = (metric.summarise(evaluation(rows(NAMES, ORDINARY), images())) for _ in range(2))
+    first, second = (summarise(name, measured(name, ORDINARY)) for _ in range(2))
     assert first == second
 
 
@@ -140,7 +142,7 @@ def test_columns_have_one_number_per_stimulus_and_survive_constant_maps(name):
 
 def test_no_two_metrics_use_one_name_for_two_things():
     found = [catalog.load("metric", name)() for name in NAMES]
-    summaries = [key for metric in found for key in metric.summarise(evaluation(rows(NAMES, ORDINARY), images()))]
+    summaries = [key for name in NAMES for key in summarise(name, measured(name, ORDINARY))]
     assert len(summaries) == len(set(summaries))
     columns = {}
     for metric in found:

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from advalign.attacks.base import STRETCH, Attack, Oracle, Status
+from advalign.attacks.base import STRETCH, MinimumNorm, Oracle, Status
 from advalign.attacks.fmn import FastMinimumNorm
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
@@ -40,7 +40,7 @@ class StepModel:
         return torch.stack([-side, side], 1)
 
 
-class Scripted(Attack):
+class Scripted(MinimumNorm):
     """Moves pixel 0 by given amounts, without asking anything."""
 
     def __init__(self, moves):
@@ -75,7 +75,7 @@ def test_a_misclassified_image_is_left_alone():
 
 
 def test_nothing_is_searched_when_all_are_misclassified_or_there_are_none():
-    class Never(Attack):
+    class Never(MinimumNorm):
         def search(self, oracle, index):
             raise AssertionError("must not be called")
 
@@ -131,7 +131,7 @@ def test_a_flip_undone_by_rounding_is_stretched_by_a_tenth_of_a_percent_at_most(
 
 
 def test_the_stretch_is_no_longer_than_needed_and_along_the_ray():
-    class TwoPixels(Attack):
+    class TwoPixels(MinimumNorm):
         def search(self, oracle, index):
             points = oracle.inputs[index].clone()
             points[:, 0, 0] += RADIUS * torch.tensor([0.99985, 0.4])
@@ -164,7 +164,7 @@ def test_a_search_that_returns_nan_fails_and_spoils_no_number():
     assert result.largest_tried.isfinite().all(), "one NaN would make the whole model's lower bound NaN"
 
 
-class Asking(Attack):
+class Asking(MinimumNorm):
     """Asks a different number of times about different images, in all the ways there are."""
 
     def search(self, oracle, index):
@@ -246,12 +246,12 @@ def test_protocols_by_name():
         ("fnm", "did you mean 'fmn'"),
         ("feng2025-released-10", "fixed and takes no budget"),
         ("feng2025", "did you mean 'feng2025-released'"),
-        ("base", "unknown attack 'base'"),
+        ("base", "unknown protocol 'base'"),
         ("fmn-", "steps: .* integer"),
-        ("fmn--5", "unknown attack"),
+        ("fmn--5", "steps: .*got '-5'"),
         ("fmn-1.5", "steps: .* integer"),
-        ("", "unknown attack"),
-        ("../models/zoo", "unknown attack"),
+        ("", "unknown protocol"),
+        ("../models/zoo", "unknown protocol"),
     ],
 )
 def test_a_name_that_is_no_protocol_is_refused_in_one_line(name, says):

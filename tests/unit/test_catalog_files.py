@@ -179,69 +179,6 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     assert errors.CheckFailed.exit_code == 1
 
 
-CODE = '''"""Module."""
-X = 1  # one
-
-
-class A:
-    """A class."""
-
-    def f(self, x):
-        """Do."""
-        return x + X
-'''
-
-
-@pytest.fixture
-def digest_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
-
-    def of(code, name="part/file.py", parts=("part",)):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(code)
-        return provenance.code_digest(parts)
-
-    return of
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("# one", "# the number one"),
-        ('"""A class."""', '"""Another\n\n    text."""'),
-        ('        """Do."""\n', ""),
-        ('    """A class."""\n\n', ""),
-        ('"""Module."""\n', ""),
-        ("return x + X", "return (\n            x + X\n        )"),
-        ("\n\n\n", "\n\n"),
-    ],
-)
-def test_code_digest_is_blind_to_comments_docstrings_and_layout(digest_of, old, new):
-    assert old in CODE
-    assert digest_of(CODE.replace(old, new)) == digest_of(CODE)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("X = 1", "X = 2"), ("X = 1", "X = '1'"), ("x + X", "X + x"), ("def f", "def g"), ("(self, x)", "(self, x=1)")],
-)
-def test_code_digest_sees_code(digest_of, old, new):
-    assert digest_of(CODE.replace(old, new)) != digest_of(CODE)
-
-
-def test_code_digest_sees_names_and_numbers_of_files(digest_of, tmp_path):
-    before = digest_of(CODE)
-    digest_of("y = 1\n", name="elsewhere.py")
-    assert provenance.code_digest(["part"]) == before
-    both = provenance.code_digest(["part", "elsewhere.py"])
-    assert both == provenance.code_digest(["elsewhere.py", "part"]) != before
-    (tmp_path / "part" / "file.py").rename(tmp_path / "part" / "renamed.py")
-    assert provenance.code_digest(["part"]) != before
-    (tmp_path / "part" / "renamed.py").rename(tmp_path / "part" / "file.py")
-    assert digest_of("", name="part/empty.py") != before
-
-
 def test_data_md5_reads_the_pointer_of_dvc(tmp_path):
     assert provenance.data_md5(tmp_path) is None
     (tmp_path / "data.dvc").write_text("outs:\n- md5: 1f2e.dir\n  size: 5\n  nfiles: 2\n  hash: md5\n  path: data\n")

@@ -54,8 +54,8 @@ class Spy:
             self.ran.append(task)
             yield task, self.work(task)
 
-    def spans(self, kind="stimuli"):
-        return [(task.checkpoint.name, task.first) for task in self.ran if task.kind == kind]
+    def spans(self, probe="minimum-norm"):
+        return [(task.checkpoint.name, task.first) for task in self.ran if task.protocol.probe == probe]
 
 
 @dataclass
@@ -261,7 +261,7 @@ def test_a_flipped_byte_in_a_part_is_no_traceback(project):
     interrupt(project, Spy(1), names=[ONE])
     one = evaluator(project)
     subject = one.subject(project.checkpoints / ONE)
-    shards, task = one.shards(subject, "stimuli"), one.tasks(subject)[0]
+    shards, task = one.shards(subject, "fmn-5"), one.tasks(subject)[0]
     part = next(shards.folder.glob("*.parquet"))
     whole, chance = part.read_bytes(), random.Random(3)
     for _ in range(150):
@@ -309,14 +309,14 @@ def test_predictions_are_shared_by_protocols_and_follow_the_weights(project):
     spy = Spy()
     assert states(run(project, spy, names=[ONE])) == ["evaluated"]
     assert states(run(project, spy, names=[ONE], protocol="fmn-6")) == ["evaluated"]
-    assert spy.spans("images") == [(ONE, 0)]
+    assert spy.spans("predictions") == [(ONE, 0)]
     assert len(spy.spans()) == 2 * (UNITS - 1)
 
     before = files(project)
     save_untrained(project, ONE, create_classifier("test_resnet", 36, 64, seed=9))
     changed = Spy()
     assert states(run(project, changed, names=[ONE])) == ["evaluated"]
-    assert [len(changed.spans("images")), len(changed.spans())] == [1, UNITS - 1]
+    assert [len(changed.spans("predictions")), len(changed.spans())] == [1, UNITS - 1]
     after = files(project)
     assert all(after[f"{folder}/{ONE}.parquet"] != before[f"{folder}/{ONE}.parquet"]
                for folder in ("predictions", f"fmn-5.first{LIMIT}"))  # fmt: skip
@@ -333,7 +333,7 @@ def test_a_changed_validation_image_costs_no_attack(project):
         assert states(run(project, spy, names=[ONE])) == ["evaluated"]
     finally:
         image.write_bytes(before)
-    assert [task.kind for task in spy.ran] == ["images"]
+    assert [task.protocol.name for task in spy.ran] == ["predictions"]
 
 
 def test_weights_that_are_replaced_meanwhile_are_not_taken_for_the_old(project):

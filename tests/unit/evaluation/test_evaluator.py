@@ -27,7 +27,7 @@ def identity(project, **changes):
     settings = load_settings(project.root)
     evaluate = settings.evaluate.model_copy(update=changes)
     evaluator = Evaluator(project, settings.model_copy(update={"evaluate": evaluate}))
-    return evaluator.subject(project.checkpoints / "test_resnet.baseline").identity
+    return evaluator.subject(project.checkpoints / "test_resnet.baseline").identities[evaluate.protocol]
 
 
 def test_identity_repeats_and_follows_what_rows_depend_on(evaluated):
@@ -42,13 +42,14 @@ def test_bootstrap_does_not_cost_an_attack(evaluated):
     settings = load_settings(evaluated.root)
     compare = settings.compare.model_copy(update={"bootstrap": 123})
     evaluator = Evaluator(evaluated, settings.model_copy(update={"compare": compare}))
-    assert evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").identity == identity(evaluated)
+    subject = evaluator.subject(evaluated.checkpoints / "test_resnet.baseline")
+    assert subject.identities["fmn-fast"] == identity(evaluated)
 
 
 def test_a_changed_validation_image_costs_its_predictions_but_no_attack(evaluated):
     def predictions():
         evaluator = Evaluator(evaluated, load_settings(evaluated.root))
-        return evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").predictions_identity
+        return evaluator.subject(evaluated.checkpoints / "test_resnet.baseline").identities["predictions"]
 
     first, attacked = predictions(), identity(evaluated)
     image = next((evaluated.data / "imagenet" / "val").glob("*.JPEG"))
@@ -64,9 +65,10 @@ def test_tasks_cover_every_stimulus_and_image_once(evaluated):
     settings = load_settings(evaluated.root)
     evaluator = Evaluator(evaluated, settings)
     tasks = evaluator.tasks(evaluator.subject(evaluated.checkpoints / "test_resnet.baseline"))
-    for kind, count in (("stimuli", len(evaluator.stimuli)), ("images", len(evaluator.validation))):
-        members = [k for task in tasks if task.kind == kind for k in range(task.first, task.last)]
-        assert members == list(range(count))
+    assert set(evaluator.parts) == {"fmn-fast", "predictions"}
+    for name, part in evaluator.parts.items():
+        members = [k for task in tasks if task.protocol.name == name for k in range(task.first, task.last)]
+        assert members == list(range(len(part.image_set)))
 
 
 def test_a_model_of_other_classes_is_refused(evaluated, tmp_path):
@@ -75,5 +77,5 @@ def test_a_model_of_other_classes_is_refused(evaluated, tmp_path):
     card = json.loads((folder / CARD).read_text())
     card["classes"] = card["classes"][:10]
     (folder / CARD).write_text(json.dumps(card))
-    with pytest.raises(DataError, match="tells 10 classes apart that are not those of"):
+    with pytest.raises(DataError, match="was trained on 10 classes that are not the 36 of"):
         Evaluator(evaluated, load_settings(evaluated.root)).subject(folder)

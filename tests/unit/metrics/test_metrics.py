@@ -43,12 +43,10 @@ def stimuli():
     )
 
 
-def summary(name, rows=None, images=None, **values):
-    nothing = pd.DataFrame(columns=["label", "prediction", "correct", "unclear", "problematic"])
+def summary(name, rows=None, **values):
     return metric(name).summarise(
         Evaluation(
-            stimuli=stimuli() if rows is None else rows,
-            images=nothing if images is None else images,
+            rows=stimuli() if rows is None else rows,
             human_ceiling=CEILING,
             resamples=values.get("resamples", 500),
             seed=values.get("seed", 0),
@@ -113,7 +111,7 @@ def test_alignment_by_hand():
 def attacked(delta, maps):
     """A shard whose other maps are the stimuli's own, each handed to the next."""
     ranks = average_ranks(maps.flatten(1))
-    return AttackedShard(delta, maps, ranks, ranks.roll(1, 0))
+    return AttackedShard(delta, {"human_map": maps, "human_ranks": ranks, "other_ranks": ranks.roll(1, 0)})
 
 
 def perturbations():
@@ -196,7 +194,7 @@ def test_both_multilabel_conventions_by_hand(stored_as):
     images = pictures()
     for column in ("correct", "unclear"):
         images[column] = [stored_as(labels) for labels in images[column]]
-    assert summary("multilabel-accuracy", images=images) == pytest.approx(
+    assert summary("multilabel-accuracy", images) == pytest.approx(
         {
             "multilabel_accuracy": 3 / 5,  # images 0, 1, 5 of 0, 1, 2, 5, 6
             "multilabel_accuracy_per_class": (3 / 4 + 1) / 2,  # image 2 is unclear, so accepted; class 1 is image 5
@@ -207,7 +205,7 @@ def test_both_multilabel_conventions_by_hand(stored_as):
 
 
 def test_multilabel_accuracy_where_every_image_is_left_out():
-    found = summary("multilabel-accuracy", images=pictures().assign(problematic=True))
+    found = summary("multilabel-accuracy", pictures().assign(problematic=True))
     assert math.isnan(found["multilabel_accuracy"])
     assert math.isnan(found["multilabel_accuracy_per_class"])
     assert found["n_images_left_out"] == 7

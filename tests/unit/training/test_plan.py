@@ -7,6 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from advalign.cli.main import app
+from advalign.closures import Closure
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import Training, TrainSettings, load_settings
@@ -113,7 +114,7 @@ def test_every_setting_is_known_to_this_test():
 
 def test_the_identity_holds_all_that_the_weights_depend_on_and_nothing_else(project, settings, monkeypatch):
     code = ["code"]
-    monkeypatch.setattr("advalign.training.plan.provenance.code_digest", lambda _: code[0])  # reads all files each time
+    monkeypatch.setattr("advalign.training.plan.closure", lambda *_: Closure(frozenset(), {"code": code[0]}))
 
     def identity(seed=None, recipe="baseline", model="test_resnet", **values):
         return plan(project, settings, Training(model=model, recipe=recipe, **values), seed).identity

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from advalign.evaluation.sanity import FLAGS, sanity_flags
+from advalign.probes._sanity import FLAGS, sanity_flags
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,81 @@
+"""Projected gradient descent within a radius (Madry et al. 2018): the plainest bounded attack.
+
+Every step follows the gradient of the margin (the right decision's logit minus the largest other one), in the steepest
+direction of the norm, and returns to the ball and to the box. An image that flips leaves the batch.
+"""
+
+import re
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from advalign.attacks.base import Bounded, Oracle
+from advalign.errors import InputError
+from advalign.settings import Strict, fraction
+from advalign.tensors.norms import clip_to_box, project_l2, unit_l2
+
+BUDGET = re.compile(r"([0-9]{1,6})-(l2|linf)([0-9.]+)")
+
+
+class ProjectedGradientDescent(Bounded):
+    """PGD on the margin: does anything within eps change the decision?"""
+
+    class Settings(Strict):
+        """The threat model and the search; the paper's values (Kannappan 2025): 20 steps of 2 eps / 20."""
+
+        norm: Literal["l2", "linf"] = "linf"
+        eps: float = Field(8 / 255, gt=0, description="radius of the ball, pixels in [0, 1]; fractions as text: 8/255")
+        steps: int = Field(20, ge=1)
+        step_size: float | None = Field(None, gt=0, description="default: 2 eps / steps")
+
+        @field_validator("eps", mode="before")
+        @classmethod
+        def _fraction(cls, value: Any) -> Any:
+            return fraction(value) if isinstance(value, str) else value
+
+    @classmethod
+    def budgeted(cls, text: str) -> dict[str, Any]:
+        """STEPS-NORMEPS: 20-linf8 (eps in 1/255), 40-l20.5 (eps as it is).
+
+        >>> ProjectedGradientDescent.budgeted("20-linf8") == {"steps": 20, "norm": "linf", "eps": 8 / 255}
+        True
+        """
+        found = BUDGET.fullmatch(text)
+        if found is None:
+            raise InputError(
+                f"protocol 'pgd-{text}': write pgd-STEPS-linfEPS (in 1/255: pgd-20-linf8) or pgd-STEPS-l2EPS"
+            )
+        steps, norm, eps = found.groups()
+        return {"steps": int(steps), "norm": norm, "eps": float(eps) / 255 if norm == "linf" else float(eps)}
+
+    def search(self, oracle: Oracle, index: Tensor) -> Tensor:
+        """See the module's docstring; the clean image is the first of `steps` evaluated points."""
+        settings = self.settings
+        length = settings.step_size or 2 * settings.eps / settings.steps
+        inputs = oracle.inputs[index]
+        found, active = inputs.clone(), torch.arange(len(index), device=inputs.device)
+        delta = torch.zeros_like(inputs)
+        for _ in range(settings.steps):
+            clean = inputs[active]
+            _, gradient = oracle.margin_and_gradient(clean + delta, index[active])
+            delta = clip_to_box(clean, self._within(delta - length * self._steepest(gradient)))
+            points = (clean + delta).clamp(0, 1)
+            found[active] = points
+            held = ~oracle.is_adversarial(points, index[active])
+            active, delta = active[held], delta[held]
+            if not len(active):
+                break
+        return found
+
+    def _steepest(self, gradient: Tensor) -> Tensor:
+        return gradient.sign() if self.settings.norm == "linf" else unit_l2(gradient)
+
+    def _within(self, delta: Tensor) -> Tensor:
+        eps = self.settings.eps
+        return delta.clamp(-eps, eps) if self.settings.norm == "linf" else project_l2(delta, _full(delta, eps))
+
+
+def _full(like: Tensor, value: float) -> Tensor:
+    return torch.full((len(like),), value, dtype=like.dtype, device=like.device)

@@ -1,0 +1,50 @@
+"""Does anything within a radius change the decision? Asked with a bounded attack (`pgd`)."""
+
+import math
+
+from scipy.stats import binomtest
+
+from advalign.attacks.base import Bounded
+from advalign.data.sets.base import Items
+from advalign.metrics.base import Evaluation
+from advalign.models.zoo import evaluation_transform
+from advalign.probes._sanity import checked_flags
+from advalign.probes.base import Conditions, Measured, Model, Probe, attacked_rows
+
+
+class BoundedProbe(Probe):
+    """What the attack changes of what the model gets right."""
+
+    attacks = Bounded
+    depends_on = ("shard_size", "batch_size")
+
+    def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:
+        """Rows: the items', clean_prediction, status, norm of what was found, largest_tried, queries, flags."""
+        assert self.attack is not None
+        inputs = items.pixels(evaluation_transform(model.classifier.preprocessing)).to(model.device)
+        labels = items.labels.to(model.device)
+        flags = checked_flags(model.name, model.classifier, inputs, labels, model.groups)
+        run = self.attack.run
+        result = run(model.classifier, inputs, labels, groups=model.groups, batch_size=conditions.batch_size)
+        rows = attacked_rows(items, result, self.attack.norm)
+        rows["flags"] = ",".join(flags)
+        return Measured(rows)
+
+    def summarise(self, evaluation: Evaluation) -> dict[str, float]:
+        """Robust accuracy: the share of all items that are right and stay right, with Wilson's 95 % interval.
+
+        `attack_success_rate` is the share of right items that the attack changed: (clean - robust) / clean.
+        """
+        status = evaluation.rows["status"]
+        total, held = len(status), int((status == "attack_failed").sum())
+        right = held + int((status == "ok").sum())
+        interval = binomtest(held, total).proportion_ci(method="wilson") if total else None
+        return {
+            **super().summarise(evaluation),
+            "robust_accuracy": held / total if total else math.nan,
+            "robust_accuracy_ci_low": float(interval.low) if interval is not None else math.nan,
+            "robust_accuracy_ci_high": float(interval.high) if interval is not None else math.nan,
+            "clean_decision_accuracy": right / total if total else math.nan,
+            "attack_success_rate": (right - held) / right if right else math.nan,
+            "n_valid": float(right),
+        }
