@@ -18,9 +18,9 @@ from mlflow.entities import Metric, Param, Run, ViewType
 from advalign.errors import InputError
 from advalign.files import write_text
 from advalign.names import is_name
+from advalign.tracking.lineage import IDENTITY
 from advalign.tracking.registry.audit import FILE, MODEL
 from advalign.tracking.store import RESULT, Store
-from advalign.tracking.training_run import IDENTITY
 
 COPIED = "advalign.copied_from"  # tag: the run in the other store
 UNDER_WAY = ", not whole yet"  # follows the run in that tag while it is being copied

@@ -24,6 +24,7 @@ from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.names import is_name
 from advalign.progress import Advance
+from advalign.tracking.lineage import LINEAGE
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.aliases import INTENT
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
@@ -37,9 +38,10 @@ from advalign.tracking.registry.registered import (
     set_tags,
     versions_of,
 )
+from advalign.tracking.results import PURPOSE, Published
 from advalign.tracking.run_copies import Counterparts, RunCopies, ended_runs
 from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, store_errors
-from advalign.workflows.publish import LINEAGE, PURPOSE, Published, training_run
+from advalign.tracking.training_run import checkpoint_run
 
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
@@ -145,9 +147,9 @@ class _Move:
         with TemporaryDirectory() as folder:
             checkpoint = self._checkpoint(version, weights, folder)
             card = read_card(checkpoint)
-            run_id = (
-                self.known.runs.get(str(version.run_id)) or training_run(self.project, self.target, card, checkpoint)[0]
-            )
+            run_id = self.known.runs.get(str(version.run_id))
+            if run_id is None:
+                run_id, _ = checkpoint_run(self.project, self.target, card, checkpoint)
             ended = client.get_run(run_id).info.end_time
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             registered = register(self.target, card, checkpoint, run_id, lineage, candidate=False)

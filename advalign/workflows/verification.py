@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from advalign import catalog
 from advalign.data.stimuli import load_stimuli
@@ -23,7 +22,7 @@ from advalign.files import Project
 from advalign.names import Reference
 from advalign.settings import Settings
 from advalign.tracking.registry.evidence import read_evaluation
-from advalign.tracking.registry.registered import WEIGHTS_TAG, fetch, label_of, resolve
+from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
 from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
@@ -135,7 +134,7 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
     ]
 
 
-def _compare(version: ModelVersion, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
+def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
     """Checks of rows computed again against rows as logged, in the same order."""
     same = int((then["clean_prediction"] == again["clean_prediction"]).sum())
     ended = int((then["status"] == again["status"]).sum())

@@ -13,10 +13,11 @@ from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import INTENT, Intent
 from advalign.tracking.registry.promotion import promote, rollback
 from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versions_of
+from advalign.tracking.results import Published
 from advalign.tracking.run_copies import COPIED, Counterparts
 from advalign.tracking.store import KINDS, open_store
 from advalign.tracking.transfer import carry_over, local_store
-from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
+from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign
 

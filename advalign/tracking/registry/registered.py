@@ -23,6 +23,8 @@ from advalign.tracking.store import RESULT as RESULT_TAG
 MOST_VERSIONS = 10_000  # of one model
 CARD_TAG = "advalign.card_sha256"
 WEIGHTS_TAG = "advalign.weights_sha256"
+Version = ModelVersion
+"""A registered version, as MLflow has it: name, version (its number), tags, run_id."""
 
 
 def label_of(version: ModelVersion) -> str:
