@@ -7,6 +7,7 @@ from advalign.files import Project
 
 IDENTITY = "advalign.inputs_sha256"  # tag: digest of all that a training was made from
 IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
+COPIED = "advalign.copied_from"  # tag: the run of another store that this one is a copy of
 LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM)  # tags of a training that its version carries
 
 
