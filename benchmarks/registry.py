@@ -18,8 +18,9 @@ from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint
 from advalign.tracking.registry.promotion import promote
+from advalign.tracking.results import Published
 from advalign.tracking.store import Store, open_store
-from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
+from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from benchmarks._timing import ratio
 from benchmarks.attacks import markdown
 

@@ -3,7 +3,7 @@
 from advalign.analysis.comparison import compare
 from advalign.files import Project
 from advalign.settings import Settings
-from advalign.tracking.store import tracking_links
+from advalign.workflows.links import tracking_links
 from pipelines._stage import run_stage
 
 

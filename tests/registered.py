@@ -18,7 +18,8 @@ from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, HISTORY, read_card
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
-from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
+from advalign.tracking.results import Published
+from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from tests.conftest import save_untrained, with_stimuli
 
 DATA = "0123456789abcdef.dir"

@@ -22,8 +22,9 @@ def make_candidate(project: "Project", folder: Path, done: str, outage: str = ""
     Raises:
         StoreDown: the store does not answer, or refuses; says what is kept and how it gets there.
     """
+    from advalign.tracking.results import Published
     from advalign.tracking.store import StoreDown, open_store
-    from advalign.workflows.publish import Published, propose, publish_checkpoint
+    from advalign.workflows.publish import propose, publish_checkpoint
 
     try:
         if outage:

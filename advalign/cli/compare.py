@@ -56,7 +56,7 @@ def compare(
     from advalign.analysis.published import beside_published, read_published, released_results
     from advalign.files import Project
     from advalign.settings import load_settings
-    from advalign.tracking.store import tracking_links
+    from advalign.workflows.links import tracking_links
 
     publication = None if published is None else read_published(published)
     if table is not None:

@@ -106,8 +106,9 @@ def _say_what_is_absent(evaluator: "Evaluator") -> None:
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
     """Log what is finished; returns the table's rows."""
+    from advalign.tracking.results import Published
     from advalign.tracking.store import open_store
-    from advalign.workflows.publish import Published, publish_evaluation
+    from advalign.workflows.publish import publish_evaluation
 
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]

@@ -19,9 +19,10 @@ def publish(
     """Bring the tracking store in line with the results on disk; doing it twice changes nothing."""
     from advalign.files import Project
     from advalign.progress import progress
+    from advalign.tracking.results import Published
     from advalign.tracking.store import open_store, printable
     from advalign.tracking.transfer import carry_over, local_store
-    from advalign.workflows.publish import Published, publish_all
+    from advalign.workflows.publish import publish_all
 
     project = Project.find()
     store = open_store(project)

@@ -176,7 +176,8 @@ def audit(name: str = typer.Argument(None, help="Registered model; default: all.
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    marks = [mark for mark in ("forced", "deleted") if row[mark]]
+    marks = [mark for mark, there in (("forced", row["forced"]), ("copied", row["copied_from"])) if there]
+    marks += ["deleted"] if row["deleted"] else []
     return f"{row['outcome']} ({', '.join(marks)})" if marks else str(row["outcome"])
 
 

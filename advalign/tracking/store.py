@@ -20,7 +20,6 @@ from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from advalign.analysis.report import Tracking
 from advalign.errors import InputError
 from advalign.files import Project
 
@@ -163,13 +162,6 @@ def _check_address(uri: str) -> None:
         urlsplit(uri)
     except ValueError as error:
         raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({error}): mend or unset it") from None
-
-
-def tracking_links(project: Project) -> Tracking:
-    """What a report needs to link to runs: the address of the UI and the experiment of the evaluations."""
-    uri = store_uri(project)
-    url = printable(uri).rstrip("/") if uri.startswith("http") else Tracking.url
-    return Tracking(url, open_store(project).experiment_ids["evaluate"])
 
 
 def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> str:

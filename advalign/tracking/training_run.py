@@ -9,53 +9,27 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+import pandas as pd
 from mlflow.entities import Metric, Param
 
-from advalign import provenance
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.files import Project
-from advalign.models.checkpoints import CARD, HISTORY
+from advalign.models.checkpoints import CARD, HISTORY, Card
+from advalign.models.exchange import imported_from
 from advalign.recipes.base import Position
+from advalign.settings import digest
+from advalign.tracking.lineage import IDENTITY, IMPORTED_FROM, lineage_tags, training_params
 from advalign.tracking.machine import Machine
+from advalign.tracking.results import now_ms
 from advalign.tracking.store import Store, StoreDown, store_errors
 from advalign.training.interruption import Interrupted
 from advalign.training.pictures import Pictures
 
-IDENTITY = "advalign.inputs_sha256"
 ENDED = "advalign.ended"  # tag: why a training ended early
 BATCH = 1000  # metrics that MLflow takes at once
 PATIENCE = 20.0  # seconds that the end of a training waits for a store that does not answer
-
-
-def lineage_tags(project: Project) -> dict[str, str]:
-    """Where a result comes from: git.commit, git.dirty, dvc.data.md5."""
-    commit, dirty = provenance.git_state(project.root)
-    tags = {"git.commit": commit, "git.dirty": dirty, "dvc.data.md5": provenance.data_md5(project.root)}
-    return {name: str(value) for name, value in tags.items() if value is not None}
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970, as MLflow counts."""
-    return int(time.time() * 1000)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as parameters: {"recipe": {"eps": 1}} -> {"recipe.eps": "1"}."""
-    result: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = str(value)
-    return result
-
-
-def training_params(settings: dict[str, Any], architecture: str, recipe: str, seed: int) -> dict[str, str]:
-    """Parameters of a training run."""
-    return {"architecture": architecture, "recipe": recipe, "seed": str(seed), **flat(settings)}
 
 
 class TrainingRun:
@@ -169,6 +143,36 @@ class TrainingRun:
                 if file.is_file():  # what was imported has no history
                     self.client.log_artifact(self.run_id, str(file))
             self.client.set_terminated(self.run_id, "FINISHED")
+
+
+def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
+    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now.
+
+    What was imported was not trained here: its run has a card and no curves, and knows of no data.
+
+    Args:
+        project: for lineage.
+        store: opened tracking store.
+        card, folder: the checkpoint.
+
+    Returns:
+        The run's id, and whether it was completed or made now.
+    """
+    key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
+    finished = store.find_runs("train", key, finished=True)
+    if finished:
+        return finished[0].info.run_id, False
+    params = training_params(card.settings, card.architecture, card.recipe, card.seed)
+    tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
+    file = imported_from(card)
+    if file is not None:
+        tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
+    run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
+    history = pd.read_csv(folder / HISTORY).to_dict("records") if (folder / HISTORY).is_file() else []
+    for row in history:
+        run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
+    run.finish(folder)
+    return run.run_id, True
 
 
 def _say(message: str) -> None:

@@ -2,10 +2,13 @@
 
 Runs keep their parameters, metrics, tags, times and artifacts, and say in a tag which run they are copies of; versions
 are known by their weights. So a second time, or after having been cut off, nothing is there twice.
+
+What people and gates wrote is history and is carried over as it stands, with the source's version numbers; a decision
+says so. Only references that programs follow (an evaluation's run, the versions of a row of the audit table, aliases)
+become those of the target.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,31 +20,32 @@ from urllib.parse import urlparse
 import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
-from advalign.errors import InputError, shown
-from advalign.files import Project, sha256
-from advalign.models.checkpoints import CARD, WEIGHTS, read_card
+from advalign.errors import CheckFailed, InputError, shown
+from advalign.files import Project
+from advalign.models.checkpoints import read_card
 from advalign.names import is_name
 from advalign.progress import Advance
+from advalign.tracking.lineage import COPIED, LINEAGE
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.aliases import INTENT
+from advalign.tracking.registry.audit import BEFORE, MODEL, VERSION
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
 from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import (
     WEIGHTS_TAG,
     all_models,
+    fetch,
     find_version,
     label_of,
     register,
     set_tags,
     versions_of,
 )
-from advalign.tracking.run_copies import Counterparts, RunCopies, ended_runs
-from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, store_errors
-from advalign.workflows.publish import LINEAGE, PURPOSE, Published, training_run
-
-RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
+from advalign.tracking.results import PURPOSE, Published
+from advalign.tracking.run_copies import bring, ended_runs
+from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, printable, store_errors
+from advalign.tracking.training_run import checkpoint_run
 
 
 def local_store(project: Project, target: Store) -> Store | None:
@@ -95,17 +99,20 @@ def carry_over(project: Project, source: Store, target: Store, done: Published, 
 
 @dataclass
 class _Move:
-    """What has a counterpart in the target, and what was left out."""
+    """What has a counterpart in the target, and what was left out.
+
+    Attributes:
+        runs: run in the source -> run in the target.
+        versions: (model, number in the source) -> number in the target.
+    """
 
     project: Project
     source: Store
     target: Store
     done: Published
-    known: Counterparts = field(default_factory=Counterparts)
+    runs: dict[str, str] = field(default_factory=dict)
+    versions: dict[tuple[str, str], str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.copies = RunCopies(self.source, self.target, self.known)
 
     @contextmanager
     def _leaving_out(self, what: str) -> Iterator[None]:
@@ -113,8 +120,8 @@ class _Move:
             yield
         except StoreDown:
             raise
-        except InputError as error:  # what the source no longer has
-            self.left_out.append(f"{what}: {error}")
+        except (InputError, CheckFailed) as error:  # what the source no longer has as it was
+            self.left_out.append(str(error) if str(error).startswith(what) else f"{what}: {error}")
 
     def models(self) -> list[str]:
         """Names of the source's registered models; those that other programs gave are left out."""
@@ -126,8 +133,15 @@ class _Move:
 
     def run(self, kind: str, run: Run) -> None:
         """Find a run's counterpart, or make it."""
-        with self._leaving_out(f"{kind} run {run.info.run_id}"):
-            self.done.note(f"{kind} run {run.info.run_name}", self.copies.bring(kind, run))
+        run_id, tags = run.info.run_id, self._numbers(run) if kind == "promote" else {}
+        with self._leaving_out(f"{kind} run {run_id}"):
+            self.runs[run_id], made = bring(self.source, self.target, kind, run, tags)
+            self.done.note(f"{kind} run {run.info.run_name}", made)
+
+    def _numbers(self, run: Run) -> dict[str, str]:
+        """The versions that a row of the audit table is about, as the target numbers them; empty: not there."""
+        tags = run.data.tags
+        return {name: self.versions.get((tags.get(MODEL, ""), tags.get(name, "")), "") for name in (VERSION, BEFORE)}
 
     def version(self, version: ModelVersion) -> None:
         """Find the version with the same weights, or register it."""
@@ -136,55 +150,45 @@ class _Move:
             if weights is None:
                 raise InputError("advalign did not register it")
             found = find_version(self.target, version.name, weights)
-            new = self._register(version, weights) if found is None else found
+            new = self._register(version) if found is None else found
             self.done.note(label, found is None)
-            self.known.versions[version.name, str(version.version)] = str(new.version)
+            self.versions[version.name, str(version.version)] = str(new.version)
 
-    def _register(self, version: ModelVersion, weights: str) -> ModelVersion:
-        client = self.target.client
+    def _register(self, version: ModelVersion) -> ModelVersion:
         with TemporaryDirectory() as folder:
-            checkpoint = self._checkpoint(version, weights, folder)
+            checkpoint = fetch(version, Path(folder), self.source)
             card = read_card(checkpoint)
-            run_id = (
-                self.known.runs.get(str(version.run_id)) or training_run(self.project, self.target, card, checkpoint)[0]
-            )
-            ended = client.get_run(run_id).info.end_time
+            run_id = self.runs.get(str(version.run_id))
+            if run_id is None:
+                run_id, _ = checkpoint_run(self.project, self.target, card, checkpoint)
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
-            registered = register(self.target, card, checkpoint, run_id, lineage, candidate=False)
-        client.set_terminated(run_id, "FINISHED", ended)  # registering has changed the time
-        return registered
-
-    def _checkpoint(self, version: ModelVersion, weights: str, folder: str) -> Path:
-        try:
-            model = self.source.client.get_logged_model(str(version.source).removeprefix("models:/"))
-            fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=model.artifact_location, dst_path=folder))
-        except (MlflowException, OSError) as error:
-            raise InputError(f"its files cannot be fetched: {' '.join(str(error).split())[:120]}") from None
-        found = [path.parent for path in fetched.rglob(CARD)]
-        if len(found) != 1 or not (found[0] / WEIGHTS).is_file() or sha256(found[0] / WEIGHTS) != weights:
-            raise InputError("its stored weights are not those that were registered")
-        return found[0]
+            return register(self.target, card, checkpoint, run_id, lineage, candidate=False)
 
     def tags(self, version: ModelVersion) -> None:
-        """Add what the target's version does not say of itself yet, of the counterparts of runs and versions."""
-        number = self.known.versions.get((version.name, str(version.version)))
+        """Add what the target's version does not say of itself yet: evaluations by their copies, the rest as it is."""
+        number = self.versions.get((version.name, str(version.version)))
         if number is None:
             return
         there = self.target.client.get_model_version(version.name, number)
         told = {}
         for name, value in version.tags.items():
-            if name not in there.tags and not (name.endswith(RUN) and value not in self.known.runs):
-                with self._leaving_out(f"{version.name} version {version.version}, its tag {name}"):
-                    told[name] = self._told(name, value)
-        if told:
-            set_tags(self.target, there, told)
+            if name not in there.tags:
+                with self._leaving_out(f"{label_of(version)}, its tag {name}"):
+                    told[name] = self._told(version, name, value)
+        found = {name: value for name, value in told.items() if value is not None}
+        if found:
+            set_tags(self.target, there, found)
 
-    def _told(self, name: str, value: str) -> str:
+    def _told(self, version: ModelVersion, name: str, value: str) -> str | None:
+        """What the target's version says; a decision also says of which store it is."""
+        if name.endswith(RUN):
+            return self.runs.get(value)
         if not name.endswith((DECISION, ROLLBACK)):
-            return RUN_ID.sub(lambda found: self.known.runs.get(found[0], found[0]), value)
+            return value
+        origin = f"version {version.version} of {printable(self.source.uri)}"
         try:
-            return json.dumps(self.known.decision(json.loads(value)))
-        except (ValueError, TypeError, LookupError, AttributeError):
+            return json.dumps({COPIED: origin, **json.loads(value)})  # of what was itself copied the origin stays
+        except (ValueError, TypeError):
             raise InputError("it is not what advalign wrote") from None
 
     def aliases(self, name: str) -> None:
@@ -194,7 +198,7 @@ class _Move:
             mend = "in the source promote it or roll it back once, which completes or undoes that, and publish again"
             self.left_out.append(f"aliases of {name}: moving one is under way or was cut off: {mend}")
             return
-        wanted = {alias: self.known.versions.get((name, str(number))) for alias, number in model.aliases.items()}
+        wanted = {alias: self.versions.get((name, str(number))) for alias, number in model.aliases.items()}
         if not any(wanted.values()):
             return
         with exclusive(self.target.uri, "promote"):

@@ -6,20 +6,14 @@ keyed by (model, digest), are the truth, and runs and versions follow them.
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import mlflow
 import pandas as pd
 import torch
-from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from safetensors.torch import load_file
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -31,35 +25,24 @@ from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
-from advalign.models.checkpoints import HISTORY, Card, read_card
+from advalign.models.checkpoints import read_card
 from advalign.models.declared import Zoo, read_zoo
-from advalign.models.exchange import imported_from
 from advalign.settings import digest
+from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
-from advalign.tracking.registry.registered import checkpoint_folders, find_version, note_evaluation, register
+from advalign.tracking.registry.registered import (
+    Version,
+    checkpoint_folders,
+    find_version,
+    note_evaluation,
+    register,
+)
+from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, store_errors
-from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
+from advalign.tracking.training_run import checkpoint_run
 
-PURPOSE = "publish"  # one at a time looks whether a thing is there, and creates it
-IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
-LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM)  # tags of a training that its version carries
 TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
-
-
-@dataclass
-class Published:
-    """What publishing did: names of what it created; what was there already is counted."""
-
-    created: list[str] = field(default_factory=list)
-    present: int = 0
-
-    def note(self, what: str, new: bool) -> None:
-        """Take one thing."""
-        if new:
-            self.created.append(what)
-        else:
-            self.present += 1
 
 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
@@ -87,7 +70,7 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
     return done
 
 
-def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> ModelVersion:
+def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> Version:
     """Make sure a checkpoint has a finished training run and a registered version.
 
     Raises:
@@ -95,7 +78,7 @@ def publish_checkpoint(project: Project, store: Store, folder: Path, done: Publi
     """
     card = read_card(folder)
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
-        run_id, new = training_run(project, store, card, folder)
+        run_id, new = checkpoint_run(project, store, card, folder)
         done.note(f"run {card.name}", new)
         version = find_version(store, card.name, card.weights_sha256)
         done.note(f"version {card.name}", version is None)
@@ -107,7 +90,7 @@ def publish_checkpoint(project: Project, store: Store, folder: Path, done: Publi
     return version
 
 
-def propose(store: Store, version: ModelVersion) -> None:
+def propose(store: Store, version: Version) -> None:
     """Make a version the candidate of its model.
 
     Raises:
@@ -115,28 +98,6 @@ def propose(store: Store, version: ModelVersion) -> None:
     """
     with store_errors(store.uri):
         store.client.set_registered_model_alias(version.name, "candidate", version.version)
-
-
-def training_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
-    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now.
-
-    What was imported was not trained here: its run has a card and no curves, and knows of no data.
-    """
-    key = {IDENTITY: card.inputs_sha256, "advalign.model": card.name}
-    finished = store.find_runs("train", key, finished=True)
-    if finished:
-        return finished[0].info.run_id, False
-    params = training_params(card.settings, card.architecture, card.recipe, card.seed)
-    tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
-    file = imported_from(card)
-    if file is not None:
-        tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
-    run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
-    history = pd.read_csv(folder / HISTORY).to_dict("records") if (folder / HISTORY).is_file() else []
-    for row in history:
-        run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
-    run.finish(folder)
-    return run.run_id, True
 
 
 def publish_evaluation(
@@ -169,9 +130,7 @@ def _evaluation_run(
     image_set: ImageSet,
     key: dict[str, str],
 ) -> str:
-    client = store.client
-    run_id = store.begin_run("evaluate", summary["model"], key)
-    now = now_ms()
+    data_md5 = str(summary.get("data_md5") or "")  # of the evaluation, not of the publishing
     tags = {
         "advalign.recipe": summary["recipe"],
         "advalign.flags": ",".join(summary["flags"]) or "none",
@@ -179,36 +138,29 @@ def _evaluation_run(
         "advalign.stimuli_sha256": summary["stimuli_sha256"],
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
-        "dvc.data.md5": str(summary.get("data_md5") or ""),  # of the evaluation, not of the publishing
+        "dvc.data.md5": data_md5,
         "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # the UI shows it beside other runs'
     }
-    params = {name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")}
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in summary["metrics"].items() if value is not None],
-        params=[Param(name, value) for name, value in params.items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
-    _log_dataset(client, run_id, summary.get("image_set", "stimuli"), image_set, tags.get("dvc.data.md5", ""))
+    context = {"mlflow.data.context": "evaluation", "dvc.data.md5": data_md5}
     with TemporaryDirectory() as folder:  # one request per file, and none to ask what is there
         _collect(Path(folder), summary_file, image_set)
-        client.log_artifacts(run_id, folder)
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
+        return log_result(
+            store,
+            "evaluate",
+            summary["model"],
+            key,
+            metrics={name: value for name, value in summary["metrics"].items() if value is not None},
+            params={name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")},
+            tags=tags,
+            files=Path(folder),
+            dataset=Dataset(summary.get("image_set", "stimuli"), image_set.listing(), image_set.digest, context),
+        )
 
 
 @lru_cache(maxsize=1)
 def _zoo(path: Path, changed: int) -> Zoo:
     """The zoo, read once for all evaluations that are published while its file is as it was `changed`."""
     return read_zoo(path)
-
-
-def _log_dataset(client: mlflow.MlflowClient, run_id: str, name: str, image_set: ImageSet, data_md5: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; this is a table
-        dataset = from_pandas(image_set.listing(), name=name, digest=image_set.digest[:36])._to_mlflow_entity()
-    tags = [InputTag("mlflow.data.context", "evaluation"), InputTag("dvc.data.md5", data_md5)]
-    client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
 def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
@@ -241,14 +193,13 @@ def _publish_comparison(project: Project, store: Store, done: Published) -> None
     if found:
         return
     statistics = json.loads((project.comparison / "statistics.json").read_text())
-    run_id = store.begin_run("compare", "comparison", key)
-    tags = {"advalign.protocol": str(statistics["protocol"]), **lineage_tags(project)}
-    now = now_ms()
-    metrics = [
-        Metric(f"rho_{entry['x']}_{entry['y']}", entry["rho"], now, 0)
-        for entry in statistics["correlations"]
-        if entry.get("rho") is not None
-    ]
-    store.client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
-    store.client.log_artifacts(run_id, str(project.comparison))
-    store.client.set_terminated(run_id, "FINISHED")
+    metrics = {f"rho_{entry['x']}_{entry['y']}": entry.get("rho") for entry in statistics["correlations"]}
+    log_result(
+        store,
+        "compare",
+        "comparison",
+        key,
+        metrics={name: value for name, value in metrics.items() if value is not None},
+        tags={"advalign.protocol": str(statistics["protocol"]), **lineage_tags(project)},
+        files=project.comparison,
+    )

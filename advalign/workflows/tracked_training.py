@@ -9,8 +9,9 @@ from advalign.models.checkpoints import Card
 from advalign.progress import Advance, progress
 from advalign.recipes.base import Position
 from advalign.settings import digest
+from advalign.tracking.lineage import training_params
 from advalign.tracking.store import StoreDown, open_store
-from advalign.tracking.training_run import TrainingRun, training_params
+from advalign.tracking.training_run import TrainingRun
 from advalign.training.pictures import Pictures
 from advalign.training.plan import Plan
 from advalign.training.train import train

@@ -1,15 +1,16 @@
 """A validation of data and evaluations as an MLflow run: counts, all failing rows, and the Data Docs if there are."""
 
 import json
+import shutil
 from pathlib import Path
-
-from mlflow.entities import Metric, RunTag
+from tempfile import TemporaryDirectory
 
 from advalign.data.expectations import Validation
-from advalign.files import Project
+from advalign.files import Project, write_text
 from advalign.settings import Settings, digest
+from advalign.tracking.lineage import lineage_tags
+from advalign.tracking.results import log_result
 from advalign.tracking.store import RESULT, open_store
-from advalign.tracking.training_run import lineage_tags, now_ms
 
 
 def log_validation(project: Project, settings: Settings, validation: Validation, docs: Path | None = None) -> str:
@@ -28,21 +29,21 @@ def log_validation(project: Project, settings: Settings, validation: Validation,
     Raises:
         InputError: the tracking store cannot be used.
     """
-    store = open_store(project)
     found = validation.as_json()
-    now = now_ms()
-    run_id = store.begin_run("validate", "validation", {RESULT: digest(found)})
-    tags = {"settings.sha256": digest(settings), **lineage_tags(project)}
-    store.client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in _counts(validation).items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
-    store.client.log_text(run_id, json.dumps(found, indent=1) + "\n", "validation.json")
-    if docs is not None:
-        store.client.log_artifacts(run_id, str(docs), "data_docs")
-    store.client.set_terminated(run_id, "FINISHED")
-    return run_id
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_text(folder / "validation.json", json.dumps(found, indent=1) + "\n")
+        if docs is not None:
+            shutil.copytree(docs, folder / "data_docs")
+        return log_result(
+            open_store(project),
+            "validate",
+            "validation",
+            {RESULT: digest(found)},
+            metrics=_counts(validation),
+            tags={"settings.sha256": digest(settings), **lineage_tags(project)},
+            files=folder,
+        )
 
 
 def _counts(validation: Validation) -> dict[str, float]:

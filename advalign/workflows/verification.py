@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from advalign.errors import AdvalignError, InputError
 from advalign.evaluation.protocols import protocol
@@ -22,7 +21,7 @@ from advalign.files import Project
 from advalign.names import Reference
 from advalign.settings import Settings
 from advalign.tracking.registry.evidence import read_evaluation
-from advalign.tracking.registry.registered import WEIGHTS_TAG, fetch, label_of, resolve
+from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
 from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
@@ -137,7 +136,7 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
     ]
 
 
-def _compare(version: ModelVersion, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
+def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
     """Checks of rows computed again against rows as logged, in the same order."""
     checks = [_check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True)]
     for column, what in EXACT.items():

@@ -18,8 +18,9 @@ from advalign.tracking.registry import aliases, audit, promotion
 from advalign.tracking.registry.audit import rows
 from advalign.tracking.registry.promotion import promote, rollback
 from advalign.tracking.registry.registered import find_model, resolve, set_tags, versions_of
+from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
-from advalign.workflows.publish import Published, publish_all, publish_checkpoint
+from advalign.workflows.publish import publish_all, publish_checkpoint
 from tests.registered import DATA, make_project, publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("promotion")]

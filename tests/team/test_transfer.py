@@ -9,14 +9,15 @@ from mlflow.entities import ViewType
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint, save_checkpoint
+from advalign.tracking.lineage import COPIED
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import INTENT, Intent
 from advalign.tracking.registry.promotion import promote, rollback
 from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versions_of
-from advalign.tracking.run_copies import COPIED, Counterparts
+from advalign.tracking.results import Published
 from advalign.tracking.store import KINDS, open_store
 from advalign.tracking.transfer import carry_over, local_store
-from advalign.workflows.publish import Published, publish_checkpoint, publish_evaluation
+from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign
 
@@ -155,7 +156,7 @@ def weights_by_number(store, name) -> dict[int, str]:
     return {int(version.version): version.tags[WEIGHTS_TAG] for version in versions_of(store, name)}
 
 
-def test_everything_speaks_of_the_targets_numbers(root, name, local, member):
+def test_references_are_the_targets_and_texts_are_the_sources(root, name, local, member):
     """Versions 2 and 3 are 3 and 4 of the team, whose 1 and 2 are of other weights; the source's 1 is lost."""
     project = Project(root)
     for number in (1, 2, 3):
@@ -170,7 +171,7 @@ def test_everything_speaks_of_the_targets_numbers(root, name, local, member):
     store.client.delete_registered_model_alias(name, "candidate")
 
     left_out = moved(project, local_store(project, store), store)
-    assert [line.partition(": ")[0] for line in left_out] == [f"{name} version 1"]
+    assert [line.partition(": ")[0] for line in left_out] == [f"{name} version 1 cannot be loaded"]
     target = weights_by_number(store, name)
     assert (target[3], target[4]) == (source[2], source[3])
     assert target[2] == theirs.tags[WEIGHTS_TAG]
@@ -180,54 +181,32 @@ def test_everything_speaks_of_the_targets_numbers(root, name, local, member):
     expected = [("promoted", None, None), ("promoted", 3, None), ("promoted", 4, 3), ("rolled back", 3, 4)]
     rows = audit.rows(store, name)
     assert [(row["outcome"], row["version"], row["before"]) for row in rows] == expected
-    files = [audit.read(store, row["run_id"]) for row in rows]
-    assert [(file["outcome"], file["version"], file["before"]) for file in files] == expected
     runs = [store.client.get_run(row["run_id"]) for row in rows]
-    assert [run.data.tags["advalign.version"] for run in runs] == ["?", "3", "4", "3"]
-    assert [run.data.tags["advalign.before"] for run in runs] == ["", "?", "3", "4"]
-    names = [f"{name} version {number}: {row['outcome']}" for number, row in zip("?343", rows, strict=True)]
+    assert [run.data.tags["advalign.version"] for run in runs] == ["", "3", "4", "3"]
+    assert [run.data.tags["advalign.before"] for run in runs] == ["", "", "3", "4"]
+    original = local_store(project, store)
+    originals = audit.rows(original, name)
+    assert [row["copied_from"] for row in rows] == [row["run_id"] for row in originals]
+    names = [f"{name} version {row['version']}: {row['outcome']}" for row in originals]
     assert [run.info.run_name for run in runs] == names
-    tags = {number: store.client.get_model_version(name, str(number)).tags for number in (3, 4)}
-    told = {
-        (number, tag): json.loads(tags[number][tag]) for number in tags for tag in tags[number] if tag[:8] == "champion"
-    }
-    ids = [row["run_id"] for row in rows]
-    assert {key: (one["version"], one["before"], one["run_id"]) for key, one in told.items()} == {
-        (3, "champion.decision"): (3, None, ids[1]),
-        (4, "champion.decision"): (4, 3, ids[2]),
-        (3, "champion.rollback"): (3, 4, ids[3]),
-    }
-    assert [(row["version"], row["before"]) for row in audit.rows(local_store(project, store), name)] == [
+    for row, there in zip(originals, rows, strict=True):
+        assert audit.read(original, row["run_id"]) == audit.read(store, there["run_id"])
+
+    held = {(3, "champion.decision"): 2, (4, "champion.decision"): 3, (3, "champion.rollback"): 2}
+    versions = {number: store.client.get_model_version(name, str(number)) for number in (3, 4)}
+    told = {(number, tag) for number, one in versions.items() for tag in one.tags if tag.startswith("champion")}
+    assert told == set(held)
+    for (number, tag), before in held.items():
+        origin = f"version {before} of {original.uri}"
+        found = json.loads(versions[number].tags[tag])
+        assert found == {**json.loads(original.client.get_model_version(name, str(before)).tags[tag]), COPIED: origin}
+        assert f"Copied: it speaks of {origin}, and" in versions[number].description
+    assert [(row["version"], row["before"]) for row in originals] == [
         (1, None),
         (2, 1),
         (3, 2),
         (2, 3),
-    ]  # the source is as it was
-
-
-def test_texts_of_a_decision_are_renumbered():
-    known = Counterparts({"a" * 32: "b" * 32}, {("mine", "2"): "5", ("other", "2"): "7"})
-    gate = {"gate": "against other", "wanted": "evaluated on the same stimuli", "holds": False}
-    found = known.decision(
-        {
-            "model": "mine",
-            "version": 2,
-            "before": 1,
-            "run_id": "a" * 32,
-            "reason": "better than version 2",
-            "gates": ({**gate, "got": "other version 2 was evaluated on other stimuli"},),
-            "notes": ("completed what was cut off: version 2 is champion",),
-        }
-    )
-    assert found == {
-        "model": "mine",
-        "version": 5,
-        "before": None,
-        "run_id": "b" * 32,
-        "reason": "better than version 2",  # a person's own words
-        "gates": [{**gate, "got": "other version 7 was evaluated on other stimuli"}],
-        "notes": ["completed what was cut off: version 5 is champion"],
-    }
+    ]
 
 
 def test_a_promotion_that_was_cut_off_and_a_foreign_model_are_left_out(root, name, local, member):
@@ -283,7 +262,7 @@ def test_the_teams_aliases_stay_and_what_is_gone_is_told(root, name, history, me
     assert int(aliases["candidate"]) == int(version.version)  # the newest of the source
     assert len(versions_of(store, name)) == 2
     (left_out,) = json.loads(done.printed())["left_out"]
-    assert left_out.startswith(f"{name} version 1: its files cannot be fetched: ")
+    assert left_out.startswith(f"{name} version 1 cannot be loaded: ")
     assert "Traceback" not in done.errors()
 
 

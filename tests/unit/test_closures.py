@@ -51,6 +51,11 @@ def hint():
     "def inner(x):\n    return x\n\ndef late(x):\n    return Net()(x)\n",
     "constants.py": "EPS = 0.1\nOTHER = 2\n",
 }
+ATTACKED = (
+    "advalign.evaluation.tasks:run_task",
+    "advalign.probes.minimum_norm:MinimumNormProbe",
+    "advalign.attacks.fmn_fast:FastMinimumNormSearch",
+)
 ROOTS = ("advalign.attack:Search", "advalign.entry:run")
 ENTRY = "from advalign.base import Attack\n\ndef run(attack: Attack):\n    return attack.run(3)\n"
 
@@ -166,7 +171,7 @@ def test_recursion_ends(package):
 
 
 def test_the_real_package_is_read_whole():
-    found = closure("advalign.attacks.fmn_fast:FastMinimumNormSearch", "advalign.evaluation.tasks:run_task")
+    found = closure(*ATTACKED)
     assert "advalign.attacks._boundary:nearest_on_hyperplane" in found.parts
     assert "advalign.attacks.fmn_fast:BUDGETS" in found.parts
     assert not any(name.startswith(("advalign.errors", "advalign.attacks.fmn:")) for name in found.parts)

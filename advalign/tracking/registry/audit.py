@@ -15,12 +15,14 @@ from typing import Any
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+from advalign.tracking.lineage import COPIED
 from advalign.tracking.locks import may_be_alive
 from advalign.tracking.registry.gates import Verdict
 from advalign.tracking.store import Store
 
 OUTCOME, MODEL, FILE = "advalign.outcome", "advalign.model", "decision.json"
 HOST, PROCESS = "advalign.host", "advalign.process"
+VERSION, BEFORE = "advalign.version", "advalign.before"  # numbers; empty where there was none
 
 
 def now() -> str:
@@ -73,12 +75,12 @@ def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
             OUTCOME: "under way",
             HOST: platform.node(),
             PROCESS: str(os.getpid()),
-            "advalign.version": str(decision.version),
+            VERSION: str(decision.version),
             "advalign.alias": decision.alias,
             "advalign.who": decision.who,
             "advalign.reason": decision.reason,
             "advalign.forced": str(decision.forced),
-            "advalign.before": str(decision.before or ""),
+            BEFORE: str(decision.before or ""),
             **lineage,
         },
     )
@@ -142,11 +144,12 @@ def _row(run: Run) -> dict[str, Any]:
         "who": tags.get("advalign.who"),
         "outcome": tags[OUTCOME],
         "model": tags.get(MODEL),
-        "version": _number(tags.get("advalign.version")),
+        "version": _number(tags.get(VERSION)),
         "alias": tags.get("advalign.alias"),
-        "before": _number(tags.get("advalign.before")),
+        "before": _number(tags.get(BEFORE)),
         "forced": tags.get("advalign.forced") == "True",
         "reason": tags.get("advalign.reason"),
+        "copied_from": tags.get(COPIED),
         "deleted": run.info.lifecycle_stage == "deleted",
         "run_id": run.info.run_id,
     }

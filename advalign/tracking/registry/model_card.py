@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from advalign.models.checkpoints import Card
+from advalign.tracking.lineage import COPIED
 
 EVALUATED = "## Evaluated"
 DECISION = ".decision"  # tag `ALIAS.decision`: the promotion that is in force, as JSON
@@ -111,6 +112,8 @@ def _decisions(tags: Mapping[str, str]) -> list[str]:
         title = f"Promoted as {found['alias']}" if promoted else f"Returned to {found['alias']}"
         why = f", {'forced: ' if found['forced'] else ''}{found['reason']}" if found["reason"] else ""
         lines += ["", f"## {title}", "", f"By {found['who']} on {found['at']}{why}.", ""]
+        if COPIED in found:
+            lines += [f"Copied: it speaks of {found[COPIED]}, and numbers other versions as that store does.", ""]
         lines += ["| gate | wanted | got | holds |", "|---|---|---|---|"] if found["gates"] else []
         for gate in found["gates"]:
             holds = "yes" if gate["holds"] else "**no**"

@@ -13,6 +13,7 @@ from advalign.analysis.twins import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.files import Project
 from advalign.names import Reference, check_name, parse_reference
+from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import Intent, move, recover, settle
@@ -23,7 +24,6 @@ from advalign.tracking.registry.model_card import DECISION, ROLLBACK
 from advalign.tracking.registry.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
 from advalign.tracking.registry.registered import fetch, find_model, label_of, resolve, set_tags
 from advalign.tracking.store import Store
-from advalign.tracking.training_run import lineage_tags
 
 LONGEST_REASON = 500
 

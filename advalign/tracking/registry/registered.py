@@ -23,6 +23,8 @@ from advalign.tracking.store import RESULT as RESULT_TAG
 MOST_VERSIONS = 10_000  # of one model
 CARD_TAG = "advalign.card_sha256"
 WEIGHTS_TAG = "advalign.weights_sha256"
+Version = ModelVersion
+"""A registered version, as MLflow has it: name, version (its number), tags, run_id."""
 
 
 def label_of(version: ModelVersion) -> str:
@@ -148,11 +150,11 @@ def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> No
 
 @contextmanager
 def _active(run_id: str) -> Iterator[None]:
-    """Make a run the current one for calls that know no other way, and leave its status as it was."""
+    """Make a run the current one for calls that know no other way, and leave its status and end as they were."""
     run = mlflow.get_run(run_id)
     with mlflow.start_run(run_id=run_id):
         yield
-    mlflow.MlflowClient().set_terminated(run_id, run.info.status)
+    mlflow.MlflowClient().set_terminated(run_id, run.info.status, run.info.end_time)
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
@@ -219,19 +221,20 @@ def _params(store: Store, version: ModelVersion) -> dict[str, str]:
         return {}
 
 
-def fetch(version: ModelVersion, into: Path) -> Path:
+def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path:
     """Bring a version's checkpoint to this machine, and make sure that it is the one that was registered.
 
     Args:
         version: which.
         into: folder to put it in.
+        store: that holds it; default: the one that was opened last.
 
     Raises:
         InputError: its files are missing or cannot be fetched.
         CheckFailed: weights or card have been changed since.
     """
     label = label_of(version)
-    folder = _download(version, into)
+    folder = _download(version, into, None if store is None else store.uri)
     for name, tag in ((WEIGHTS, WEIGHTS_TAG), (CARD, CARD_TAG)):
         if not (folder / name).is_file():
             raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
@@ -249,11 +252,12 @@ def fetch(version: ModelVersion, into: Path) -> Path:
     return folder
 
 
-def _download(version: ModelVersion, into: Path) -> Path:
+def _download(version: ModelVersion, into: Path, store_uri: str | None) -> Path:
     label = label_of(version)
     uri = f"models:/{version.name}/{version.version}"
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
+        where = {"dst_path": str(into), "tracking_uri": store_uri, "registry_uri": store_uri}
+        folder = Path(mlflow.artifacts.download_artifacts(uri, **where))
     except (MlflowException, OSError) as error:
         raise InputError(f"{label} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     checkpoints = list(folder.glob(f"artifacts/*/{CARD}"))

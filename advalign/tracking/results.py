@@ -1,0 +1,100 @@
+"""A result on disk as a finished run: metrics, parameters, tags, the data it is about, and its files."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+from advalign.tracking.store import Store
+
+PURPOSE = "publish"  # of the lock: one process at a time looks whether a result is there, and creates it
+
+
+@dataclass
+class Published:
+    """What publishing did: names of what it created; what was there already is counted."""
+
+    created: list[str] = field(default_factory=list)
+    present: int = 0
+
+    def note(self, what: str, new: bool) -> None:
+        """Take one thing."""
+        if new:
+            self.created.append(what)
+        else:
+            self.present += 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The data that a result is about.
+
+    Attributes:
+        name: as the UI shows it.
+        table: one row per item; the UI shows its columns.
+        digest: of the data; MLflow keeps its first 36 characters.
+        tags: of the run's use of it.
+    """
+
+    name: str
+    table: pd.DataFrame
+    digest: str
+    tags: Mapping[str, str]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
+def log_result(
+    store: Store,
+    kind: str,
+    name: str,
+    key: Mapping[str, str],
+    *,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    files: Path,
+    params: Mapping[str, str] | None = None,
+    dataset: Dataset | None = None,
+) -> str:
+    """Log a result as a run, which is finished when all of it is there; what was cut off before is replaced.
+
+    Args:
+        store: opened tracking store.
+        kind: of the experiment (`store.KINDS`).
+        name: of the run.
+        key: tags that the run is known by.
+        metrics, tags, params: of the run.
+        files: folder whose content becomes the run's artifacts.
+        dataset: the data it is about.
+
+    Returns:
+        The run's id.
+    """
+    client, now = store.client, now_ms()
+    run_id = store.begin_run(kind, name, dict(key))
+    client.log_batch(
+        run_id,
+        metrics=[Metric(metric, value, now, 0) for metric, value in metrics.items()],
+        params=[Param(param, value) for param, value in (params or {}).items()],
+        tags=[RunTag(tag, value) for tag, value in tags.items()],
+    )
+    if dataset is not None:
+        client.log_inputs(run_id, [_input(dataset)])
+    client.log_artifacts(run_id, str(files))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _input(dataset: Dataset) -> DatasetInput:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; this is a table
+        entity = from_pandas(dataset.table, name=dataset.name, digest=dataset.digest[:36])._to_mlflow_entity()
+    return DatasetInput(entity, [InputTag(name, value) for name, value in dataset.tags.items()])
