@@ -16,7 +16,7 @@ from advalign.errors import InputError
 from advalign.settings import Strict, fraction
 from advalign.tensors.norms import clip_to_box, project_l2, unit_l2
 
-BUDGET = re.compile(r"([0-9]{1,6})-(l2|linf)([0-9.]+)")
+BUDGET = re.compile(r"([0-9]{1,6})-(l2|linf)([0-9]+(?:\.[0-9]+)?)")
 
 
 class ProjectedGradientDescent(Bounded):

@@ -156,9 +156,8 @@ def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[
     rows = []
     for name in names(declared):
         found = protocol(name, declared)
-        attack = found.probe.attack
-        variants = [f"{name}-{budget}" for budget in (attack.named_budgets if attack is not None else ())]
-        for one in (found, *(protocol(variant) for variant in variants if variant != name)):
+        budgets = found.attack.named_budgets if name in catalog.names("attack") else ()
+        for one in (found, *(protocol(f"{name}-{budget}") for budget in budgets)):
             needs = sorted({*one.probe.needs, *(need for metric in one.probe.metrics for need in metric.needs)})
             rows.append(
                 {
@@ -206,9 +205,9 @@ def _of_attack(name: str) -> Spec:
         if not values:
             raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
         settings = parse(attack_class.Settings, values, f"protocol {name!r}")
-        if settings == attack_class.Settings():
-            raise InputError(f"protocol {name!r} is called {attack!r}")
-        proper = f"{attack}-{getattr(settings, attack_class.budget)}" if attack_class.budget else name
-        if name != proper:
-            raise InputError(f"protocol {name!r} is called {proper!r}")
+        if attack_class.budget is not None:  # one name for one thing
+            value = getattr(settings, attack_class.budget)
+            proper = attack if settings == attack_class.Settings() else f"{attack}-{value}"
+            if name != proper:
+                raise InputError(f"protocol {name!r} is called {proper!r}")
     return Spec(name, attack_class.probe, attack, "", json.dumps(values))
