@@ -1,0 +1,101 @@
+"""What holds for every image set in the catalog: items in order, a digest that follows them, extras as promised."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advalign import catalog
+from advalign.data.classes import read_classes
+from advalign.data.sets.base import ImageSet
+from advalign.data.sets.stimuli import derangement
+from advalign.errors import DataError, InputError
+from advalign.models.classifier import Preprocessing
+from advalign.models.zoo import evaluation_transform
+from tests.conftest import with_stimuli
+
+NAMES = catalog.names("image set")
+every_set = pytest.mark.parametrize("name", NAMES)
+TRANSFORM = evaluation_transform(Preprocessing(input_size=48, mean=(0, 0, 0), std=(1, 1, 1), crop=1.0))
+
+
+@pytest.fixture(scope="module")
+def project(sample_root, tmp_path_factory):
+    return with_stimuli(sample_root, tmp_path_factory.mktemp("sets") / "project")
+
+
+def opened(project, name) -> ImageSet:
+    return catalog.load("image set", name).open(project, read_classes(project.data / "classes.yaml"))
+
+
+@every_set
+def test_parts_put_together_are_the_whole(project, name):
+    image_set = opened(project, name)
+    count = len(image_set)
+    whole = image_set.items(0, count, seed=0)
+    assert len(whole) == count == len(whole.labels) == len(image_set.listing())
+    parts = [image_set.items(first, min(first + 7, count), seed=0) for first in range(0, count, 7)]
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+    assert torch.equal(torch.cat([part.pixels(TRANSFORM) for part in parts]), whole.pixels(TRANSFORM))
+    for extra in image_set.offers:
+        assert torch.equal(torch.cat([part.extras[extra] for part in parts]), whole.extras[extra])
+    assert [cell for part in parts for cell in part.table["label"]] == list(whole.table["label"])
+
+
+@every_set
+def test_pixels_are_images_and_extras_are_what_is_offered(project, name):
+    image_set = opened(project, name)
+    items = image_set.items(0, 5, seed=0)
+    pixels = items.pixels(TRANSFORM)
+    assert pixels.dtype == torch.float32
+    assert pixels.ndim == 4
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    assert set(items.extras) == set(image_set.offers)
+    assert all(len(extra) == 5 for extra in items.extras.values())
+
+
+@every_set
+def test_two_readings_have_one_digest(project, name):
+    first, second = opened(project, name), opened(project, name)
+    assert first.digest == second.digest
+    assert len(first.digest) == 64
+
+
+def test_other_pixels_are_another_set(project, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(project.root, copy)
+    changed = type(project)(copy)
+    image = next((changed.data / "imagenet" / "val").glob("*.JPEG"))
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(image)
+    assert opened(changed, "validation").digest != opened(project, "validation").digest
+    assert opened(changed, "stimuli").digest == opened(project, "stimuli").digest
+
+
+def test_the_other_map_is_another_items(project):
+    stimuli = opened(project, "stimuli")
+    items = stimuli.items(0, len(stimuli), seed=3)
+    order = derangement(len(stimuli), 3)
+    assert torch.equal(items.extras["other_ranks"], items.extras["human_ranks"][order])
+    assert not torch.equal(stimuli.items(0, 5, seed=4).extras["other_ranks"], items.extras["other_ranks"][:5])
+
+
+def test_a_probe_that_needs_more_than_a_set_offers_is_refused():
+    validation = catalog.load("image set", "validation")
+    with pytest.raises(InputError, match="needs mask of each image, image set 'validation' offers none: name another"):
+        validation.check_offers("validation", ("mask",), "saliency")
+    stimuli = catalog.load("image set", "stimuli")
+    with pytest.raises(InputError, match="offers human_map, human_ranks, other_ranks"):
+        stimuli.check_offers("stimuli", ("mask",), "saliency")
+
+
+@every_set
+def test_a_project_without_it_says_how_to_get_it(sample_root, tmp_path, name):
+    (tmp_path / "data").mkdir()
+    shutil.copy(sample_root / "data" / "classes.yaml", tmp_path / "data")
+    from advalign.files import Project
+
+    with pytest.raises(DataError, match=r"is missing: .*dvc"):
+        opened(Project(tmp_path), name)
