@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from advalign import provenance
 from advalign.analysis.assembly import gallery_of, zoo_table
-from advalign.analysis.drawing import save
-from advalign.analysis.figures import robust_accuracy_curves, twin_bars
+from advalign.analysis.drawing import draw, save
+from advalign.analysis.figures import Curve
 from advalign.analysis.gallery import gallery_figure
-from advalign.analysis.interactive import Curve
 from advalign.analysis.protocols import compare_protocols
-from advalign.analysis.report import DEFAULT_TRACKING, Gallery, Material, Provenance, Tracking, render_report
-from advalign.analysis.scatter import against_accuracy, pt_aa_plane
+from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tracking, render_report
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
@@ -189,23 +186,6 @@ def _interval(metrics: dict[str, float | None], name: str) -> str:
     return f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
 
 
-def _figures(material: Material) -> dict[str, Figure]:
-    table, paired = material.table, material.statistics["paired"]
-    groups = dict(zip(table["model"], table["group"], strict=True))
-    figures = {
-        "pt_aa_plane": pt_aa_plane(table, material.twins),
-        "pt_against_accuracy": against_accuracy(table, "pt"),
-        "aa_against_accuracy": against_accuracy(table, "aa"),
-        "pt_twins": twin_bars(paired, "pt"),
-        "aa_twins": twin_bars(paired, "aa"),
-    }
-    if material.curves:
-        figures["robust_accuracy"] = robust_accuracy_curves(material.curves, groups)
-    if material.gallery is not None:
-        figures["gallery"] = _printed_gallery(material.gallery)
-    return figures
-
-
 def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:
     """Whose perturbations are shown: of a large zoo, what was trained here, then the front and what lies beyond it."""
     notable = {entry["model"] for key in ("pareto", "beyond_front") for entry in statistics[key]}
@@ -213,12 +193,6 @@ def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:
     first = [*trained, *(name for name in table["model"] if name in notable), *table["model"]]
     chosen = set(list(dict.fromkeys(first))[:PICTURED_MODELS])
     return [name for name in table["model"] if name in chosen]
-
-
-def _printed_gallery(gallery: Gallery) -> Figure:
-    models = list(gallery.perturbations)[:GALLERY_MODELS]
-    shown = {name: gallery.perturbations[name] for name in models}
-    return gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
 
 
 def _write(folder: Path, table: pd.DataFrame, material: Material) -> None:
@@ -230,10 +204,15 @@ def _write(folder: Path, table: pd.DataFrame, material: Material) -> None:
     for name in HEADLINES:  # one small file each, so that `dvc metrics show` is a table of metric by model
         values = dict(zip(table["model"], table[name], strict=True))
         write_text(folder / "metrics" / f"{name}.json", json.dumps(plain(values), indent=1) + "\n")
-    for name, figure in _figures(material).items():
+    for name, plot in material.plots.items():
+        figure = draw(plot)
         save(figure, folder / "figures" / f"{name}.png")
-        if name != "gallery":  # pictures gain nothing from being vectors
-            save(figure, folder / "figures" / f"{name}.svg")
+        save(figure, folder / "figures" / f"{name}.svg")
+    if material.gallery is not None:
+        gallery = material.gallery
+        shown = dict(list(gallery.perturbations.items())[:GALLERY_MODELS])
+        printed = gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
+        save(printed, folder / "figures" / "gallery.png")  # pictures gain nothing from being vectors
     write_text(folder / "report.html", render_report(material))
 
 

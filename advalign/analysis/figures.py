@@ -1,147 +1,137 @@
-"""The figures of the comparison, each a pure function to a matplotlib `Figure` (Feng Figs. 2-4, 6, 7).
-
-Where a plot would mislead (one model, nothing but missing values, no twins) the figure is a sentence that says so.
-"""
+"""The figures of the comparison as descriptions (`plots.Plot`), for print and for the report alike."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+import pandas as pd
 
-from advalign.analysis.drawing import (
-    COLOURS,
-    INK,
-    METRIC_NAMES,
-    NAMES,
-    canvas,
-    footnote,
-    kind_of,
-    legend,
-    literally,
-    save,
-    sentence,
-    stars,
-    title,
-)
-from advalign.analysis.points import LABELLED
-from advalign.analysis.scatter import against_accuracy, pt_aa_plane
+from advalign.analysis.groups import in_order, kinds_of, look
+from advalign.analysis.plots import DASHES, Axis, Bars, Line, Mark, Panel, Plot, Vector, Words, axis_of
+from advalign.analysis.scatter import LABELLED, against_accuracy, points_of, pt_aa_plane
 from advalign.errors import InputError
 
-__all__ = ["against_accuracy", "pt_aa_plane", "robust_accuracy_curves", "save", "twin_bars"]
-
-Vector = npt.NDArray[np.float64]
-Curve = tuple[Vector, Vector]
-
-DASHES: tuple[Literal["-", "--", ":", "-."] | tuple[float, Sequence[float]], ...] = (
-    "-",
-    "--",
-    ":",
-    "-.",
-    (0, (5, 1, 1, 1, 1, 1)),
-    (0, (8, 2)),
-    (0, (1, 3)),
-)
+Curve = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
-@literally
-def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+def comparison_plots(
+    table: pd.DataFrame,
+    statistics: Mapping[str, Any],
+    twins: Iterable[tuple[str, str]] = (),
+    curves: Mapping[str, Curve] | None = None,
+) -> dict[str, Plot]:
+    """Every figure of a comparison by the name of its file, in the order of the report.
+
+    Args:
+        table: One row per model (`table.check_table`).
+        statistics: As in statistics.json.
+        twins: (baseline, twin) names.
+        curves: Model -> (eps, robust accuracy), see `robust_accuracy_curves`.
+    """
+    paired, kinds = statistics["paired"], kinds_of(table)
+    plots = {"pt_aa_plane": pt_aa_plane(table, twins)}
+    if "protocols" in statistics:
+        plots["pt_protocols"] = protocol_scatter(statistics["protocols"], kinds)
+    return plots | {
+        "pt_against_accuracy": against_accuracy(table, "pt"),
+        "aa_against_accuracy": against_accuracy(table, "aa"),
+        "pt_twins": twin_bars(paired, "pt", kinds),
+        "aa_twins": twin_bars(paired, "aa", kinds),
+        "robust_accuracy": robust_accuracy_curves(curves or {}, kinds),
+    }
+
+
+def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str]) -> Plot:
     """Bars of each baseline and its twin over the stimuli both got right, SEM and significance (Feng Figs. 6 and 7).
 
     Args:
         paired: Entries of `twins.paired_statistics`, or the same from `statistics.json` (None for nan).
         metric: "pt" or "aa".
+        kinds: Model -> kind (`groups.kinds_of`), for the colours.
 
     Returns:
-        The figure; stars are of the paired t test: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.
+        The figure; stars are of the paired t test after Holm's correction over all pairs.
     """
-    heading = f"{METRIC_NAMES[metric].split(' (')[0].capitalize()} of twins"
+    title = f"{axis_of(metric).name.capitalize()} of twins"
     wanted = [entry for entry in paired if entry["metric"] == metric]
     entries = [entry for entry in wanted if _finite(entry["baseline_mean"]) and _finite(entry["twin_mean"])]
     if not wanted:
-        return sentence(
-            "No model here has a harmonized, robust or combined twin: there is nothing to compare.", heading
-        )
+        return Plot(title, "No model here has a harmonized, robust or combined twin: there is nothing to compare.")
     if not entries:
-        return sentence("No pair of twins shares a stimulus that both got right: there is nothing to compare.", heading)
-    figure, axes = canvas(7.5, 1.7 + 0.5 * len(entries))
-    for place, entry in enumerate(entries):
-        _pair_of_bars(axes, place, entry)
-    _finish_bars(figure, axes, entries, metric, heading, len(wanted) - len(entries))
-    return figure
+        return Plot(title, "No pair of twins shares a stimulus that both got right: there is nothing to compare.")
+    zero = Line(np.zeros(2), np.array([-np.inf, np.inf]), width=0.8, guide=True)
+    marks: list[Mark] = [*_bars(entries, kinds), zero, *_notes(entries)]
+    ends = [_end(entry, side) for entry in entries for side in ("baseline", "twin")]
+    divided = {entry.get("ceiling") for entry in entries} != {None}
+    unit = "" if metric == "pt" else "share of the human ceiling" if divided else "Spearman's ρ"
+    x = axis_of(metric, unit, low=1.28 * min(0.0, *ends), high=1.28 * max(0.0, *ends))  # room for stars and n
+    panel = Panel(x, Axis("", ticks=[str(entry["twin"]) for entry in entries]), marks)
+    protocols = sorted({str(entry["protocol"]) for entry in entries if entry.get("protocol")})
+    named = f"; protocol {', '.join(protocols)}" if protocols else ""
+    detail = f"mean ± SEM over the n stimuli that both models got right{named}"
+    notes = ["Paired t test, two-sided, after Holm: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. not significant."]
+    left_out = len(wanted) - len(entries)
+    if left_out:
+        notes.append(f"{left_out} pair{'' if left_out == 1 else 's'} cannot be shown: no stimulus both got right.")
+    return Plot(title, detail, [panel], notes, (7.5, 1.7 + 0.5 * len(entries)))
 
 
 def _finite(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _pair_of_bars(axes: Axes, place: int, entry: Mapping[str, Any]) -> None:
-    """Draw the baseline above its twin, and the stars behind whichever reaches further."""
-    colours = (COLOURS["standard"], COLOURS[kind_of(entry["twin"])])
-    reach = 0.0
-    for side, colour, shift in zip(("baseline", "twin"), colours, (-0.19, 0.19), strict=True):
-        mean, error = entry[f"{side}_mean"], entry[f"{side}_sem"]
-        error = error if _finite(error) else 0.0
-        axes.barh(place + shift, mean, height=0.36, color=colour, zorder=2)
-        for rim, width in (("white", 2.6), (INK, 1.0)):  # the white rim keeps the bar visible on black
-            ends = axes.errorbar(mean, place + shift, xerr=error, fmt="none", ecolor=rim, elinewidth=width, capsize=2.5)
-            for artist in ends.get_children():
-                artist.set_zorder(3)
-        reach = max(reach, mean + error)
-    axes.annotate(
-        f"{stars(entry['p'])}  n = {entry['n']}",
-        (reach, place),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-        color=INK,
+def _end(entry: Mapping[str, Any], side: str) -> float:
+    """Where a bar and its error bar end, to the right."""
+    error = entry[f"{side}_sem"]
+    return float(entry[f"{side}_mean"]) + (float(error) if _finite(error) else 0.0)
+
+
+def _bars(entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> list[Bars]:
+    """The baselines' bars, each above its twin's, and the twins' bars kind by kind."""
+    rows = pd.DataFrame(entries).assign(
+        facts=[f"p (Holm) = {_number(one['p_holm'])}, n = {one['n']}, d_z = {_number(one['d_z'])}" for one in entries]
     )
+    of_twins = rows["twin"].map(kinds)
+    parts = [("baseline", "baseline", -0.19, rows)]
+    parts += [("twin", kind, 0.19, rows[of_twins == kind]) for kind in dict.fromkeys(of_twins)]
+    found = []
+    for side, kind, shift, part in parts:
+        means, errors = part[[f"{side}_mean", f"{side}_sem"]].to_numpy(dtype=float).T
+        places, names, facts = part.index.to_numpy() + shift, list(part[side]), list(part["facts"])
+        found.append(Bars(places, means, errors, look(kind).colour, look(kind).name, names, facts))
+    return found
 
 
-def _finish_bars(
-    figure: Figure, axes: Axes, entries: Sequence[Mapping[str, Any]], metric: str, heading: str, left_out: int
-) -> None:
-    axes.set_yticks(range(len(entries)), [str(entry["twin"]) for entry in entries])
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.margins(x=0.28)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    unit = "mean l2 norm" if metric == "pt" else _alignment_unit(entries)
-    axes.set_xlabel(f"{METRIC_NAMES[metric].split(' (')[0]} ({metric.upper()}, {unit})", fontsize=10, color=INK)
-    protocols = sorted({str(entry["protocol"]) for entry in entries if entry.get("protocol")})
-    named = f"; protocol {', '.join(protocols)}" if protocols else ""
-    title(figure, heading, f"mean ± SEM over the n stimuli that both models got right{named}")
-    kinds = dict.fromkeys(["standard", *(kind_of(entry["twin"]) for entry in entries)])
-    handles = [
-        Line2D([], [], color=COLOURS[kind], linewidth=7, label="baseline" if kind == "standard" else NAMES[kind])
-        for kind in kinds
-    ]
-    legend(figure, handles)
-    notes = ["Paired t test, two-sided, uncorrected: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. not significant."]
-    if left_out:
-        notes.append(f"{left_out} pair{'' if left_out == 1 else 's'} cannot be shown: no stimulus both got right.")
-    footnote(figure, notes)
+def _notes(entries: Sequence[Mapping[str, Any]]) -> list[Words]:
+    """Stars and n behind whichever of the two bars reaches further."""
+    reach = [max(0.0, _end(entry, "baseline"), _end(entry, "twin")) for entry in entries]
+    words = [f"{stars(entry['p_holm'])}  n = {entry['n']}" for entry in entries]
+    return [Words(x, float(place), text) for place, (x, text) in enumerate(zip(reach, words, strict=True))]
 
 
-def _alignment_unit(entries: Sequence[Mapping[str, Any]]) -> str:
-    ceilings = {entry.get("ceiling") for entry in entries}
-    return "Spearman's ρ" if ceilings == {None} else "share of the human ceiling"
+def _number(value: float | None) -> str:
+    return f"{value:.2g}" if value is not None and _finite(value) else "?"
 
 
-@literally
-def robust_accuracy_curves(
-    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], groups: Mapping[str, str] | None = None
-) -> Figure:
+def stars(p: float | None) -> str:
+    """Significance stars: three below the paper's threshold of 0.001, two below 0.01, one below 0.05.
+
+    >>> [stars(p) for p in (0.0005, 0.005, 0.02, 0.2, None)]
+    ['***', '**', '*', 'n.s.', '?']
+    """
+    if p is None or p != p:
+        return "?"
+    return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else "n.s."
+
+
+def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]) -> Plot:
     """Share of stimuli right and not flipped within eps, against eps, a line per model (methods.md section 3).
 
     Args:
         curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], as stored norms give them.
-        groups: Model -> group, for the colours; a model without one is coloured by what its name tells.
+        kinds: Model -> kind (`groups.kinds_of`), for the colours.
 
     Returns:
         The figure; beyond 15 models lines carry the colour of their kind only.
@@ -149,42 +139,35 @@ def robust_accuracy_curves(
     Raises:
         InputError: eps and accuracy of a model differ in length.
     """
-    heading = "Robust accuracy"
+    title = "Robust accuracy"
     usable = {model: _curve(model, *curve) for model, curve in curves.items()}
     drawn = {model: curve for model, curve in usable.items() if curve[0].size > 1}
     if not drawn:
-        return sentence("No model here has a robust-accuracy curve with two or more points.", heading)
-    figure, axes = canvas()
-    legend(figure, _draw_curves(axes, drawn, groups or {}))
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("perturbation size eps (l2 norm)", fontsize=10, color=INK)
-    axes.set_ylabel("share right and not flipped within eps", fontsize=10, color=INK)
-    title(figure, heading, f"{len(drawn)} model{'' if len(drawn) == 1 else 's'}")
+        return Plot(title, "No model here has a robust-accuracy curve with two or more points.")
+    x = Axis("perturbation size eps (l2 norm)", low=0.0)
+    y = Axis("share right and not flipped within eps", low=-0.02, high=1.02)
     dropped = sorted(set(usable) - set(drawn))
     more = f" and {len(dropped) - 5} others" if len(dropped) > 5 else ""
-    footnote(figure, [f"No curve for {', '.join(dropped[:5])}{more}."] if dropped else [])
-    return figure
+    notes = [f"No curve for {', '.join(dropped[:5])}{more}."] if dropped else []
+    detail = f"{len(drawn)} model{'' if len(drawn) == 1 else 's'}"
+    return Plot(title, detail, [Panel(x, y, _lines(drawn, kinds))], notes)
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Curve], groups: Mapping[str, str]) -> list[Line2D]:
-    """Draw a line per model, its kind's colour and within it a dash pattern of its own; give the legend's lines."""
+def _lines(curves: Mapping[str, tuple[Vector, Vector]], kinds: Mapping[str, str]) -> list[Line]:
+    """A line per model in its kind's colour and, among few, with a dash pattern and a legend entry of its own."""
     many = len(curves) > LABELLED
-    kinds = {model: kind_of(model, groups.get(model)) for model in curves}
-    sizes = Counter(kinds.values())
-    handles: dict[str, Line2D] = {}
-    for kind in [kind for kind in COLOURS if kind in sizes]:
+    sizes = Counter(kinds[model] for model in curves)
+    found = []
+    for kind in in_order(sizes):
         alpha = min(0.7, max(0.12, 25 / sizes[kind])) if many else 1.0
         for place, model in enumerate(sorted(model for model in curves if kinds[model] == kind)):
-            style = "-" if many else DASHES[place % len(DASHES)]
-            width = 0.9 if many else 1.6
-            axes.plot(*curves[model], color=COLOURS[kind], linestyle=style, alpha=alpha, linewidth=width)
-            name = f"{NAMES[kind]} ({sizes[kind]})" if many else model
-            handles[name] = Line2D([], [], color=COLOURS[kind], linestyle=style, label=name)
-    return list(handles.values())
+            label = f"{look(kind).name} ({sizes[kind]})" if many else model
+            dash, width = ((), 0.9) if many else (DASHES[place % len(DASHES)], 1.6)
+            found.append(Line(*curves[model], look(kind).colour, label, model, dash, width, alpha))
+    return found
 
 
-def _curve(model: str, eps: npt.ArrayLike, accuracy: npt.ArrayLike) -> Curve:
+def _curve(model: str, eps: npt.ArrayLike, accuracy: npt.ArrayLike) -> tuple[Vector, Vector]:
     """Finite points of a curve in the order of eps."""
     x, y = np.asarray(eps, dtype=np.float64).ravel(), np.asarray(accuracy, dtype=np.float64).ravel()
     if x.size != y.size:
@@ -192,3 +175,26 @@ def _curve(model: str, eps: npt.ArrayLike, accuracy: npt.ArrayLike) -> Curve:
     known = np.isfinite(x) & np.isfinite(y)
     order = np.argsort(x[known], kind="stable")
     return x[known][order], y[known][order]
+
+
+def protocol_scatter(comparison: Mapping[str, Any], kinds: Mapping[str, str]) -> Plot:
+    """PT under the headline protocol against PT under the second, a point per model, with the line of equality.
+
+    Args:
+        comparison: Of `protocols.compare_protocols`, or the same from `statistics.json` (None for nan).
+        kinds: Model -> kind (`groups.kinds_of`), for the colours.
+    """
+    title = "Perturbation tolerance under two protocols"
+    names = list(dict.fromkeys(name for row in comparison["models"] for name in row["pt"]))
+    if len(names) < 2:
+        return Plot(title, "Only one protocol has been evaluated: set `evaluate.also` in params.yaml for a second.")
+    first, second = names[:2]
+    both = [row for row in comparison["models"] if _finite(row["pt"][first]) and _finite(row["pt"][second])]
+    if not both:
+        return Plot(title, f"No model has PT under {first} and under {second}.")
+    rows = pd.DataFrame({"model": row["model"], "x": row["pt"][second], "y": row["pt"][first]} for row in both)
+    ends = np.array([0.0, rows[["x", "y"]].max(axis=None)])
+    equal = Line(ends, ends, label="equal", dash=DASHES[2], guide=True)
+    x, y = (Axis(f"PT under {name} (mean l2 norm)", low=0.0) for name in (second, first))
+    detail = f"{len(rows)} model{'' if len(rows) == 1 else 's'}"
+    return Plot(title, detail, [Panel(x, y, [equal, *points_of(rows, "x", "y", kinds, crowded=len(rows) > LABELLED)])])

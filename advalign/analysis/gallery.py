@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from advalign.analysis.drawing import DPI, INK, literally, sentence
+from advalign.analysis.drawing import DPI, draw, literally
+from advalign.analysis.plots import INK, Plot
 
 MAP_COLOURS = "inferno"
 
@@ -32,7 +33,7 @@ def gallery_figure(
         The figure; perturbation maps are |max over channels of delta| (the released map), each scaled to its maximum.
     """
     if not len(images):
-        return sentence("No stimulus is pictured: set evaluate.gallery above 0 in params.yaml.", "Gallery")
+        return draw(Plot("Gallery", "No stimulus is pictured: set evaluate.gallery above 0 in params.yaml."))
     above = ["stimulus", "human map"] if heatmaps.any() else ["stimulus"]  # stimuli may have no maps
     rows = len(above) + len(perturbations)
     figure = Figure(figsize=(1.6 + 0.95 * len(images), 0.35 + 0.95 * rows), dpi=DPI, layout="constrained")

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-Points = npt.NDArray[np.float64]
+from advalign.analysis.plots import INK, Words
+
+Places = npt.NDArray[np.float64]
 Boxes = npt.NDArray[np.float64]
 """(n, 4): left, bottom, right, top in pixels."""
 
@@ -28,16 +30,6 @@ ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 113, 247, 2
 
 
 @dataclass(frozen=True)
-class Label:
-    """A name at (x, y) in data units."""
-
-    x: float
-    y: float
-    text: str
-    colour: str
-
-
-@dataclass(frozen=True)
 class _Page:
     """What is on the page already, in pixels; `scale` is pixels per point."""
 
@@ -49,7 +41,7 @@ class _Page:
 
 
 def place_labels(
-    figure: Figure, axes: Axes, labels: Sequence[Label], points: Points, lines: Points, *, keep_all: bool
+    figure: Figure, axes: Axes, labels: Sequence[Words], points: Places, lines: Places, *, keep_all: bool
 ) -> int:
     """Write names, first come first served, clear of points and earlier names and, where possible, of thin lines.
 
@@ -86,19 +78,19 @@ def place_labels(
     return written
 
 
-def _around(axes: Axes, places: Points, margin: float) -> Boxes:
+def _around(axes: Axes, places: Places, margin: float) -> Boxes:
     if not len(places):
         return np.empty((0, 4))
     centres = axes.transData.transform(places)
     return np.column_stack([centres - margin, centres + margin])
 
 
-def _hits(boxes: Boxes, low: Points, high: Points) -> int:
+def _hits(boxes: Boxes, low: Places, high: Places) -> int:
     inside = (boxes[:, 0] < high[0]) & (boxes[:, 2] > low[0]) & (boxes[:, 1] < high[1]) & (boxes[:, 3] > low[1])
     return int(np.count_nonzero(inside))
 
 
-def _nearer_to_another(points: Boxes, anchor: Points, centre: Points, half: Points) -> bool:
+def _nearer_to_another(points: Boxes, anchor: Places, centre: Places, half: Places) -> bool:
     """Whether a name would be read as belonging to another point than the one at `anchor`."""
     markers = (points[:, :2] + points[:, 2:]) / 2
     others = markers[np.hypot(*(markers - anchor).T) > 0.5]
@@ -107,9 +99,9 @@ def _nearer_to_another(points: Boxes, anchor: Points, centre: Points, half: Poin
     return bool(np.any(gaps <= own))
 
 
-def _best_place(page: _Page, anchor: Points, half: Points, radii: Sequence[float]) -> tuple[float, Points | None]:
+def _best_place(page: _Page, anchor: Places, half: Places, radii: Sequence[float]) -> tuple[float, Places | None]:
     """Cheapest centre of a box (half size in pixels) beside `anchor` inside the frame, and its cost in points."""
-    best: tuple[float, Points | None] = (float("inf"), None)
+    best: tuple[float, Places | None] = (float("inf"), None)
     for radius in radii:
         if radius >= best[0]:
             break
@@ -130,7 +122,7 @@ def _best_place(page: _Page, anchor: Points, half: Points, radii: Sequence[float
     return best
 
 
-def _write(axes: Axes, label: Label, offset: Points, half: Points) -> None:
+def _write(axes: Axes, label: Words, offset: Places, half: Places) -> None:
     """Write one name with its centre `offset` points away, joined to its point where the gap is wide."""
     far = float(np.hypot(*np.maximum(np.abs(offset) - half, 0))) > LEADER
     text = axes.annotate(
@@ -141,7 +133,7 @@ def _write(axes: Axes, label: Label, offset: Points, half: Points) -> None:
         ha="center",
         va="center",
         fontsize=SIZE,
-        color=label.colour,
+        color=INK,
         zorder=6,
         arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkB": 3} if far else None,
     )

@@ -5,23 +5,24 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from PIL import Image
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
-from advalign.analysis import interactive
-from advalign.analysis.drawing import COLOURS, NAMES, kinds_of
+from advalign.analysis.figures import Curve, comparison_plots
 from advalign.analysis.gallery import MAP_COLOURS
-from advalign.analysis.interactive import Curve
+from advalign.analysis.groups import in_order, kinds_of, look
+from advalign.analysis.interactive import interact
+from advalign.analysis.plots import Plot
 from advalign.analysis.zoo import plain
 
 CELL = 112  # side of a gallery picture in pixels
@@ -88,6 +89,11 @@ class Material:
     gallery: Gallery | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
+    @cached_property
+    def plots(self) -> dict[str, Plot]:
+        """Every figure by the name of its file."""
+        return comparison_plots(self.table, self.statistics, self.twins, self.curves)
+
 
 def render_report(material: Material) -> str:
     """Render the report.
@@ -99,50 +105,32 @@ def render_report(material: Material) -> str:
     environment.filters["number"] = _number
     kinds, tracking = kinds_of(material.table), material.provenance.tracking
     data = {
-        "models": [_model(row, kind, material) for row, kind in zip(_rows(material.table), kinds, strict=True)],
-        "kinds": {kind: {"name": NAMES[kind], "colour": COLOURS[kind]} for kind in dict.fromkeys(kinds)},
+        "models": [_model(row, kinds, material) for row in _rows(material.table)],
+        "kinds": {kind: {"name": look(kind).name, "colour": look(kind).colour} for kind in in_order(kinds.values())},
         "pictures": _pictures(material.gallery),
         "mlflow": {"url": tracking.url, "experiment": tracking.experiment_id},
     }
-    plots = _plots(material, kinds)
-    drawn = {name: json.loads(to_json(plot)) for name, plot in plots.items() if isinstance(plot, go.Figure)}
+    drawn = {name: json.loads(to_json(interact(plot))) for name, plot in material.plots.items() if plot.panels}
     return environment.get_template("report.html.j2").render(
         statistics=material.statistics,
         facts=material.provenance.facts,
-        sentences={name: plot for name, plot in plots.items() if isinstance(plot, str)},
+        figures=material.plots,
         plots=_script(drawn),
         data=_script(plain(data)),
         plotly=get_plotlyjs(),
         count=len(material.table),
-        with_gallery=material.gallery is not None and len(material.gallery.names) > 0,
     )
-
-
-def _plots(material: Material, kinds: Sequence[str]) -> dict[str, go.Figure | str]:
-    table, paired = material.table, material.statistics["paired"]
-    kind_of_model = dict(zip(table["model"], kinds, strict=True))
-    plots: dict[str, go.Figure | str] = {
-        "plane": interactive.plane(table, material.twins),
-        "pt_accuracy": interactive.against_accuracy(table, "pt"),
-        "aa_accuracy": interactive.against_accuracy(table, "aa"),
-        "pt_twins": interactive.twin_bars(paired, "pt"),
-        "aa_twins": interactive.twin_bars(paired, "aa"),
-        "curves": interactive.robust_accuracy_curves(material.curves, kind_of_model),
-    }
-    if "protocols" in material.statistics:
-        plots["protocols"] = interactive.protocol_scatter(material.statistics["protocols"], kind_of_model)
-    return plots
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _model(row: dict[str, Any], kind: str, material: Material) -> dict[str, Any]:
+def _model(row: dict[str, Any], kinds: Mapping[str, str], material: Material) -> dict[str, Any]:
     name = str(row["model"])
     deltas = material.gallery.perturbations.get(name) if material.gallery else None
     strip = _strip([_coloured(np.abs(delta.max(0))) for delta in deltas]) if deltas else None
-    return {**row, "kind": kind, "details": dict(material.details.get(name, {})), "strip": strip}
+    return {**row, "kind": kinds[name], "details": dict(material.details.get(name, {})), "strip": strip}
 
 
 def _pictures(gallery: Gallery | None) -> dict[str, Any] | None:

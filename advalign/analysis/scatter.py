@@ -1,58 +1,33 @@
-"""Models as points: the PT-AA plane and PT or AA against accuracy (Feng Figs. 2, 3 and 4)."""
+"""Models as points: the PT-AA plane and PT or AA against accuracy (Feng Figs. 2, 3 and 4).
 
-from collections.abc import Iterable
+Where a plot would mislead (one model, nothing but missing values) the figure is a sentence that says so.
+"""
+
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from advalign.analysis.drawing import (
-    BAND,
-    INK,
-    METRIC_NAMES,
-    canvas,
-    footnote,
-    kinds_of,
-    legend,
-    literally,
-    p_words,
-    sentence,
-    title,
-)
-from advalign.analysis.labels import Label, place_labels
+from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.pareto import beyond_front, pareto_front
-from advalign.analysis.points import (
-    LABELLED,
-    along_bars,
-    draw_arrows,
-    draw_fit,
-    draw_front,
-    draw_points,
-    fix_limits,
-    legend_of,
-    spread_out,
-)
+from advalign.analysis.plots import DASHES, Arrow, Axis, Band, Line, Mark, Panel, Plot, Points, Words, axis_of
 from advalign.analysis.results import Spearman
-from advalign.analysis.statistics import spearman
-from advalign.analysis.table import check_table, is_standard, protocol_of
+from advalign.analysis.statistics import quadratic_fit, spearman
+from advalign.analysis.table import STANDARD, check_table, is_standard, protocol_of
 from advalign.errors import unknown_name
-
-Vector = npt.NDArray[np.float64]
 
 HUMAN_ACCURACY = (95.14, 2.02)
 """Multi-label accuracy of people, mean and sd in percent (Shankar et al. 2020; Feng Fig. 2)."""
+LABELLED = 15
+"""Up to this many models every point has its name; beyond, only the ones that stand out."""
+FITTED = 6
+"""From this many models a second-degree fit is drawn: through fewer points it would pass almost anyhow."""
+SPREAD = 8.0
+"""Over this ratio of largest to smallest PT its axis is logarithmic: else most points lie on a heap."""
+BAND = "#F0E442"
 
 
-def percent(accuracy: "pd.Series[float]") -> "pd.Series[float]":
-    """Accuracies in percent: a column with any value above 1 is in percent already, else it is of shares in [0, 1]."""
-    return accuracy if bool((accuracy > 1).any()) else accuracy * 100
-
-
-@literally
-def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> Figure:
+def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> Plot:
     """PT-AA plane (Feng Fig. 4): the standard models' Pareto front, and arrows from each baseline to its twin.
 
     Args:
@@ -63,32 +38,23 @@ def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> F
         The figure.
     """
     whole = check_table(table, "the table")
-    heading = "Perturbation tolerance against adversarial human alignment"
+    title = "Perturbation tolerance against adversarial human alignment"
     rows = whole[whole["pt"].notna() & whole["aa"].notna()]
     if not _spread(rows, "pt", "aa"):
-        return sentence(_why_none(len(rows), len(whole), "PT and AA"), heading)
+        return Plot(title, _why_none(len(rows), len(whole), "PT and AA"))
     standard = rows[is_standard(rows)]
     front = standard[pareto_front(standard["pt"], standard["aa"])]
-    figure, axes = canvas(*_size(rows))
-    draw_points(axes, rows, "pt", "aa", reference=not is_standard(rows).all())
-    _labels_of_axes(axes, "pt", "aa")
-    spread_out(axes, rows["pt"])
-    fix_limits(axes)
-    arrows, dropped = draw_arrows(axes, rows, list(twins))
-    draw_front(axes, front)
-    link = spearman(standard["pt"], standard["aa"])
-    title(figure, heading, _detail(link, protocol_of(rows)))
-    legend(figure, legend_of(rows, front))
-    notes = [_missing(len(rows), len(whole), "PT or AA"), *dropped]
+    kinds = kinds_of(rows)
+    arrows, dropped = _arrows(rows, list(twins), kinds)
+    marks: list[Mark] = [*_steps(front), *arrows, *points_of(rows, "pt", "aa", kinds, crowded=len(rows) > LABELLED)]
+    panel = Panel(tolerance_axis(rows["pt"]), axis_of("aa"), marks, *_labels(rows, "pt", "aa", kinds, front))
+    notes = [*_missing(len(rows), len(whole), "PT or AA"), *dropped]
     if not len(front):
         notes.append("There is no standard model here, hence no Pareto front.")
-    footnote(figure, [note for note in notes if note])
-    _name_points(figure, axes, rows, ("pt", "aa"), front, arrows)
-    return figure
+    return Plot(title, _detail(standard["pt"], standard["aa"], rows), [panel], notes, _size(rows))
 
 
-@literally
-def against_accuracy(table: pd.DataFrame, metric: str) -> Figure:
+def against_accuracy(table: pd.DataFrame, metric: str) -> Plot:
     """PT or AA against multi-label accuracy, with the human band and a second-degree fit (Feng Figs. 2 and 3).
 
     Args:
@@ -104,29 +70,57 @@ def against_accuracy(table: pd.DataFrame, metric: str) -> Figure:
     if metric not in ("pt", "aa"):
         raise unknown_name("metric", metric, ("pt", "aa"))
     whole = check_table(table, "the table")
-    heading = f"{METRIC_NAMES[metric].split(' (')[0].capitalize()} against multi-label accuracy"
-    whole = whole.assign(multilabel_accuracy=percent(whole["multilabel_accuracy"]))
-    rows = whole[whole[metric].notna() & whole["multilabel_accuracy"].notna()]
-    if not _spread(rows, "multilabel_accuracy", metric):
-        return sentence(_why_none(len(rows), len(whole), f"{metric.upper()} and multi-label accuracy"), heading)
+    accuracy = "multilabel_accuracy"
+    x, y = axis_of(accuracy, high=100.5), axis_of(metric)
+    title = f"{y.name.capitalize()} against {x.name}"
+    whole = whole.assign(multilabel_accuracy=percent(whole[accuracy]))
+    rows = whole[whole[metric].notna() & whole[accuracy].notna()]
+    if not _spread(rows, accuracy, metric):
+        return Plot(title, _why_none(len(rows), len(whole), f"{metric.upper()} and {x.name}"))
     standard = rows[is_standard(rows)]
-    figure, axes = canvas(*_size(rows))
-    mean, spread = HUMAN_ACCURACY
-    axes.axvspan(mean - spread, mean + spread, color=BAND, alpha=0.35, linewidth=0, zorder=0)
-    draw_points(axes, rows, "multilabel_accuracy", metric, reference=not is_standard(rows).all())
-    _labels_of_axes(axes, "multilabel_accuracy", metric)
-    axes.set_xlim(right=100.5)
-    fix_limits(axes)
-    curve = draw_fit(axes, standard["multilabel_accuracy"], standard[metric])
-    link = spearman(standard["multilabel_accuracy"], standard[metric])
-    title(figure, heading, _detail(link, protocol_of(rows)))
-    people = Line2D([], [], color=BAND, alpha=0.5, linewidth=9, label=f"people, {mean} ± {spread} %")
-    extra = [Line2D([], [], color=INK, linewidth=1.2, label="second-degree fit")] if curve else []
-    legend(figure, [*legend_of(rows, rows.iloc[:0]), *extra, people])
-    missing = _missing(len(rows), len(whole), f"{metric.upper()} or multi-label accuracy")
-    footnote(figure, [missing] if missing else [])
-    _name_points(figure, axes, rows, ("multilabel_accuracy", metric), rows.iloc[:0], np.empty((0, 2)))
-    return figure
+    kinds = kinds_of(rows)
+    mean, sd = HUMAN_ACCURACY
+    band = Band(mean - sd, mean + sd, BAND, f"people, {mean} ± {sd} %")
+    points = points_of(rows, accuracy, metric, kinds, crowded=len(rows) > LABELLED)
+    marks: list[Mark] = [band, *points, *_fit(standard[accuracy], standard[metric])]
+    labels = _labels(rows, accuracy, metric, kinds, rows.iloc[:0])
+    panel = Panel(x, y, marks, *labels)
+    notes = _missing(len(rows), len(whole), f"{metric.upper()} or {x.name}")
+    return Plot(title, _detail(standard[accuracy], standard[metric], rows), [panel], notes, _size(rows))
+
+
+def percent(accuracy: "pd.Series[float]") -> "pd.Series[float]":
+    """Accuracies in percent: a column with any value above 1 is in percent already, else it is of shares in [0, 1]."""
+    return accuracy if bool((accuracy > 1).any()) else accuracy * 100
+
+
+def tolerance_axis(pt: "pd.Series[float]") -> Axis:
+    """Axis of PT, logarithmic where the largest is over `SPREAD` times the smallest."""
+    log = bool(pt.min() > 0 and pt.max() / pt.min() > SPREAD)
+    return axis_of("pt", "log scale" if log else "", log=log)
+
+
+def points_of(rows: pd.DataFrame, x: str, y: str, kinds: Mapping[str, str], *, crowded: bool = False) -> list[Points]:
+    """Models as points, kind by kind, with error bars where the columns have them.
+
+    Args:
+        rows: One row per model: model, the columns x and y and, where known, their SEM.
+        x, y: Columns.
+        kinds: Model -> kind (`groups.kinds_of`).
+        crowded: Whether markers are small, and standard models paler than the others that stand against many of them.
+    """
+    kind_of_row = rows["model"].map(kinds)
+    pale = crowded and not kind_of_row.isin(STANDARD).all()
+    found = []
+    for kind in in_order(kind_of_row):
+        part, seen = rows[kind_of_row == kind], look(kind)
+        columns = [x, y, f"{x}_sem", f"{y}_sem"]
+        across, up, *errors = part.reindex(columns=columns).to_numpy(dtype=float).T  # without SEM all nan
+        area = seen.area * (0.45 if crowded else 1.0)
+        alpha = 0.45 if pale and kind in STANDARD else 0.75 if crowded else 1.0
+        label, names = f"{seen.name} ({len(part)})", list(part["model"])
+        found.append(Points(across, up, seen.colour, seen.marker, label, names, errors[0], errors[1], area, alpha))
+    return found
 
 
 def _size(rows: pd.DataFrame) -> tuple[float, float]:
@@ -148,44 +142,84 @@ def _why_none(usable: int, models: int, what: str) -> str:
     return f"{among}: a single point shows no relation."
 
 
-def _missing(usable: int, models: int, what: str) -> str:
+def _missing(usable: int, models: int, what: str) -> list[str]:
     left_out = models - usable
-    if not left_out:
-        return ""
-    return f"{left_out} of {models} models {'has' if left_out == 1 else 'have'} no {what} and cannot be shown."
+    have = "has" if left_out == 1 else "have"
+    return [f"{left_out} of {models} models {have} no {what} and cannot be shown."] if left_out else []
 
 
-def _detail(link: Spearman, protocol: str | None) -> str:
+def _detail(x: "pd.Series[float]", y: "pd.Series[float]", rows: pd.DataFrame) -> str:
     """Second line of a title: rho, p and n over the standard models, and the protocol."""
+    link, protocol = spearman(x, y), protocol_of(rows)
+    return f"{_correlation(link)}; protocol {protocol}" if protocol else _correlation(link)
+
+
+def _correlation(link: Spearman) -> str:
     over = f"{link.n} standard model{'' if link.n == 1 else 's'}"
-    exact = not np.isnan(link.p_exact)
     if link.n < 3:
-        found = f"{over}: too few for Spearman's ρ"
-    elif np.isnan(link.rho):
-        found = f"{over}, no Spearman's ρ: all equal in one of the two"
-    else:
-        p = f"exact {p_words(link.p_exact)}" if exact else p_words(link.p)
-        found = f"Spearman's ρ = {link.rho:.2f}, {p}, {over}"
-    return f"{found}; protocol {protocol}" if protocol else found
+        return f"{over}: too few for Spearman's ρ"
+    if np.isnan(link.rho):
+        return f"{over}, no Spearman's ρ: all equal in one of the two"
+    p = p_words(link.p) if np.isnan(link.p_exact) else f"exact {p_words(link.p_exact)}"
+    return f"Spearman's ρ = {link.rho:.2f}, {p}, {over}"
 
 
-def _labels_of_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(METRIC_NAMES[x], fontsize=10, color=INK)
-    axes.set_ylabel(METRIC_NAMES[y], fontsize=10, color=INK)
+def p_words(p: float) -> str:
+    """Write a p value as the paper does.
+
+    >>> [p_words(p) for p in (1e-7, 0.0152, float("nan"))]
+    ['p < 0.001', 'p = 0.015', 'p not computable']
+    """
+    if p != p:
+        return "p not computable"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _name_points(
-    figure: Figure, axes: Axes, rows: pd.DataFrame, columns: tuple[str, str], front: pd.DataFrame, arrows: Vector
-) -> None:
-    """Name every point of a small table; of a large one only those on or beyond the front, harmonized and robust."""
-    kinds = dict(zip(rows["model"], kinds_of(rows), strict=True))
+def _steps(front: pd.DataFrame) -> list[Line]:
+    """The border of what the front dominates: down and to the left of it lies every standard model."""
+    if not len(front):
+        return []
+    ordered = front.sort_values("pt")
+    pt, aa = (np.repeat(ordered[name].to_numpy(dtype=float), 2) for name in ("pt", "aa"))
+    x, y = np.concatenate([[-np.inf], pt]), np.concatenate([aa, [-np.inf]])
+    return [Line(x, y, label="Pareto front (standard)", dash=DASHES[1], guide=True)]
+
+
+def _arrows(
+    rows: pd.DataFrame, twins: list[tuple[str, str]], kinds: Mapping[str, str]
+) -> tuple[list[Arrow], list[str]]:
+    """An arrow per pair, and in words what could not be drawn."""
+    places = dict(zip(rows["model"], rows[["pt", "aa"]].itertuples(index=False, name=None), strict=True))
+    drawn = [
+        Arrow(places[baseline], places[twin], look(kinds[twin]).colour)
+        for baseline, twin in twins
+        if baseline in kinds and twin in kinds
+    ]
+    if not drawn:
+        return [], ["No model here has its harmonized or robust twin beside it: no arrows."]
+    left_out = len(twins) - len(drawn)
+    return drawn, [f"{left_out} of {len(twins)} twins have no point here."] if left_out else []
+
+
+def _fit(x: "pd.Series[float]", y: "pd.Series[float]") -> list[Line]:
+    """The second-degree fit over the range of x; nothing where there is none worth drawing."""
+    fit = quadratic_fit(x, y)
+    if np.isnan(fit.r2) or fit.n < FITTED:
+        return []
+    grid = np.linspace(float(x.min()), float(x.max()), 200)
+    return [Line(grid, np.asarray(np.polyval(fit.coefficients, grid)), label="second-degree fit", guide=True)]
+
+
+def _labels(
+    rows: pd.DataFrame, x: str, y: str, kinds: Mapping[str, str], front: pd.DataFrame
+) -> tuple[list[Words], bool]:
+    """Every name of a small table; of a large one only those on or beyond the front and all that are not standard."""
     few = len(rows) <= LABELLED
     beyond = rows[beyond_front(rows["pt"], rows["aa"], front["pt"], front["aa"])]["model"]
-    others = [model for kind in ("combined", "harmonized", "robust") for model in rows["model"] if kinds[model] == kind]
+    special = [kind for kind in reversed(in_order(kinds.values())) if kind not in STANDARD]
+    others = [model for kind in special for model in rows["model"] if kinds[model] == kind]
     names = dict.fromkeys([*front["model"], *(model for model in others if model in set(beyond)), *others])
     if few:
         names |= dict.fromkeys(rows["model"])
-    points = rows[list(columns)].to_numpy(dtype=float)
-    places = dict(zip(rows["model"], points, strict=True))
-    labels = [Label(float(places[model][0]), float(places[model][1]), model, INK) for model in names]
-    place_labels(figure, axes, labels, points, np.vstack([along_bars(rows, *columns), arrows]), keep_all=few)
+    places = dict(zip(rows["model"], rows[[x, y]].to_numpy(dtype=float), strict=True))
+    return [Words(places[name][0], places[name][1], name) for name in names], few

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from advalign.analysis.drawing import INK, METRIC_NAMES, canvas, footnote, legend, literally, sentence, title
-from advalign.analysis.figures import DASHES
-from advalign.analysis.labels import Label, place_labels
 from advalign.analysis.pareto import front
-from advalign.analysis.points import along_bars, draw_points, fix_limits, legend_of, spread_out
+from advalign.analysis.plots import DASHES, INK, Line, Panel, Plot, Points, Words, axis_of
+from advalign.analysis.scatter import points_of, tolerance_axis
 from advalign.analysis.twins import paired_statistics
 from advalign.analysis.zoo import THRESHOLD
 from advalign.errors import InputError
@@ -241,8 +235,7 @@ def _range(values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys(f"{end:+.3f}" for end in (min(values), max(values))))
 
 
-@literally
-def study_figure(table: pd.DataFrame) -> Figure:
+def study_figure(table: pd.DataFrame) -> Plot:
     """PT against AA: a point per cell with its lambda_1, eps and accuracy, cells of one lambda_1 joined as eps grows.
 
     Args:
@@ -251,49 +244,31 @@ def study_figure(table: pd.DataFrame) -> Figure:
     Returns:
         The figure; a ring marks the front of PT, AA and accuracy.
     """
-    heading = "Map term and adversarial training: tolerance against alignment"
-    rows = table[table["pt"].notna() & table["aa"].notna()]
+    title = "Map term and adversarial training: tolerance against alignment"
+    rows = table[table["pt"].notna() & table["aa"].notna()].rename(columns={"name": "model"})
     if len(rows) < 2:
-        return sentence(f"{len(rows)} of {_cells(len(table))} with PT and AA: nothing to compare.", heading)
-    rows = rows.assign(model="", group=rows["remedy"].replace("baseline", "standard"))
-    figure, axes = canvas(9.5, 6.2)
-    lines = _draw(axes, rows)
-    ringed = rows[rows["on_front"]]
-    axes.scatter(ringed["pt"], ringed["aa"], s=RING**2, facecolors="none", edgecolors=INK, linewidths=0.9, zorder=5)
-    axes.set_xlabel(METRIC_NAMES["pt"], fontsize=10, color=INK)
-    axes.set_ylabel(METRIC_NAMES["aa"], fontsize=10, color=INK)
-    spread_out(axes, rows["pt"])
-    fix_limits(axes)
-    title(figure, heading, "mean ± SEM; (λ₁, eps) and accuracy beside each point; ringed: front of PT, AA and accuracy")
-    handles = legend_of(rows, rows.iloc[:0])
-    for handle in handles:
-        handle.set_label(str(handle.get_label()).replace("standard", "baseline"))
-    ring = Line2D([], [], ls="", marker="o", color=INK, mfc="none", ms=RING, label=f"on the front ({len(ringed)})")
-    legend(figure, [*handles, ring, *lines])
-    if len(rows) < len(table):
-        footnote(figure, [f"{_cells(len(table) - len(rows))} without PT or AA cannot be shown."])
-    _name(figure, axes, rows, lines)
-    return figure
-
-
-def _draw(axes: Axes, rows: pd.DataFrame) -> list[Line2D]:
-    """Draw the cells of each lambda_1 and, in a dash pattern of its own, a line through them; give the lines."""
-    lines: list[Line2D] = []
-    for lambda_1, cells in rows.sort_values("eps").groupby("lambda_1"):
-        draw_points(axes, cells, "pt", "aa", reference=False)
-        if len(cells) > 1:
-            dash = DASHES[len(lines) % len(DASHES)]
-            lines += axes.plot(cells["pt"], cells["aa"], color="#8A8A8A", linewidth=1.0, linestyle=dash, zorder=1.8)
-            lines[-1].set_label(f"λ₁ = {lambda_1:g}, eps grows")
-    return lines
-
-
-def _name(figure: Figure, axes: Axes, rows: pd.DataFrame, lines: Sequence[Line2D]) -> None:
-    """Write lambda_1, eps and accuracy beside every point, clear of the lines where there is room."""
+        return Plot(title, f"{len(rows)} of {_cells(len(table))} with PT and AA: nothing to compare.")
+    points = points_of(rows, "pt", "aa", dict(zip(rows["model"], rows["remedy"], strict=True)))
+    on_front = rows[rows["on_front"]]
+    pt, aa = on_front[["pt", "aa"]].to_numpy(dtype=float).T
+    ring = Points(pt, aa, INK, "circle", f"on the front ({len(on_front)})", area=RING**2, hollow=True)
     labels = []
     for x, y, *place, accuracy in rows[["pt", "aa", "lambda_1", "eps", "accuracy"]].itertuples(index=False):
         share = "no accuracy" if math.isnan(accuracy) else f"{accuracy:.1%}"
-        labels.append(Label(x, y, f"({place[0]:g}, {place[1]:g})\n{share}", INK))
-    seen = [line.get_path().transformed(axes.transData).interpolated(30).vertices for line in lines]
-    thin = np.vstack([along_bars(rows, "pt", "aa"), *map(axes.transData.inverted().transform, seen)])
-    place_labels(figure, axes, labels, rows[["pt", "aa"]].to_numpy(dtype=float), thin, keep_all=True)
+        labels.append(Words(x, y, f"({place[0]:g}, {place[1]:g})\n{share}"))
+    panel = Panel(tolerance_axis(rows["pt"]), axis_of("aa"), [*_lines(rows), *points, ring], labels)
+    detail = "mean ± SEM; (λ₁, eps) and accuracy beside each point; ringed: front of PT, AA and accuracy"
+    lacking = len(table) - len(rows)
+    notes = [f"{_cells(lacking)} without PT or AA cannot be shown."] if lacking else []
+    return Plot(title, detail, [panel], notes, (9.5, 6.2))
+
+
+def _lines(rows: pd.DataFrame) -> list[Line]:
+    """A line through the cells of each lambda_1, in a dash pattern of its own."""
+    lines: list[Line] = []
+    for lambda_1, cells in rows.sort_values("eps").groupby("lambda_1"):
+        if len(cells) > 1:
+            pt, aa = cells[["pt", "aa"]].to_numpy(dtype=float).T
+            dash = DASHES[len(lines) % len(DASHES)]
+            lines.append(Line(pt, aa, "#8A8A8A", f"λ₁ = {lambda_1:g}, eps grows", dash=dash, width=1.0))
+    return lines

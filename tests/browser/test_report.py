@@ -91,7 +91,7 @@ def names(page) -> list[str]:
 
 
 def test_opens_without_errors_and_without_network(page, large_report):
-    page.wait_for_selector("#plot-plane .main-svg")
+    page.wait_for_selector("#plot-pt_aa_plane .main-svg")
     assert page.problems == []
     assert [url for url in page.requests if url.startswith("http")] == []
     assert page.requests[0] == large_report.as_uri()
@@ -104,7 +104,7 @@ def test_opens_fast_with_351_models(browser, large_report):
     start = time.perf_counter()
     page.goto(large_report.as_uri())
     page.wait_for_selector("#models tbody tr:nth-child(351)", state="attached")
-    page.wait_for_selector("#plot-plane .main-svg")
+    page.wait_for_selector("#plot-pt_aa_plane .main-svg")
     taken = time.perf_counter() - start
     context.close()
     assert taken < 10  # a guard against hanging, far above what it takes
@@ -133,16 +133,16 @@ def test_filters_by_name_and_group(page):
 
 
 def test_hover_names_a_point_and_a_click_opens_its_model(page):
-    page.wait_for_selector("#plot-plane .main-svg")
-    page.locator("#plot-plane").scroll_into_view_if_needed()
+    page.wait_for_selector("#plot-pt_aa_plane .main-svg")
+    page.locator("#plot-pt_aa_plane").scroll_into_view_if_needed()
     place = page.evaluate(
-        """() => { const plot = document.querySelector('#plot-plane'), point = plot.calcdata[0][0];
+        """() => { const plot = document.querySelector('#plot-pt_aa_plane'), point = plot.calcdata[0][0];
         const box = plot.querySelector('.nsewdrag').getBoundingClientRect(), axes = plot._fullLayout;
         return { x: box.left + axes.xaxis.d2p(point.x), y: box.top + axes.yaxis.d2p(point.y) }; }"""
     )
     page.mouse.move(place["x"], place["y"])
-    page.wait_for_selector("#plot-plane .hovertext")
-    named = page.locator("#plot-plane .hovertext").first.text_content()
+    page.wait_for_selector("#plot-pt_aa_plane .hovertext")
+    named = page.locator("#plot-pt_aa_plane .hovertext").first.text_content()
     page.mouse.click(place["x"], place["y"])
     page.wait_for_selector("#detail:not([hidden])")
     assert page.inner_text("#detail h3") in named

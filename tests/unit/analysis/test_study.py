@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from scipy import stats
 
-from advalign.analysis.drawing import COLOURS, save
+from advalign.analysis.drawing import draw, save
+from advalign.analysis.groups import look
+from advalign.analysis.plots import Line, Points
 from advalign.analysis.statistics import holm
 from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_table
 from advalign.analysis.zoo import plain
@@ -82,13 +81,6 @@ def compare(*cells, **changes):
 def family(combined, robust=(1.0, 0.3, 0.8), harmonized=(1.0, 0.3, 0.8)):
     """Baseline, both parents and a combined cell, each of (PT, AA, accuracy)."""
     return [cell(0, 0), cell(0, 1, *robust), cell(2, 0, *harmonized), cell(2, 1, *combined)]
-
-
-def texts(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
-
-
-# --- the table -----------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_is_named_by_its_remedies():
@@ -321,18 +313,12 @@ def test_answer_with_missing_values():
 # --- the figure ----------------------------------------------------------------------------------------------------
 
 
-def scattered(figure):
-    """Points drawn in each colour, and rings."""
-    found = {"ring": 0}
-    for drawn in figure.axes[0].findobj(PathCollection):
-        filled = len(drawn.get_facecolor()) > 0
-        key = to_hex(drawn.get_facecolor()[0]).upper() if filled else "ring"
-        found[key] = found.get(key, 0) + len(drawn.get_offsets())
-    return found
+def marks(plot, kind):
+    return [mark for mark in plot.panels[0].marks if isinstance(mark, kind)]
 
 
-def labels_of(figure):
-    return [text for text in figure.findobj(Annotation) if text.get_text()]
+def texts(plot):
+    return [label.text for label in plot.panels[0].labels]
 
 
 @pytest.fixture(scope="module")
@@ -342,30 +328,34 @@ def sixteen():
 
 
 def test_figure_of_sixteen_cells(sixteen):
-    table, figure = sixteen
-    expected = {COLOURS["standard"]: 1, COLOURS["harmonized"]: 3, COLOURS["robust"]: 3, COLOURS["combined"]: 9}
-    expected = {colour.upper(): number for colour, number in expected.items()}
-    assert scattered(figure) == expected | {"ring": int(table["on_front"].sum())}
-    assert 0 < table["on_front"].sum() < 16
+    table, plot = sixteen
+    *drawn, ring = marks(plot, Points)
+    assert {points.label: (points.colour, len(points.x)) for points in drawn} == {
+        "robust (3)": (look("robust").colour, 3),
+        "harmonized (3)": (look("harmonized").colour, 3),
+        "harmonized + robust (9)": (look("combined").colour, 9),
+        "baseline (1)": (look("baseline").colour, 1),
+    }
+    on_front = table[table["on_front"]]
+    assert 0 < len(on_front) < 16
+    assert (ring.x.tolist(), ring.y.tolist()) == (on_front["pt"].tolist(), on_front["aa"].tolist())
+    assert (ring.label, ring.hollow) == (f"on the front ({len(on_front)})", True)
     rows = table[["lambda_1", "eps", "accuracy"]].itertuples(index=False)
-    assert {text.get_text() for text in labels_of(figure)} == {f"({a:g}, {b:g})\n{c:.1%}" for a, b, c in rows}
-    lines = {line.get_label(): line.get_xdata().tolist() for line in figure.axes[0].lines}
-    assert lines == {
+    assert texts(plot) == [f"({a:g}, {b:g})\n{c:.1%}" for a, b, c in rows]
+    assert {line.label: line.x.tolist() for line in marks(plot, Line)} == {
         f"λ₁ = {k:g}, eps grows": table[table["lambda_1"] == k].sort_values("eps")["pt"].tolist()
         for k in (0, 0.5, 2, 8)
     }
-    assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 4
-    (legend,) = figure.legends
-    entries = [text.get_text() for text in legend.get_texts()]
-    kinds = ["robust (3)", "harmonized (3)", "harmonized + robust (9)", "baseline (1)"]
-    assert entries == [*kinds, f"on the front ({table['on_front'].sum()})", *lines]
-    assert "ringed: front of PT, AA and accuracy" in texts(figure)
+    assert len({line.dash for line in marks(plot, Line)}) == 4
+    assert "ringed: front of PT, AA and accuracy" in plot.detail
 
 
 def test_labels_overlap_neither_each_other_nor_a_point(sixteen):
-    table, figure = sixteen
+    table, plot = sixteen
+    figure = draw(plot)
     figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in labels_of(figure)]
+    boxes = [Text.get_window_extent(text) for text in figure.findobj(Annotation) if text.get_text()]
+    assert len(boxes) == 16
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     points = figure.axes[0].transData.transform(table[["pt", "aa"]].to_numpy())
     assert not any(box.contains(*point) for box in boxes for point in points)
@@ -373,17 +363,17 @@ def test_labels_overlap_neither_each_other_nor_a_point(sixteen):
 
 def test_cells_that_lack_a_value_are_left_out_or_said():
     cells = [*family((1.5, 0.5, None)), cell(3, 1, perturbation_tolerance=None)]
-    figure = study_figure(study_table(cells))
-    assert "1 cell without PT or AA cannot be shown." in texts(figure)
-    assert "(2, 1)\nno accuracy" in {text.get_text() for text in labels_of(figure)}
-    assert len(labels_of(figure)) == 4
+    plot = study_figure(study_table(cells))
+    assert plot.notes == ["1 cell without PT or AA cannot be shown."]
+    assert "(2, 1)\nno accuracy" in texts(plot)
+    assert len(texts(plot)) == 4
 
 
 @pytest.mark.parametrize("cells", [[], [cell(0, 0)], [cell(0, 0), cell(2, 0, perturbation_tolerance=math.nan)]])
 def test_a_sentence_where_there_is_nothing_to_compare(cells):
-    figure = study_figure(study_table(cells))
-    assert not figure.axes
-    assert f"of {len(cells)} cell" in texts(figure)
+    plot = study_figure(study_table(cells))
+    assert not plot.panels
+    assert f"of {len(cells)} cell" in plot.detail
 
 
 @pytest.mark.parametrize(
@@ -398,10 +388,10 @@ def test_a_sentence_where_there_is_nothing_to_compare(cells):
     ids=["one spot", "log scale", "eight lambdas", "no accuracy, no front", "no errors"],
 )
 def test_poor_grids_are_drawn_without_warnings(tmp_path, cells):
-    figure = study_figure(study_table(cells))
-    assert sum(scattered(figure).values()) - scattered(figure)["ring"] == len(cells)
-    assert len(labels_of(figure)) == len(cells)
-    save(figure, tmp_path / "study.png")
+    plot = study_figure(study_table(cells))
+    *drawn, _ring = marks(plot, Points)
+    assert sum(len(points.x) for points in drawn) == len(texts(plot)) == len(cells)
+    save(plot, tmp_path / "study.png")
 
 
 def test_neither_torch_nor_mlflow_is_loaded():

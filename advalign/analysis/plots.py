@@ -1,0 +1,170 @@
+"""What a figure shows, free of how it is drawn: `drawing` prints a `Plot` with matplotlib, `interactive` with plotly.
+
+A further figure is one function that returns a `Plot`. A further kind of mark is one class here and one case in each of
+the two renderers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+
+INK = "#222222"
+BAR_HEIGHT = 0.36  # where models are 1 apart
+DASHES = ((), (3.7, 1.6), (1, 1.65), (6.4, 1.6, 1, 1.6), (5, 1, 1, 1, 1, 1), (8, 2), (1, 3))
+"""Dash patterns: lengths of dashes and gaps in widths of the line."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of one look.
+
+    Attributes:
+        x, y: (n,) places; x_error, y_error: (n,) half lengths of error bars, nan where a point has none.
+        marker: plotly's word for it; `area` is in square points, and only the rim is drawn of a hollow one.
+        label: entry in the legend; marks with one label share the entry, and "" has none.
+        names: shown to who hovers; a click in the report opens the model of that name.
+    """
+
+    x: Vector
+    y: Vector
+    colour: str
+    marker: str
+    label: str
+    names: Sequence[str] = ()
+    x_error: Vector | None = None
+    y_error: Vector | None = None
+    area: float = 45.0
+    alpha: float = 1.0
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through (n,) places, `width` in points; label and name as of `Points`.
+
+    A guide leaves the axes as the other marks make them; its infinite coordinates are their ends.
+    """
+
+    x: Vector
+    y: Vector
+    colour: str = INK
+    label: str = ""
+    name: str = ""
+    dash: tuple[float, ...] = ()
+    width: float = 1.2
+    alpha: float = 1.0
+    guide: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """A range of x, coloured behind all else."""
+
+    low: float
+    high: float
+    colour: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow between two places (x, y)."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    colour: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars from zero to `lengths`, each with its error, a name as of `Points`, and facts for who hovers."""
+
+    places: Vector
+    lengths: Vector
+    errors: Vector
+    colour: str
+    label: str
+    names: Sequence[str]
+    facts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words at a place: as a mark right beside it, as a label of a panel wherever there is room."""
+
+    x: float
+    y: float
+    text: str
+
+
+Mark = Points | Line | Band | Arrow | Bars | Words
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: its title ends with the unit in brackets, limits that are None are as the marks have it.
+
+    `ticks` are names at 0, 1, ... from the top down, in place of numbers.
+    """
+
+    title: str
+    log: bool = False
+    low: float | None = None
+    high: float | None = None
+    ticks: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The title without unit."""
+        return self.title.split(" (")[0]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Two axes with marks, the last on top, and labels, the most important first.
+
+    Labels are for print: the screen shows names to who hovers. With `keep_all` those without room are printed too.
+    """
+
+    x: Axis
+    y: Axis
+    marks: Sequence[Mark]
+    labels: Sequence[Words] = ()
+    keep_all: bool = True
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels side by side, with what is said above and below them; size in inches.
+
+    Without panels, `detail` is the sentence that says why there is nothing to draw.
+    """
+
+    title: str
+    detail: str
+    panels: Sequence[Panel] = ()
+    notes: Sequence[str] = ()
+    size: tuple[float, float] = (7.5, 5.0)
+
+
+METRIC_NAMES = {
+    "pt": "perturbation tolerance (PT, mean l2 norm)",
+    "aa": "adversarial human alignment (AA)",
+    "multilabel_accuracy": "multi-label accuracy (%)",
+}
+"""Column of the zoo's table -> title of its axis."""
+
+
+def axis_of(column: str, remark: str = "", **more: Any) -> Axis:
+    """Axis of a column of the zoo's table; a remark follows the unit.
+
+    >>> axis_of("pt", "log scale").title, axis_of("multilabel_accuracy").name
+    ('perturbation tolerance (PT, mean l2 norm, log scale)', 'multi-label accuracy')
+    """
+    title = METRIC_NAMES[column]
+    return Axis(f"{title[:-1]}, {remark})" if remark else title, **more)
