@@ -65,7 +65,7 @@ class Strict(BaseModel):
 
 
 class StimuliSettings(Strict):
-    """Which stimuli are frozen, and the attack space (methods: stimuli)."""
+    """Which stimuli are frozen, and the attack space (docs/methods.md, section Attack space)."""
 
     split: Literal["train", "val", "test", "imagenet"] = Field(
         "test", description="of ClickMe; or imagenet: the validation images, which have no human maps"

@@ -79,7 +79,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def contract_name(model: str) -> str:
-    """The name that our training gives to a model of any publication (contract.md, MLflow).
+    """Our training's name for a model of any publication (docs/methods.md, section Published values).
 
     The released table leaves out the 255 of linf radii, and the paper prints whole radii with a decimal.
 

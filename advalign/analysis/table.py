@@ -1,4 +1,4 @@
-"""The table of evaluated models: reading, checking, and what its rows count as (contract.md, section Commands).
+"""The table of evaluated models: reading, checking, and what its rows count as (docs/compare.md, section Any table).
 
 One row per model with the columns `model, pt, aa, group, big_data` and, where known, `multilabel_accuracy, pt_sem,
 aa_sem, protocol, recipe` and anything else, which is kept. PT and AA may be missing in a row (no valid stimulus).
@@ -175,12 +175,12 @@ def protocol_of(table: pd.DataFrame) -> str | None:
 
 
 def is_standard(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows of models trained neither against attacks nor towards human maps (methods.md, section 5)."""
+    """Rows of models trained neither against attacks nor towards human maps (docs/methods.md, section Correlations)."""
     return table["group"].isin(STANDARD)
 
 
 def recipe_of(model: str) -> str | None:
-    """Training recipe that a registered model's name tells, None for a name without one (contract.md, MLflow).
+    """Training recipe that a registered model's name tells, None for a name without one.
 
     >>> [recipe_of(name) for name in ("resnet18_l2_eps0.25", "resnet18_l2_eps0.5.combined", "resnet50.a1_in1k")]
     ['robust', 'combined', None]

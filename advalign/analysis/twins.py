@@ -1,4 +1,4 @@
-"""A model against its harmonized, robust or combined twin, image by image (methods.md section 5; Feng Figs. 6, 7)."""
+"""A model against its harmonized, robust or combined twin, image by image (docs/methods.md, section Twins)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
 COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}
-"""Metric -> column of the per-stimulus rows (contract.md, Files)."""
+"""Metric -> column of the per-stimulus rows (docs/methods.md, section Rows)."""
 OK = "ok"
 
 

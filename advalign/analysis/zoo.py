@@ -1,7 +1,7 @@
 """The statistics of the zoo (Feng section 4): correlations, contrasts and the Pareto front, ready for JSON.
 
-Which rows enter each contrast is pinned here, in `SIDES`; methods.md section 5 says how it was established: with these
-rows the released table of 351 models returns the published t values.
+`SIDES` fixes which rows enter each contrast. With these rows the released table of 351 models returns the published t
+values (docs/methods.md, section Contrasts).
 """
 
 import math
@@ -44,7 +44,7 @@ SIDES: Mapping[str, tuple[tuple[str, Rows], tuple[str, Rows]]] = {
 
 
 def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Compute everything in `statistics.json` from one table of models (methods.md section 5; Feng section 4).
+    """Compute everything in `statistics.json` from one table of models (Feng section 4).
 
     Args:
         table: One row per model, as `read_table` returns it; one protocol. Models with `flags` are left out.

@@ -35,7 +35,7 @@ class Classifier(nn.Module):
     """A network with its preprocessing: (N, 3, H, W) pixels in [0, 1] -> (N, classes) logits.
 
     An image of another size than the network's is resized (the network's mode if bilinear or bicubic, else bilinear; no
-    antialias, no crop), so that one attack space serves every model (methods: stimuli).
+    antialias, no crop), so that one attack space serves every model (docs/methods.md, section Attack space).
     """
 
     mean: Tensor
