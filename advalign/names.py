@@ -144,7 +144,7 @@ def check_file_name(text: object, source: str) -> None:
     >>> check_file_name("ILSVRC2012_val_00000001.JPEG", "labels.csv")
     """
     if not isinstance(text, str) or text in ("", ".", "..") or any(mark in text for mark in "/\\\0"):
-        raise DataError(f"{source}: {shown(text)} is not the name of a file in its folder: mend or remove that entry")
+        raise DataError(f"{source}: {shown(text)} is not the name of a file in its folder: fix or remove that entry")
 
 
 def check_distinct(names: Iterable[str], source: str) -> None:

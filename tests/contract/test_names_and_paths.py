@@ -383,12 +383,12 @@ def test_a_table_of_data_names_files_of_its_own_folder_only(name, tmp_path):
     (tmp_path / "multilabel.json").write_text(json.dumps(multilabel))
     with pytest.raises(InputError) as caught:
         read_multilabel(tmp_path / "multilabel.json", {"n01440764": 0})
-    one_line(caught.value, str(tmp_path / "multilabel.json"), ascii(name), "mend or remove")
+    one_line(caught.value, str(tmp_path / "multilabel.json"), ascii(name), "fix or remove")
     if "\0" not in name:  # pandas ends a cell there
         (tmp_path / "labels.csv").write_text(f"image,wnid\n{name},n01440764\n")
         with pytest.raises(InputError) as caught:
             read_label_table(tmp_path / "labels.csv")
-        one_line(caught.value, str(tmp_path / "labels.csv"), "mend or remove")
+        one_line(caught.value, str(tmp_path / "labels.csv"), "fix or remove")
 
 
 # clumsy files
