@@ -454,7 +454,7 @@ def bad_models():
         ("pickle with code in it", {}, "w.pth", with_code, "OWN/w.pth", "refused", "save its state dictionary"),
         ("plain pickle with code in it", {}, "w.pth", plain_pickle, "OWN/w.pth", "refused", "save its state dict"),
         ("missing weights", {}, "w.pth", None, "OWN/w.pth is missing (or .pth, .pt, .ckpt): put the weights there"),
-        ("no head", head, "w.pth", None, "bad_net", "tell 0 classes apart", "name the classifier's weights"),
+        ("no head", head, "w.pth", None, "bad_net", "are for 0 classes", "name the classifier's weights"),
         ("no network", hub, "w.pth", None, "test_resnet.r160_in1k", "cannot be fetched", "put the file on disk"),
         ("unknown architecture", {"architecture": "test_resnt"}, "w.pth", None, "test_resnt", "did you mean"),
         ("unknown preprocessing", {"preprocessing": {"sice": 3}}, "w.pth", None, "bad_net: preprocessing", "'sice'"),
