@@ -343,7 +343,7 @@ def test_two_trainings_or_models_of_a_name_but_for_case_are_refused(tmp_path):
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["trainings"]["Test_ResNet.baseline"] = {"model": "test_resnet", "recipe": "baseline"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(InputError, match=r"params.yaml: trainings: .*differ in upper and lower case"):
+    with pytest.raises(InputError, match=r"params.yaml: trainings: .*differ only in upper and lower case"):
         load_settings(tmp_path)
     (tmp_path / "zoo.yaml").write_text("models: {net: {group: cnn}, Net: {group: cnn}}\n")
     with pytest.raises(InputError, match=r"zoo.yaml: models: 'net' and 'Net' differ"):
