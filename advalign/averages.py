@@ -31,7 +31,7 @@ def vector(values: npt.ArrayLike) -> Vector:
 
 
 def poor(values: Vector, name: str, least: int) -> str:
-    """Say why `values` cannot be used, "" when there are `least` finite numbers."""
+    """Why `values` cannot be used; "" if there are at least `least` numbers and all are finite."""
     bad = int(np.count_nonzero(~(np.abs(values) < LARGEST)))
     if bad:
         return f"{bad} of {values.size} values in {name} are not finite"

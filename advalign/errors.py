@@ -1,4 +1,4 @@
-"""Errors a user can mend: one clear line each; the command line prints it and exits with the error's code."""
+"""Errors that a user can fix: one clear line each; the command line prints it and exits with the error's code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ class AdvalignError(Exception):
 
 
 class InputError(AdvalignError):
-    """A value, file or name from the user cannot be used; the message says what was got, expected, and the mend."""
+    """A value, file or name from the user cannot be used; the message says what was got and expected, and the fix."""
 
 
 class DataError(InputError):
@@ -25,7 +25,7 @@ class CheckFailed(AdvalignError):  # noqa: N818  a verdict, not a fault
 
 
 def shown(value: object, longest: int = 120) -> str:
-    r"""How a message shows a value from outside: on one line, of ASCII, cut where it is long.
+    r"""A value from outside as a message shows it: one line of ASCII, cut if it is long.
 
     >>> shown("r\u0435snet\n")
     "'r\\u0435snet\\n'"

@@ -12,13 +12,13 @@ from advalign.errors import DataError, InputError
 
 @dataclass(frozen=True)
 class Project:
-    """Where everything lies, relative to the root (the folder with params.yaml)."""
+    """The project's paths, relative to the root (the folder with params.yaml)."""
 
     root: Path
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
-        """Find the project that a folder lies in: the nearest parent with a params.yaml.
+        """Find the project that a folder is in: the nearest parent with a params.yaml.
 
         Raises:
             InputError: there is none.
@@ -41,12 +41,12 @@ class Project:
 
     @property
     def checkpoints(self) -> Path:
-        """What the pipeline trained; the train stage owns it."""
+        """Models that the pipeline trained; the train stage owns this folder."""
         return self.root / "outputs" / "checkpoints"
 
     @property
     def runs(self) -> Path:
-        """What was trained by hand."""
+        """Models that were trained by hand."""
         return self.root / "outputs" / "runs"
 
     @property
@@ -56,7 +56,7 @@ class Project:
 
     @property
     def resume(self) -> Path:
-        """States of trainings that are under way."""
+        """States of running trainings."""
         return self.root / "outputs" / "resume"
 
     @property
@@ -85,23 +85,23 @@ class Project:
         return self.root / "registry" / "gates.yaml"
 
     def need_data(self, path: Path) -> Path:
-        """Return a path below data/, or say how to get it.
+        """Return a path below data/ that exists.
 
         Raises:
-            DataError: the path does not exist.
+            DataError: the path does not exist; says how to get the data.
         """
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-            mend = "`dvc pull data.dvc` gets the data, `advalign data import` brings in your own"
+            mend = "`dvc pull data.dvc` gets the data, `advalign data import` imports your own"
             raise DataError(f"{shown} is missing: {mend}")
         return path
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; move it over `path` when the block ends well, remove it when it does not.
+    """Yield a temporary path to write to; if the block succeeds, move it over `path`, else remove it.
 
-    A killed process leaves the old file; its temporary leftover is overwritten by nobody and harmless.
+    A killed process leaves the old file; its temporary file is left over and harmless.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")  # process numbers repeat between machines
@@ -113,13 +113,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of a file that only one process writes."""
+    """Remove the temporary files that killed processes left, of a file that only one process writes."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one move."""
+    """Write a text file and move it into place."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 

@@ -1,7 +1,7 @@
 """Names of models and aliases, and references to registered models: checked before they become a path or a query.
 
-A name that passes is one part of a path that lies where it is put, needs no quotes in a filter of MLflow, and reads the
-same in HTML, Markdown and a shell.
+A name that passes cannot lead out of a folder, needs no quotes in a filter of MLflow, and reads the same in HTML,
+Markdown and a shell.
 """
 
 import re
@@ -49,7 +49,7 @@ class Reference:
 
     @property
     def uri(self) -> str:
-        """As MLflow takes it.
+        """The URI, as MLflow takes it.
 
         >>> Reference("resnet18", alias="champion").uri
         'models:/resnet18@champion'
@@ -72,11 +72,11 @@ def is_name(text: str) -> bool:
 
 
 def check_name(text: str, kind: str = "model") -> str:
-    """Return a name as it is.
+    """Return a valid name unchanged.
 
     Args:
         text: from outside.
-        kind: of thing that it names, for the message.
+        kind: what it names, for the message.
 
     Raises:
         InputError: empty, too long, or with a character that could leave a folder or end a quoted text.
@@ -90,7 +90,7 @@ def check_name(text: str, kind: str = "model") -> str:
 
 
 def check_alias(text: str) -> str:
-    """Return an alias as it is.
+    """Return a valid alias unchanged.
 
     Raises:
         InputError: of other characters, too long, or one that MLflow keeps for itself.
@@ -104,10 +104,10 @@ def check_alias(text: str) -> str:
 
 
 def parse_reference(text: str) -> Reference:
-    """Read what a user calls a registered model or a version of it.
+    """Read a user's reference to a registered model or a version of it.
 
     Raises:
-        InputError: of no such form, or a name, alias or version that cannot be one.
+        InputError: not of such a form, or an invalid name, alias or version.
 
     >>> parse_reference("test_resnet.harmonized")
     Reference(name='test_resnet.harmonized', alias=None, version=None)
@@ -132,7 +132,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def check_file_name(text: object, source: str) -> None:
-    """Refuse what a table of data calls a file, where it is not the bare name of one in the table's own folder.
+    """Refuse a cell that is not the bare name of a file in the table's own folder.
 
     Args:
         text: a cell, from outside.
@@ -144,11 +144,11 @@ def check_file_name(text: object, source: str) -> None:
     >>> check_file_name("ILSVRC2012_val_00000001.JPEG", "labels.csv")
     """
     if not isinstance(text, str) or text in ("", ".", "..") or any(mark in text for mark in "/\\\0"):
-        raise DataError(f"{source}: {shown(text)} is not the name of a file in its folder: mend or remove that entry")
+        raise DataError(f"{source}: {shown(text)} is not the name of a file in its folder: fix or remove that entry")
 
 
 def check_distinct(names: Iterable[str], source: str) -> None:
-    """Refuse names that differ in upper and lower case alone: many file systems keep one file for both.
+    """Refuse names that differ only in upper and lower case: many file systems keep one file for both.
 
     Raises:
         InputError: there are such names.
@@ -160,6 +160,6 @@ def check_distinct(names: Iterable[str], source: str) -> None:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise InputError(
-                f"{source}: {shown(other)} and {shown(name)} differ in upper and lower case alone, which many file "
+                f"{source}: {shown(other)} and {shown(name)} differ only in upper and lower case, which many file "
                 "systems take for one name: rename one"
             )

@@ -6,7 +6,7 @@ from multiprocessing import connection, parent_process
 
 
 def end_with_parent() -> None:
-    """Make this worker end when its parent is killed: the queue of a pool would keep it waiting for ever."""
+    """Make this worker end when its parent is killed: otherwise it would wait for the pool's queue for ever."""
     parent = parent_process()
     assert parent is not None, "this is not a worker"
 

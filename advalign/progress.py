@@ -10,15 +10,15 @@ QUIET_SECONDS = 20.0  # between lines where there is no terminal
 
 
 class Advance(Protocol):
-    """Tells how far the work is."""
+    """Reports the progress of the work."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units; the note is shown beside them."""
+        """`done` of `total` units; the note is shown next to them."""
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Advance]:
-    """Show progress while the block runs; the block calls what it is given with (done, total, note)."""
+    """Show progress while the block runs; the block calls the yielded function with (done, total, note)."""
     if sys.stderr.isatty():
         with _bar(label) as advance:
             yield advance

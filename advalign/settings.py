@@ -65,7 +65,7 @@ class Strict(BaseModel):
 
 
 class StimuliSettings(Strict):
-    """Which stimuli are frozen, and the attack space (methods: stimuli)."""
+    """Which stimuli are frozen, and the attack space (docs/methods.md, section Attack space)."""
 
     split: Literal["train", "val", "test", "imagenet"] = Field(
         "test", description="of ClickMe; or imagenet: the validation images, which have no human maps"
@@ -116,8 +116,8 @@ class TrainSettings(Strict):
     workers: int = Field(
         0, ge=0, description="processes that decode, of each training process; 0: none, and what is decoded is kept"
     )
-    save_minutes: float = Field(10.0, gt=0, description="between saved states, beside those after every epoch")
-    pictures: int = Field(2, ge=0, description="epochs between pictures of saliency beside human maps; 0: none")
+    save_minutes: float = Field(10.0, gt=0, description="between saved states, in addition to those after every epoch")
+    pictures: int = Field(2, ge=0, description="epochs between pictures of saliency and human maps; 0: none")
 
     def identity(self) -> dict[str, Any]:
         """The values that the trained weights depend on."""

@@ -13,7 +13,7 @@ def _points(*objectives: npt.ArrayLike) -> Vector:
 
 
 def _reached(points: Vector, by: Vector) -> Mask:
-    """(n, m): whether the second point is at least as good in all; comparisons with nan are False."""
+    """(n, m): whether the second point is at least as good in all objectives; comparisons with nan are False."""
     at_least: Mask = np.all(by[None, :] >= points[:, None], axis=2)
     return at_least
 
@@ -25,7 +25,7 @@ def front(*objectives: npt.ArrayLike) -> Mask:
         objectives: (n,) numbers each, of the same models in the same order; at least one objective.
 
     Returns:
-        (n,) bool. Equal points stand together on the front or off it; a point with a missing value is never on it.
+        (n,) bool. Equal points are all on the front or all off it; a point with a missing value is never on it.
 
     Raises:
         ValueError: The objectives differ in length, or there is none.

@@ -1,8 +1,8 @@
 """Protocols side by side: the tolerance under true minimum norms against the tolerance as released, model by model.
 
-The published table comes from an attack whose projection does nothing (`attacks/feng2025_released.py`). Whether the
-trade-off of tolerance and alignment survives under minimum norms is asked here: per model both tolerances, the rank
-correlation between them, and the trade-off under each. Protocols stand side by side and never enter one statistic.
+The published table comes from an attack whose projection does nothing (`attacks/feng2025_released.py`). Does the
+trade-off of tolerance and alignment survive under minimum norms? The answer has both tolerances per model, the rank
+correlation between them, and the trade-off under each. Values of two protocols are never pooled.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from advalign.analysis.table import check_table, is_standard
 
 
 def compare_protocols(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Compare what several protocols say of the same models.
+    """Compare the results of several protocols for the same models.
 
     Args:
         tables: protocol -> one row per model (`table.check_table`), the headline protocol first.

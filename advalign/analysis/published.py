@@ -1,8 +1,8 @@
-"""Published values beside measured ones: does a model that was trained and attacked here give what was printed?
+"""Published values next to measured ones: does a model that is trained and attacked here give the printed values?
 
 The published tolerances (Feng et al. 2025) come from an attack whose projection does nothing
-(`attacks/feng2025_released.py`), so they are no minimum norms: differences and correlations are made with measurements
-under that protocol alone, all other measurements only stand beside them.
+(`attacks/feng2025_released.py`), so they are not minimum norms. Differences and correlations are computed only with
+measurements under that protocol; other measurements are only shown.
 """
 
 import io
@@ -26,14 +26,14 @@ from advalign.files import Project
 from advalign.settings import Strict, parse
 
 RELEASED = "feng2025-released"
-"""The protocol of the published values: the only measurements that they are compared with."""
+"""The protocol of the published values: they are compared only with measurements under it."""
 METRICS = ("pt", "aa")
 VALUES = ("pt", "pt_sem", "aa", "aa_sem")
 LARGEST_AA = 2.0
 """A rank correlation divided by a human ceiling above 0.5; larger numbers are percentages."""
 MEND = "give every model pt, pt_sem, aa and aa_sem as numbers, SEM at least 0, AA as a share (26.12 % is 0.2612)"
 COUNTED = "Models measured and published: {common}; only measured: {only_measured}; only published: {only_published}."
-WHY = "while published tolerances come from the released attack and are no minimum norms"
+WHY = "while published tolerances come from the released attack and are not minimum norms"
 IF_RELEASED = f"If its values do too, write {RELEASED} into a column `protocol`."
 EVALUATE = f"`advalign evaluate --protocol {RELEASED}` gives what can be compared."
 RADIUS = re.compile(r"_l2_eps(?P<l2>\d+(\.\d+)?)$|_linf_eps(?P<linf>\d+(\.\d+)?)(_255)?$")
@@ -79,7 +79,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def contract_name(model: str) -> str:
-    """The name that our training gives to a model of any publication (contract.md, MLflow).
+    """Our training's name for a model of any publication (docs/methods.md, section Published values).
 
     The released table leaves out the 255 of linf radii, and the paper prints whole radii with a decimal.
 
@@ -130,7 +130,7 @@ def _renamed(models: dict[str, PublishedValues], path: Path) -> dict[str, Publis
         named[contract_name(name)] = values
     for name, values in named.items():
         if values.as_published and contract_name(values.as_published) in named.keys() - {name}:
-            raise InputError(f"{path}: {name}: as_published {values.as_published!r} names another model; mend it")
+            raise InputError(f"{path}: {name}: as_published {values.as_published!r} names another model; fix it")
     return named
 
 
@@ -140,7 +140,7 @@ def _yaml(text: str, path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path}, {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; mend that line") from None
+        raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; fix that line") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping with source, protocol and models; see registry/published")
     return values
@@ -153,7 +153,7 @@ def _csv(text: str, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is empty; expected a header with model, {', '.join(VALUES)}") from None
     except pd.errors.ParserError as error:
         reason = str(error).strip().split("C error: ")[-1]
-        raise InputError(f"{path}: is not a CSV table ({reason}); mend that row") from None
+        raise InputError(f"{path}: is not a CSV table ({reason}); fix that row") from None
     header = [str(name).strip() for name in raw.iloc[0].fillna("")]
     wrong = [name for name in ("model", *VALUES) if header.count(name) != 1]
     if wrong:
@@ -173,7 +173,7 @@ def _csv(text: str, path: Path) -> dict[str, Any]:
 
 
 def released_results(project: Project) -> pd.DataFrame | None:
-    """What was measured under the released protocol: model, pt, pt_sem, aa, aa_sem; None where nothing was."""
+    """Measurements under the released protocol: model, pt, pt_sem, aa, aa_sem; None if there are none."""
     if not any((project.evaluations / RELEASED).glob("*.json")):
         return None
     summaries = read_summaries(project, RELEASED)
@@ -187,7 +187,7 @@ def beside_published(
     released: pd.DataFrame | None = None,
     human_ceiling: float | None = None,
 ) -> dict[str, Any]:
-    """Set published values beside measured ones, for every model that has both.
+    """Put published values next to measured ones, for every model that has both.
 
     A difference is in units of the combined standard error, sqrt(SEM measured^2 + SEM published^2). Both errors are
     over stimuli; where these are the same in both, the true error of the difference is smaller.
@@ -269,7 +269,7 @@ def _correlation(rows: pd.DataFrame, metric: str) -> dict[str, Any]:
 def _notes(
     rows: pd.DataFrame, counts: dict[str, int], protocol: str | None, ceilings: tuple[float | None, float | None]
 ) -> Iterator[str]:
-    """What must be known to read the rows."""
+    """Sentences that a reader of the rows needs."""
     if not counts["common"]:
         yield "No model is both measured and published: {measured} measured, {published} published.".format(**counts)
         return
@@ -284,7 +284,7 @@ def _notes(
     known = rows["pt_released"].notna() & rows["aa_released"].notna()
     without = int((known & rows[["pt_difference", "aa_difference"]].isna().any(axis=1)).sum())
     if without:
-        yield f"{without} without difference: no standard error is known beside the measured value."
+        yield f"{without} without difference: no standard error is known for the measured value."
     measured, published = ceilings
     if counts["compared"] and measured and published and abs(measured - published) > 1e-4:
         yield f"AA is divided by a human ceiling of {measured:.5f} here and {published:.5f} there and differs by that."

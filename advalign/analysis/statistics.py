@@ -1,7 +1,8 @@
 """The statistics of the comparison as small pure functions on plain series of numbers.
 
-No function here raises on poor data or lets a warning out: where a statistic cannot be computed it is nan and `note`
-says why in one sentence. Which rows of a zoo enter which test is decided in `zoo.py` (methods.md, section 5).
+No function here raises or warns because of its data: a statistic that cannot be computed is nan, and `note` says why in
+one sentence. Which rows of a zoo enter which test is decided in `zoo.py` (docs/methods.md, section
+Contrasts).
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The table of evaluated models: reading, checking, and what its rows count as (contract.md, section Commands).
+"""The table of evaluated models: reading, checking, and the groups of its rows (docs/compare.md, section Any table).
 
 One row per model with the columns `model, pt, aa, group, big_data` and, where known, `multilabel_accuracy, pt_sem,
 aa_sem, protocol, recipe` and anything else, which is kept. PT and AA may be missing in a row (no valid stimulus).
@@ -27,8 +27,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
         path: The file.
 
     Returns:
-        The checked table, indexed by the row of the file (the header is row 1); `multilabel_accuracy` is always there,
-        all missing where the file has none.
+        The checked table, indexed by the row of the file (the header is row 1); it always has a column
+        `multilabel_accuracy`, all missing if the file has none.
 
     Raises:
         InputError: The file cannot be read, has no rows, or `check_table` refuses it.
@@ -43,7 +43,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
         raise InputError(f"{path}: is empty; expected a header with {', '.join(REQUIRED)}") from error
     except pd.errors.ParserError as error:
         reason = str(error).strip().split("C error: ")[-1]
-        raise InputError(f"{path}: is not a CSV table ({reason}); mend that row") from error
+        raise InputError(f"{path}: is not a CSV table ({reason}); fix that row") from error
     raw.index = pd.RangeIndex(1, len(raw) + 1)
     table = raw.iloc[1:].dropna(how="all")
     table.columns = pd.Index(["" if pd.isna(name) else str(name).strip() for name in raw.iloc[0]])
@@ -57,10 +57,10 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
 
     Args:
         table: One row per model; cells may be text. The index labels are the row numbers that errors name.
-        source: What errors call the table (a file name).
+        source: The table's name in errors (a file name).
 
     Returns:
-        A copy with float PT, AA, accuracy and SEM, integer `big_data`, and `multilabel_accuracy` always there.
+        A copy with float PT, AA, accuracy and SEM, integer `big_data`, and always a column `multilabel_accuracy`.
 
     Raises:
         InputError: A column is missing or doubled, a model is missing or doubled, a group is unknown, a cell is not a
@@ -106,7 +106,7 @@ def _check_models(table: pd.DataFrame, source: str) -> None:
         if not group:
             raise InputError(f"{source}, row {row} ({model}): group is missing; write one of {', '.join(GROUPS)}")
         if group not in GROUPS:
-            raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, GROUPS)}; mend the cell")
+            raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, GROUPS)}; fix the cell")
 
 
 def _refuse(table: pd.DataFrame, source: str, column: str, position: int, cell: object, mend: str) -> InputError:
@@ -169,18 +169,18 @@ def _check_protocol(table: pd.DataFrame, source: str) -> None:
 
 
 def protocol_of(table: pd.DataFrame) -> str | None:
-    """Return the one attack protocol of a checked table, None where it does not say."""
+    """Return the one attack protocol of a checked table; None if it names none."""
     names = [str(name) for name in table["protocol"] if name] if "protocol" in table else []
     return names[0] if names else None
 
 
 def is_standard(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Rows of models trained neither against attacks nor towards human maps (methods.md, section 5)."""
+    """Rows of models trained neither against attacks nor towards human maps (docs/methods.md, section Correlations)."""
     return table["group"].isin(STANDARD)
 
 
 def recipe_of(model: str) -> str | None:
-    """Training recipe that a registered model's name tells, None for a name without one (contract.md, MLflow).
+    """The training recipe in a registered model's name; None for a name without one.
 
     >>> [recipe_of(name) for name in ("resnet18_l2_eps0.25", "resnet18_l2_eps0.5.combined", "resnet50.a1_in1k")]
     ['robust', 'combined', None]

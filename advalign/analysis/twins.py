@@ -1,4 +1,4 @@
-"""A model against its harmonized, robust or combined twin, image by image (methods.md section 5; Feng Figs. 6, 7)."""
+"""A model against its harmonized, robust or combined twin, image by image (docs/methods.md, section Twins)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
 COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}
-"""Metric -> column of the per-stimulus rows (contract.md, Files)."""
+"""Metric -> column of the per-stimulus rows (docs/methods.md, section Rows)."""
 OK = "ok"
 
 
@@ -26,7 +26,7 @@ def find_twins(models: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def baseline_of(name: str) -> str | None:
-    """The registered name of a trained model's baseline; None for a baseline, and where the name tells no recipe.
+    """The registered name of a trained model's baseline; None for a baseline, and for a name without a recipe.
 
     >>> baseline_of("resnet18_l2_eps0.25.combined"), baseline_of("resnet18.baseline")
     ('resnet18.baseline', None)
@@ -79,7 +79,7 @@ def paired_statistics(
 
 
 def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
-    """Check the columns and stimuli of every frame and return their one protocol, None where none says."""
+    """Check the columns and stimuli of every frame and return their one protocol; None if no frame names one."""
     protocols: set[str] = set()
     for name, frame in frames.items():
         lacking = [column for column in ("stimulus", "status", *COLUMNS.values()) if column not in frame]
@@ -96,7 +96,7 @@ def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
 
 
 def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str) -> pd.DataFrame | str:
-    """Rows of the stimuli both models got right, columns suffixed _baseline and _twin, or why there are none."""
+    """Rows of the stimuli that both models got right, columns suffixed _baseline and _twin; or why there are none."""
     absent = [name for name in (baseline, twin) if name not in frames]
     if absent:
         return f"{' and '.join(absent)} not evaluated"

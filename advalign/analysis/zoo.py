@@ -1,7 +1,7 @@
 """The statistics of the zoo (Feng section 4): correlations, contrasts and the Pareto front, ready for JSON.
 
-Which rows enter each contrast is pinned here, in `SIDES`; methods.md section 5 says how it was established: with these
-rows the released table of 351 models returns the published t values.
+`SIDES` fixes which rows enter each contrast. With these rows the released table of 351 models returns the published t
+values (docs/methods.md, section Contrasts).
 """
 
 import math
@@ -44,7 +44,7 @@ SIDES: Mapping[str, tuple[tuple[str, Rows], tuple[str, Rows]]] = {
 
 
 def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Compute everything in `statistics.json` from one table of models (methods.md section 5; Feng section 4).
+    """Compute everything in `statistics.json` from one table of models (Feng section 4).
 
     Args:
         table: One row per model, as `read_table` returns it; one protocol. Models with `flags` are left out.
@@ -52,8 +52,8 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
 
     Returns:
         protocol, correlations, contrasts, pareto, paired as the contract names them, and beyond_front (models that
-        break the standard models' front) and notes (sentences to print beside the figures). No nan: what could not be
-        computed is None, and the entry's `note` says why.
+        break the standard models' front) and notes (sentences to print with the figures). A value that could not be
+        computed is None, never nan, and the entry's `note` says why.
 
     Raises:
         InputError: The table lacks a column or has an unknown group, or protocols are mixed in it or with `paired`.
@@ -190,7 +190,7 @@ def _beyond(table: pd.DataFrame, front: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _distrusted(flagged: pd.DataFrame) -> list[str]:
-    """The sentence about models whose sanity flags keep them out."""
+    """The sentence about models that are left out because of sanity flags."""
     if flagged.empty:
         return []
     named = ", ".join(f"{model} ({flags})" for model, flags in zip(flagged["model"], flagged["flags"], strict=True))
@@ -199,8 +199,8 @@ def _distrusted(flagged: pd.DataFrame) -> list[str]:
 
 def _notes(table: pd.DataFrame) -> list[str]:
     notes = [
-        "Models of one family are not independent: p values over the zoo are optimistic; rho over family means stands"
-        " beside rho over models.",
+        "Models of one family are not independent: p values over the zoo are optimistic; rho over family means is given"
+        " next to rho over models.",
         f"Significance threshold p < {THRESHOLD:g}; p_holm is Holm-corrected over all contrasts here; d is Cohen's d.",
     ]
     if table["multilabel_accuracy"].isna().all():
@@ -208,5 +208,5 @@ def _notes(table: pd.DataFrame) -> list[str]:
     if not is_standard(table).any():
         notes.append("No standard model (cnn, vit, hybrid, ssl) in the table: no correlation and no front.")
     elif is_standard(table).all():
-        notes.append("No harmonized or robust model in the table: nothing to set against the front.")
+        notes.append("No harmonized or robust model in the table: nothing to compare with the front.")
     return notes

@@ -22,8 +22,8 @@ def nearest_on_hyperplane(gradient: Tensor, offset: Tensor, low: Tensor, high: T
     """Smallest perturbation on the hyperplane gradient . u = offset with low <= u <= high.
 
     The minimiser is u = clip(-multiplier * gradient) with one multiplier per sample, found by Newton's method: where
-    nothing is clipped the first guess is exact; every iteration settles the entries that the box holds. A hyperplane
-    that the box does not reach gives the box's nearest corner.
+    nothing is clipped the first guess is exact; every iteration settles the entries that the box holds. A
+    hyperplane outside the box gives the box's nearest corner.
 
     Args:
         gradient: (N, ...).
@@ -43,7 +43,7 @@ def nearest_on_hyperplane(gradient: Tensor, offset: Tensor, low: Tensor, high: T
 
 
 def crossing(along: Tensor, offset: Tensor) -> Tensor:
-    """Factor (N,) by which a perturbation must be scaled to reach the hyperplane; huge where it leads away from it.
+    """Factor (N,) that scales a perturbation onto the hyperplane; huge if the perturbation leads away from it.
 
     Args:
         along: (N,) gradient . perturbation.

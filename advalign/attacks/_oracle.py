@@ -1,4 +1,4 @@
-"""The attacked decision with its meter: the only way an attack may ask the model anything."""
+"""The attacked decision with its meter: the only way for an attack to query the model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,18 +17,18 @@ ANY = -1  # as a target: whichever class of another decision is nearest
 
 
 class Oracle:
-    """Answers margins and gradients of a decision, and counts what was asked.
+    """Answers margins and gradients of a decision, and counts queries.
 
-    A decision is a group of classes; its logit is the largest of its classes' (Feng et al. 2025, class-mapping layer).
+    A decision is a group of classes; its logit is the largest of its classes' (docs/methods.md, section Decision).
     Without groups every class is a decision of its own.
 
     Args:
-        logits: (N, ...) in [0, 1] -> (N, K); the judge: what is right or wrong is what this function says in float32.
+        logits: (N, ...) in [0, 1] -> (N, K); the judge: this function, in float32, decides what is right or wrong.
         inputs: (N, ...) the clean images.
         labels: (N,) the right decisions.
         groups: (K,) the decision that each class belongs to, or None.
         search: a cheaper stand-in for `logits` (lower precision) that a search may step along; never the judge.
-        batch_size: the most images in one pass (None: as many as asked); halved for good where memory runs out.
+        batch_size: the most images in one pass (None: no limit); halved for good when memory runs out.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Oracle:
 
     @property
     def judge_steps(self) -> bool:
-        """Whether `step` asks the judge itself, so that what it calls adversarial is."""
+        """Whether `step` queries the judge itself, so that its adversarial points need no check."""
         return self._search is None
 
     @cached_property
     def clean_logits(self) -> Tensor:
-        """Logits (N, K) of the clean images, asked once."""
+        """Logits (N, K) of the clean images, computed once."""
         return self.class_logits(self.inputs, torch.arange(len(self.inputs), device=self.inputs.device))
 
     def class_logits(self, points: Tensor, index: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Oracle:
     def step(
         self, points: Tensor, index: Tensor, targets: Tensor, *, judge: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Ask the search model (the judge where there is none, or where it is wanted).
+        """Query the search model (the judge if there is none, or with `judge`).
 
         Args:
             points: (M, ...) images in [0, 1].
@@ -130,7 +130,7 @@ class Oracle:
         return torch.cat(asked), torch.cat(decision), torch.cat(gradient)
 
     def _in_parts(self, count: int, work: Callable[[slice], Answer]) -> list[Answer]:
-        """Answers to slices of at most `batch_size`, which shrinks where the device has no memory for one."""
+        """Answers for slices of at most `batch_size`, which shrinks when the device runs out of memory."""
         answers: list[Answer] = []
         done = 0
         while done < count or not answers:
@@ -170,7 +170,7 @@ def margins(logits: Tensor, own: Tensor, targets: Tensor | None = None) -> Tenso
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Let no GPU round float32 products to TF32's ten bits meanwhile."""
+    """Keep GPUs from rounding float32 products to TF32's ten bits inside the block."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

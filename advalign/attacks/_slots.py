@@ -1,6 +1,6 @@
-"""Continuous batching: items share one batch of slots; one that ends leaves, the next of the queue takes its place.
+"""Continuous batching: items share one batch of slots; when one ends, the next of the queue takes its slot.
 
-So the device sees full batches although items come in different lengths. The order depends on nothing but the items.
+So the device computes full batches although items have different lengths. The order depends only on the items.
 """
 
 import heapq
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(order=True, frozen=True)
 class Item:
-    """A walk to be run; items are taken in the order of their first three fields.
+    """A walk to run; items are taken in the order of their first three fields.
 
     Attributes:
         turn: smaller is sooner.
@@ -36,7 +36,7 @@ class Flight:
     Attributes:
         turn, image, target: (B,) int64, as in the items.
         step: (B,) int64, steps made so far.
-        overshoot: (B,) how far beyond the predicted boundary the next point is set, relative to its norm.
+        overshoot: (B,) distance of the next point beyond the predicted boundary, relative to its norm.
         delta: (B, ...) the current perturbations.
     """
 
@@ -52,7 +52,7 @@ class Flight:
         return Flight(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
 
     def join(self, other: "Flight") -> "Flight":
-        """Both, one behind the other."""
+        """Both, concatenated."""
         return Flight(*(torch.cat([getattr(self, e.name), getattr(other, e.name)]) for e in fields(self)))
 
 

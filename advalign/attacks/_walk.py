@@ -1,4 +1,4 @@
-"""A walk down the gradient that ends, image by image, at the first adversarial iterate."""
+"""A walk against the gradient that ends, image by image, at the first adversarial iterate."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ def walk_until_adversarial(oracle: Oracle, index: Tensor, lengths: Iterable[floa
         lengths: l2 length of each step; the clean image is evaluated before the first.
 
     Returns:
-        (M, ...) the first adversarial iterates; the clean image where there was none.
+        (M, ...) the first adversarial iterates; the clean image if there is none.
     """
     inputs = oracle.inputs[index]
     result = inputs.clone()

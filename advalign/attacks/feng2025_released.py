@@ -1,10 +1,10 @@
 """What produced the published table (Feng et al. 2025): a walk in unit steps up to the first adversarial iterate.
 
 The released code calls Foolbox 3.3.4's L2FMNAttack(steps=1000, max_stepsize=1, min_stepsize=1e-5, gamma=10), whose
-l2 projection multiplies by min(1, norm / norm) = 1 and so does nothing: eps and gamma have no effect, and on trained
-networks no later iterate was seen to be shorter than the first adversarial one. Stopping each image there gives the
-same result at a fraction of the cost. This attack reproduces that behaviour on purpose, for comparison with the
-published table only: its norms are not minimal.
+l2 projection multiplies by min(1, norm / norm) = 1 and so does nothing: eps and gamma have no effect. On trained
+networks the first adversarial iterate is nearly always the shortest, so each image stops there, at a fraction of the
+cost (docs/methods.md, section feng2025-released). This attack reproduces that behaviour on purpose, for comparison with
+the published table only: its norms are not minimal.
 """
 
 from torch import Tensor

@@ -5,8 +5,8 @@ shrinks while the iterate is adversarial and grows while it is not, so the itera
 closer to the clean image. The smallest adversarial iterate is returned.
 
 Before the first success eps is the linear estimate of the distance to the boundary, so on nearly linear models the
-iterate can settle on the boundary without ever crossing it. Where no iterate was adversarial the last one is handed on:
-the verification may stretch it by 0.1 %, which is what such an image needs (docs/lab-notes.md).
+iterate can settle on the boundary without ever crossing it. If no iterate was adversarial the last one is returned: the
+verification may stretch it by 0.1 %, which is enough for such an image (docs/methods.md, section fmn).
 """
 
 import math

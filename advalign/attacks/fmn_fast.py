@@ -1,19 +1,19 @@
 """Minimum l2 norms in about 92 passes: screen directions, polish them along the linearised boundary, bisect, verify.
 
-FMN spends a thousand small steps on finding, on the decision boundary, the point nearest to the image. Near a point
-the boundary is a hyperplane, and a hyperplane's nearest point has a closed form
-(_boundary.py), in the box too. So:
+FMN takes a thousand small steps to find the point of the decision boundary that is nearest to the image. Near a point
+the boundary is a hyperplane, and the nearest point of a hyperplane has a closed form, in the box too (_boundary.py).
+So:
 
 1. *Screening.* For each of the strongest classes of other decisions, a few steps to the nearest point of the
-   linearised boundary between the right decision and that class. Directions of small predicted norm go on.
+   linearised boundary between the right decision and that class. The directions of smallest predicted norm are kept.
 2. *Polish.* The same step towards the true boundary, whichever class is nearest, damped: the direction moves towards
    the hyperplane's nearest point by a share that is annealed to almost nothing, and the radius follows by a Newton
    step along the ray, set a little beyond the boundary. In structural reliability this is the damped HL-RF iteration
    (Hasofer and Lind 1974, Rackwitz and Fiessler 1978), which seeks the same point: the nearest one where f = 0.
 3. *Bisection* of the smallest adversarial point along its ray, by the judge.
 
-Images that were never flipped get a plain walk of growing steps. docs/fmn-fast.md has the derivation,
-docs/benchmarks.md what it costs and how its norms compare.
+For images that were never flipped, a plain walk with growing steps follows. docs/fmn-fast.md has the derivation,
+docs/benchmarks.md the cost and the comparison of norms.
 """
 
 import math
@@ -46,17 +46,17 @@ BUDGETS = {
     "standard": Budget(classes=4, screening=4, kept=2, polish=38),
     "thorough": Budget(classes=8, screening=5, kept=4, polish=40),
 }
-POLISH, SCREENING = 0, 1  # turns: what can be polished is, so that few images are open at a time
+POLISH, SCREENING = 0, 1  # turns: polishing comes first, so that few images are open at a time
 SLOTS = {"cpu": 48, "cuda": 256}
 BOX_ITERATIONS = 3
-UNDAMPED = 2  # screening steps that go all the way
+UNDAMPED = 2  # screening steps without damping
 SCREENING_SHARE = 0.5
 POLISH_SHARES = 0.8, 0.01
 FIRST_OVERSHOOT = 0.02, 0.1  # by turn
 OVERSHOOT_RANGE = 1e-3, 0.2
 FACTORS, STRAIGHT_FACTORS = (0.7, 1.5), (0.5, 2.0)  # the most a step may shorten or lengthen a perturbation
 FIRST_CUT, CUTS, PRECISION = 0.01, 7, 7e-4  # of the norm; how often the cut is doubled at most; where halving ends
-STRETCHES = 1.0, 1.003, 1.01, 1.03, 1.1, 1.3  # tried in turn where the judge disagrees with the search model
+STRETCHES = 1.0, 1.003, 1.01, 1.03, 1.1, 1.3  # tried in turn if the judge disagrees with the search model
 WALK_STEPS, FIRST_WALK_STEP, WALK_GROWTH = 60, 0.25, 1.1
 
 
@@ -75,7 +75,7 @@ class FastMinimumNormSearch(MinimumNorm):
 
     @property
     def passes(self) -> int:
-        """What screening and polish spend; the bisection's forward passes come on top."""
+        """Passes of screening and polish; the bisection's forward passes are extra."""
         budget = BUDGETS[self.settings.budget]
         return budget.classes * budget.screening + budget.kept * budget.polish
 
@@ -101,11 +101,11 @@ class _Run:
         self.slots = Slots(size, self.inputs, FIRST_OVERSHOOT)
 
     def screen_and_polish(self) -> None:
-        """Every image's strongest other classes, then its best directions."""
+        """Screen every image's strongest other classes, then polish its best directions."""
         self._drain(self._queue_screening(), judge=False)
 
     def ask_the_judge(self) -> None:
-        """Keep what a stand-in found where the judge agrees, if need be a little farther out; the rest is lost."""
+        """Keep a stand-in's results that the judge confirms, where necessary a little farther out; drop the others."""
         if self.oracle.judge_steps:
             return
         open_ = torch.nonzero(self.best.isfinite())[:, 0]
@@ -119,7 +119,7 @@ class _Run:
         self.best[open_] = torch.inf
 
     def walk_where_nothing_was_found(self) -> None:
-        """Growing steps down the judge's gradient for images that no direction flipped, then a polish by the judge."""
+        """Walk against the judge's gradient for images that no direction flipped, then polish by the judge."""
         lost = torch.nonzero(~self.best.isfinite())[:, 0]
         if not len(lost):
             return
@@ -133,7 +133,7 @@ class _Run:
         self._drain([], judge=True)
 
     def bisect(self) -> None:
-        """Shorten every perturbation along its ray as far as the judge agrees: double the cut until not, then halve."""
+        """Shorten every perturbation along its ray while it stays adversarial: double the cut, then halve it."""
         found = torch.nonzero(self.best.isfinite())[:, 0]
         high = torch.ones(len(found), device=found.device)
         low, open_ = high - FIRST_CUT, torch.arange(len(found), device=found.device)
@@ -159,7 +159,7 @@ class _Run:
         return self.oracle.is_adversarial(points.clamp(0, 1), self.index[images])
 
     def _drain(self, awaited: list[int], *, judge: bool) -> None:
-        """Run all items; when the `awaited` screenings of an image have reported, its best directions are queued."""
+        """Run all items; when all `awaited` screenings of an image have ended, its best directions are queued."""
         slots = self.slots
         reports: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
         while slots.refill():
@@ -206,7 +206,7 @@ class _Run:
         self.best = nearest
 
     def _advance(self, flight: Flight, inputs: Tensor, margin: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Move every item; returns the factors at which the old rays should meet the boundary, and norms there."""
+        """Move every item; returns the factors at which the old rays should meet the boundary, and the norms there."""
         delta = flight.delta
         norm, steepness = l2_norm(delta), l2_norm(gradient)
         usable = steepness.isfinite() & (steepness > 0) & margin.isfinite()
@@ -232,7 +232,7 @@ class _Run:
         return straight, torch.where(moved & usable, norm * straight, torch.inf)
 
     def _share(self, flight: Flight) -> Tensor:
-        """How far the direction moves towards the hyperplane's nearest point, (B,)."""
+        """The share (B,) by which the direction moves towards the hyperplane's nearest point."""
         first, last = POLISH_SHARES
         annealed = last + (first - last) * (1 + torch.cos(math.pi * flight.step / self.budget.polish)) / 2
         screening = torch.where(flight.step < UNDAMPED, 1.0, SCREENING_SHARE)

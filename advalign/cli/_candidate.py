@@ -1,4 +1,4 @@
-"""The end of a command that makes a checkpoint: its version is the candidate, or it waits where the store is down."""
+"""The end of a command that makes a checkpoint: its version becomes the candidate, unless the store is down."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,19 +8,19 @@ if TYPE_CHECKING:
 
 
 def make_candidate(project: "Project", folder: Path, done: str, outage: str = "") -> int:
-    """Register a checkpoint, also one whose weights were registered before, as the candidate of its model.
+    """Register a checkpoint as the candidate of its model, also if its weights were registered before.
 
     Args:
         project: whose store.
         folder: the checkpoint's, below the project's root, under its published name.
         done: what the command has done, for the message.
-        outage: why the store is known not to answer; empty where it does.
+        outage: why the store does not answer, if that is known; else empty.
 
     Returns:
         Number of the version.
 
     Raises:
-        StoreDown: the store does not answer, or refuses; says what is kept and how it gets there.
+        StoreDown: the store does not answer, or refuses; says what is kept and how to register it later.
     """
     from advalign.tracking.results import Published
     from advalign.tracking.store import StoreDown, open_store
@@ -40,6 +40,6 @@ def make_candidate(project: "Project", folder: Path, done: str, outage: str = ""
 
 
 def candidate_line(project: "Project", folder: Path, done: str, version: int) -> str:
-    """What the command prints: what it has done, where the checkpoint lies, which version it is."""
+    """The line that the command prints: what it has done, the checkpoint and its version."""
     shown = folder.relative_to(project.root)
     return f"{done}; checkpoint {shown}, models:/{folder.name}@candidate is version {version}"

@@ -33,7 +33,7 @@ def print_table(
         table.add_column((headings or {}).get(column, column), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console(markup=False, emoji=False)  # what is in a cell is text, whoever wrote it
+    console = Console(markup=False, emoji=False)  # cells are text, from outside too
     if not console.is_terminal:
         console.width = 160
     console.print(table)

@@ -18,7 +18,7 @@ def export(
     ),
     replace: bool = typer.Option(False, "--replace", help="Replace FILE if it exists."),
 ) -> None:
-    """Write a checkpoint's weights to FILE; its suffix tells the format."""
+    """Write a checkpoint's weights to FILE; its suffix decides the format."""
     from advalign.files import Project
     from advalign.models.exchange import export_weights
     from advalign.workflows.sources import find_checkpoint
@@ -30,13 +30,15 @@ def export(
 @app.command("import")
 def import_(
     file: Path = typer.Argument(..., help="Weights: .ckpt, .pth, .pt or .safetensors; nothing in it is unpickled."),
-    name: str = typer.Option(..., "--name", help="Published name; what registry/zoo.yaml says of it holds."),
+    name: str = typer.Option(
+        ..., "--name", help="Published name; its entry in registry/zoo.yaml holds, if there is one."
+    ),
     model: str = typer.Option(None, help="Architecture, by its timm name; for a NAME that is not in the zoo."),
     size: int = typer.Option(None, min=1, help="Side of the network's input in pixels; default: timm's."),
     license_: str = typer.Option(None, "--license", help="Of the weights; default: the zoo's, or unknown."),
     as_json: bool = JSON,
 ) -> None:
-    """Make a checkpoint of a file of weights in outputs/runs, register it in MLflow."""
+    """Make a checkpoint in outputs/runs from a file of weights and register it in MLflow."""
     from advalign.analysis.table import recipe_of
     from advalign.data.classes import DECISIONS, read_classes
     from advalign.files import Project

@@ -26,7 +26,7 @@ HEADINGS = {
 }
 
 
-# beside published values: headings of `analysis.published`'s columns
+# headings of the columns of `analysis.published`
 PUBLISHED = {
     "model": "model",
     "pt": "pt",
@@ -43,10 +43,10 @@ PUBLISHED = {
 
 
 def compare(
-    protocol: str = typer.Option(None, help="Which evaluations; default: params.yaml."),
+    protocol: str = typer.Option(None, help="Protocol of the evaluations; default: params.yaml."),
     table: Path = typer.Option(None, help="Any CSV table of models instead of the evaluated ones."),
     output: Path = typer.Option(None, help="With --table: folder for its figures and report; else only statistics."),
-    published: Path = typer.Option(None, help="Published values (YAML or CSV) to show beside the measured ones."),
+    published: Path = typer.Option(None, help="Published values (YAML or CSV) to show next to the measured ones."),
     show: bool = typer.Option(False, "--show", help="Only print the last comparison."),
     as_json: bool = JSON,
 ) -> None:
@@ -110,7 +110,7 @@ def _print_statistics(statistics: dict[str, list[dict[str, object]]]) -> None:
 
 
 def _print_published(result: dict[str, Any]) -> None:
-    """Print published values beside measured ones, where these were asked for."""
+    """Print published values next to measured ones, if --published is given."""
     if "published" not in result:
         return
     from advalign.analysis.published import RELEASED
@@ -118,7 +118,7 @@ def _print_published(result: dict[str, Any]) -> None:
     found = result["published"]
     if found["rows"]:
         protocol, columns = found["protocol"] or "", list(PUBLISHED)
-        if protocol == RELEASED:  # the headline's columns would say the same twice
+        if protocol == RELEASED:  # the headline's columns would repeat these
             columns = [column for column in columns if column not in ("pt", "aa")]
         headings = {**PUBLISHED, "pt": f"pt {protocol}", "aa": f"aa {protocol}"}
         print_table(found["rows"], columns, f"measured and published ({found['source']})", headings)

@@ -1,4 +1,4 @@
-"""`advalign data ...`: the sample data set, and the validation of what is frozen from data/."""
+"""`advalign data ...`: the sample data set, and the validation of stimuli, maps, labels and evaluations."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`advalign data import ...`: real data from the user's own copies, verified, into the layout of data/."""
+"""`advalign data import ...`: the user's own copies of real data, verified, in the layout of data/."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ import typer
 
 from advalign.cli._output import JSON, print_json, print_table
 
-app = typer.Typer(help="Verify your own copies of real data and bring them into data/.", no_args_is_help=True)
+app = typer.Typer(help="Verify your own copies of real data and import them into data/.", no_args_is_help=True)
 
 WORKERS = typer.Option(None, min=1, help="Processes; default: one per core.", show_default=False)
-REPLACE = typer.Option(False, "--replace", help="Replace what exists with other content.")
+REPLACE = typer.Option(False, "--replace", help="Replace existing files of other content.")
 NEXT = "next: `dvc add data` (updates data.dvc), then `dvc push` to a remote of your own (`dvc remote add -d NAME URL`)"
 
 
@@ -23,7 +23,7 @@ def classes(
     replace: bool = REPLACE,
     as_json: bool = JSON,
 ) -> None:
-    """Bring in the table of classes, which every other import needs."""
+    """Import the table of classes, which every other import needs."""
     from advalign.data.imports.classes import import_classes
     from advalign.files import Project
 
@@ -43,7 +43,7 @@ def clickme(
     replace: bool = REPLACE,
     as_json: bool = JSON,
 ) -> None:
-    """Verify ClickMe shards record by record and bring them in; run again after an interruption, it goes on."""
+    """Verify ClickMe shards record by record and import them; run again after an interruption, it resumes."""
     from advalign.data.imports.clickme import import_clickme
     from advalign.files import Project
     from advalign.progress import progress
@@ -53,8 +53,8 @@ def clickme(
         done = import_clickme(project, sources, split, workers, replace, advance)
     skipped = sum(shard.skipped for shard in done.shards)
     line = (
-        f"{len(done.shards)} shards in data/clickme ({skipped} were there): {done.records} records of "
-        f"{len(done.classes)} classes, {done.repeated} with an image that came before in the shard"
+        f"{len(done.shards)} shards in data/clickme ({skipped} already imported): {done.records} records of "
+        f"{len(done.classes)} classes, {done.repeated} with an image that the shard already had"
     )
     if done.ceiling_written:
         line += "\nceiling.yaml written: ClickMe's published human ceiling, 0.65753"
@@ -67,13 +67,13 @@ def imagenet(
     labels: Path | None = typer.Option(
         None, help="image,wnid CSV, LOC_val_solution.csv, or a Caffe list.", show_default=False
     ),
-    split: Literal["val", "train"] = typer.Option("val", help="Where they go: data/imagenet/val or train."),
+    split: Literal["val", "train"] = typer.Option("val", help="Target folder: data/imagenet/val or train."),
     convert: bool = typer.Option(False, "--convert", help="Encode CMYK, PNG and 16-bit images as RGB JPEG."),
     workers: int | None = WORKERS,
     replace: bool = REPLACE,
     as_json: bool = JSON,
 ) -> None:
-    """Decode ImageNet images and bring them in with their labels; run again after an interruption, it goes on."""
+    """Decode ImageNet images and import them with their labels; run again after an interruption, it resumes."""
     from advalign.data.imports.imagenet import import_imagenet
     from advalign.files import Project
     from advalign.progress import progress
@@ -83,7 +83,7 @@ def imagenet(
         done = import_imagenet(project, folder, labels, split, convert, workers, replace, advance)
     line = (
         f"{done.images} images of {len(done.classes)} classes in data/imagenet/{split} "
-        f"({done.skipped} were there, {done.converted} converted)"
+        f"({done.skipped} already imported, {done.converted} converted)"
     )
     _report(done.as_json(), line, as_json, done.superclasses)
 
@@ -94,7 +94,7 @@ def multilabel(
     replace: bool = REPLACE,
     as_json: bool = JSON,
 ) -> None:
-    """Bring in the multi-label sets of the images in data/imagenet/val."""
+    """Import the multi-label sets of the images in data/imagenet/val."""
     from advalign.data.imports.multilabel import import_multilabel
     from advalign.files import Project
 
@@ -102,13 +102,13 @@ def multilabel(
     line = (
         f"{done.images} of {done.judged} judged images in data/imagenet/multilabel.json ({done.without_file} have no "
         f"file): {done.problematic} flagged, {done.without_correct} without a correct label; {done.unjudged} of "
-        f"data/imagenet/val are not judged; {done.contradictory} list a class as correct and as something else: correct"
+        f"data/imagenet/val are not judged; {done.contradictory} have a class that is correct and also something else"
     )
     _report(done.as_json(), line, as_json)
 
 
 def _report(done: Mapping[str, Any], line: str, as_json: bool, superclasses: Mapping[str, int] | None = None) -> None:
-    """Print what was brought in and what to do next; with --json the values only."""
+    """Print what was imported and the next step; with --json the values only."""
     if as_json:
         print_json(done)
         return

@@ -52,10 +52,10 @@ def run() -> None:
     except USAGE_ERROR as error:
         _say(error.format_message())
         sys.exit(2)
-    except OSError as error:  # what the file system or the network refuses: a name too long, a full disk, no right
+    except OSError as error:  # of the file system or the network: a name too long, a full disk, no permission
         if os.environ.get("ADVALIGN_DEBUG"):
             raise
-        _say(f"{str(error)[:300]}: mend that or name another place, and run again")
+        _say(f"{str(error)[:300]}: fix that or name another place, and run again")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         _say("interrupted; run the same command again to continue")

@@ -12,11 +12,11 @@ from advalign.errors import CheckFailed
 
 def publish(
     everything: bool = typer.Option(
-        False, "--all", help="Also carry over what only this project's mlflow.db knows, where another store is set."
+        False, "--all", help="First copy what only this project's mlflow.db holds, if another store is set."
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Bring the tracking store in line with the results on disk; doing it twice changes nothing."""
+    """Bring the tracking store in line with the results on disk; running it twice changes nothing."""
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.tracking.results import Published
@@ -29,7 +29,7 @@ def publish(
     shown, source, left_out = printable(store.uri), local_store(project, store) if everything else None, []
     carried = Published()
     if source is not None:
-        with progress("carrying over mlflow.db") as advance:
+        with progress("copying mlflow.db") as advance:
             left_out = carry_over(project, source, store, carried, advance)
     published = publish_all(project, store)
     created, present = carried.created + published.created, carried.present + published.present
@@ -39,10 +39,10 @@ def publish(
         for what in created:
             typer.echo(f"created {what}")
         if everything and source is None:
-            typer.echo("there is no other store to carry over: mlflow.db is absent, or it is the store that is set")
-        typer.echo(f"{len(created)} created, {present} were there already; store {shown}")
+            typer.echo("there is nothing to copy: mlflow.db is absent, or it is the store that is set")
+        typer.echo(f"{len(created)} created, {present} already there; store {shown}")
     if left_out:
-        raise CheckFailed(f"{len(left_out)} things of mlflow.db could not be carried over: {'; '.join(left_out)}")
+        raise CheckFailed(f"{len(left_out)} things in mlflow.db could not be copied: {'; '.join(left_out)}")
 
 
 def ui(

@@ -1,4 +1,4 @@
-"""`advalign registry ...`: registered models, their promotion, and the proof that they are what they say."""
+"""`advalign registry ...`: registered models, their promotion and verification."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.tracking.registry.audit import Decision
     from advalign.tracking.store import Store
 
-app = typer.Typer(help="Registered models: look at them, promote them, check them.", no_args_is_help=True)
+app = typer.Typer(help="Registered models: list, show, promote, roll back, verify.", no_args_is_help=True)
 
 ALIAS = typer.Option("champion", "--to", help="Alias, as registry/gates.yaml declares it.")
 
 
 @contextmanager
 def _opened() -> "Iterator[tuple[Project, Store]]":
-    """The project with its store; what the store raises while it is used is told on one line."""
+    """The project with its store; an error of the store is reported on one line."""
     from advalign.files import Project
     from advalign.tracking.store import open_store, store_errors
 
@@ -65,10 +65,10 @@ def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 @app.command()
 def show(
     name: str = typer.Argument(..., help="NAME, NAME@ALIAS or NAME/VERSION."),
-    other: str = typer.Argument(None, help="Another one, to compare with."),
+    other: str = typer.Argument(None, help="A second version, to compare with."),
     as_json: bool = JSON,
 ) -> None:
-    """Show what versions say of themselves: of NAME all, newest first; of two the differences side by side."""
+    """Show versions and their cards: all of NAME, newest first; for two versions the differences side by side."""
     from advalign.names import parse_reference
     from advalign.tracking.registry.aliases import left_over
     from advalign.tracking.registry.registered import compare_versions, resolve, show_model
@@ -100,11 +100,11 @@ def promote(
     name: str = typer.Argument(..., help="Registered model."),
     version: int = typer.Option(None, min=1, help="Default: the candidate."),
     to: str = ALIAS,
-    force: bool = typer.Option(False, "--force", help="Promote although a gate does not hold; needs --reason."),
-    reason: str = typer.Option("", help="Why; stays on record."),
+    force: bool = typer.Option(False, "--force", help="Promote although a gate fails; needs --reason."),
+    reason: str = typer.Option("", help="Why; is recorded."),
     as_json: bool = JSON,
 ) -> None:
-    """Give a version an alias if every gate of registry/gates.yaml holds; exit 1 and nothing changed if not."""
+    """Give a version an alias if every gate of registry/gates.yaml holds; otherwise change nothing and exit 1."""
     from advalign.tracking.registry.promotion import promote as run
 
     with _opened() as (project, store):
@@ -118,7 +118,7 @@ def promote(
 def rollback(
     name: str = typer.Argument(..., help="Registered model."),
     to: str = ALIAS,
-    reason: str = typer.Option("", help="Why; stays on record."),
+    reason: str = typer.Option("", help="Why; is recorded."),
     as_json: bool = JSON,
 ) -> None:
     """Return an alias to the version that held it before."""
@@ -130,7 +130,7 @@ def rollback(
 
 
 def _tell(decision: "Decision", as_json: bool) -> None:
-    """Say what was decided, and by which gates."""
+    """Print the decision and its gates."""
     if as_json:
         print_json(decision.as_json())
         return
@@ -169,7 +169,7 @@ def audit(name: str = typer.Argument(None, help="Registered model; default: all.
         print_json(found)
         return
     if not found:
-        typer.echo("nothing was decided yet")
+        typer.echo("no decision is recorded yet")
         return
     shown = [{**row, "who": str(row["who"]).partition(" <")[0], "outcome": _outcome(row)} for row in found]
     print_table(shown, ["at", "who", "model", "version", "alias", "outcome", "reason"])
@@ -184,11 +184,11 @@ def _outcome(row: Mapping[str, Any]) -> str:
 @app.command()
 def verify(
     name: str = typer.Argument(..., help="NAME (its champion, or else its candidate), NAME@ALIAS or NAME/VERSION."),
-    protocol: str = typer.Option(None, help="Whose logged rows; default: params.yaml."),
-    shards: int = typer.Option(1, min=1, help="How many shards of stimuli to compute again."),
+    protocol: str = typer.Option(None, help="Protocol of the logged rows; default: params.yaml."),
+    shards: int = typer.Option(1, min=1, help="How many shards of stimuli to recompute."),
     as_json: bool = JSON,
 ) -> None:
-    """Download a version, compute a sample of its logged rows again, and say whether they match; exit 1 if not."""
+    """Download a version, recompute some of its logged rows and compare them; exit 1 if they do not match."""
     from advalign.names import parse_reference
     from advalign.settings import load_settings
     from advalign.workflows.verification import verify as run

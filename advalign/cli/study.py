@@ -16,7 +16,7 @@ def study(
     lambda_1: str = typer.Option("0,1,4,8", help="Weights of the map term; 0: without it."),
     eps: str = typer.Option("0,0.5,1,2", help="Radii of the l2 ball; 0: without adversarial training."),
     changes: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Any key of params.yaml's train."),
-    protocol: str = typer.Option(None, help="As advalign evaluate; default: params.yaml."),
+    protocol: str = typer.Option(None, help="Protocol of the evaluations; default: params.yaml."),
     limit: int = typer.Option(None, min=1, help="Only the first N stimuli."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     as_json: bool = JSON,

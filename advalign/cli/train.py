@@ -50,14 +50,18 @@ def train(
         [], "--set", metavar="KEY=VALUE", help="Any key of params.yaml's train, or of the recipe; may be repeated."
     ),
     settings_of: Literal["published", "params"] = typer.Option(
-        "published", "--settings", help="Published: registry/trainings.yaml where it lists the model; else params.yaml."
+        "published",
+        "--settings",
+        help="published: registry/trainings.yaml if it lists the model, else params.yaml; params: params.yaml.",
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, ..."),
-    resume: bool = typer.Option(True, "--resume/--restart", help="Continue a training that was cut off."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be trained, and its arithmetic."),
+    resume: bool = typer.Option(True, "--resume/--restart", help="Resume an interrupted training, or start again."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only print the settings and the arithmetic of the training."
+    ),
     as_json: bool = JSON,
 ) -> None:
-    """Train a model with a recipe, write a checkpoint to outputs/runs, register it in MLflow.
+    """Train a model with a recipe, write a checkpoint to outputs/runs and register it in MLflow.
 
     Several GPUs: torchrun --nproc-per-node 8 --no-python advalign train ...
     """
@@ -87,7 +91,7 @@ def train(
 
 
 def changes_of(changes: list[str]) -> dict[str, Any]:
-    """What --set says, its values read as YAML's.
+    """The keys and values of --set, read as YAML.
 
     Raises:
         InputError: not KEY=VALUE.
@@ -105,10 +109,10 @@ def changes_of(changes: list[str]) -> dict[str, Any]:
 
 
 def _training(recipe: str, model: str, values: dict[str, Any]) -> "Training":
-    """A training with each value where it belongs: to the recipe, or to what all recipes share.
+    """A training with each value in its place: the recipe's settings, or those that all recipes share.
 
     Raises:
-        InputError: unknown recipe, or a key that neither has.
+        InputError: unknown recipe, or a key that is in neither.
     """
     from advalign.settings import Training, TrainSettings
 
@@ -122,7 +126,7 @@ def _training(recipe: str, model: str, values: dict[str, Any]) -> "Training":
 
 
 def _say_whose(project: "Project", training: "Training", listed: bool) -> None:
-    """Say whose settings hold where it could be others: of an architecture that the published list knows."""
+    """Say where the settings come from, if the published list has trainings of the architecture."""
     from advalign.settings import read_trainings
 
     if listed:
@@ -148,7 +152,7 @@ def _print_estimate(project: "Project", settings: "Settings", training: "Trainin
 
 
 def _publish(project: "Project", folder: Path, tracked: "Tracked", as_json: bool) -> None:
-    """Register what was trained, and say so."""
+    """Register the trained model and print its version."""
     from advalign.cli._candidate import candidate_line, make_candidate
 
     card = tracked.card

@@ -1,4 +1,4 @@
-"""`advalign zoo ...`: the declared models, and what has become of them."""
+"""`advalign zoo ...`: the declared models, and which are evaluated."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # torch and timm are imported when a command needs them
 
 app = typer.Typer(help="The declared zoo: groups, licences, where weights come from, what is evaluated.")
 COLUMNS = ["model", "group", "big_data", "license", "parameters", "weights", "evaluated", "failed"]
-ZOO = typer.Option(None, "--zoo", help="Another zoo than registry/zoo.yaml.")
+ZOO = typer.Option(None, "--zoo", help="A zoo file instead of registry/zoo.yaml.")
 HEADINGS = {"big_data": "big data", "parameters": "parameters, M"}
 
 
@@ -44,7 +44,7 @@ def list_(
 
 @app.command()
 def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
-    """Show all that is known of one model."""
+    """Show everything that is known about one model."""
     from advalign.errors import InputError, unknown_name
     from advalign.files import Project
     from advalign.models.declared import read_zoo
@@ -68,7 +68,7 @@ def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
 
 
 def _row(project: "Project", zoo: "Zoo", name: str) -> dict[str, Any]:
-    """What the list says of a model."""
+    """A model's row of the list."""
     entry = zoo.models[name]
     protocols = project.evaluations.glob(f"*/{name}.json")
     failures = sorted(project.evaluations.glob(f"*/failed/{name}.json"))

@@ -1,8 +1,8 @@
-"""What is done to an image and its human map on the way into a network: both are always moved together.
+"""Augmentation of an image and its human map on the way into a network: both are always moved together.
 
-An augmentation draws its random numbers for a whole epoch at once, in the order of the epoch, so that what happens to
-the image at a position depends on seed, epoch and position alone: not on who decodes it, nor on where a training that
-was cut off goes on.
+An augmentation draws its random numbers for a whole epoch at once, in the order of the epoch. So what happens to the
+image at a position depends only on seed, epoch and position: not on the process that decodes it, and not on where an
+interrupted training resumes.
 """
 
 import random
@@ -28,7 +28,7 @@ class Sample:
 
     Attributes:
         image: (H, W, 3) uint8.
-        heatmap: (H, W) human map, uint8 or, where it was prepared, float32 in [0, 1]; None: nobody made one.
+        heatmap: (H, W) human map, uint8 or, where it was prepared, float32 in [0, 1]; None: there is none.
         label: class index.
     """
 
@@ -38,13 +38,13 @@ class Sample:
 
 
 class Augmentation(Protocol):
-    """What happens to the images of an epoch."""
+    """How the images of an epoch are changed."""
 
     def draws(self, batches: int, batch_size: int, generator: Generator) -> Tensor:
         """Random numbers for every position of an epoch: (batches * batch_size, k) int64."""
 
     def __call__(self, sample: Sample, draw: Tensor) -> Sample:
-        """The sample at the network's size, changed as its position's draw (k,) says."""
+        """The sample at the network's size, changed by its position's draw (k,)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Crop:
         return torch.randint(2**31, (batches * batch_size, 1), generator=generator)
 
     def __call__(self, sample: Sample, draw: Tensor) -> Sample:
-        """Cropped, flipped, recoloured. Image and map are moved under the same seed, and so in the same way."""
+        """Cropped, flipped, recoloured. Image and map are moved with the same seed, so in the same way."""
         seed = int(draw)
         heatmap = sample.heatmap
         with _seeded():
@@ -117,7 +117,7 @@ def create_augmentation(settings: TrainSettings) -> Augmentation:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Leave the global random states, which timm's and torchvision's transforms draw from, as they were."""
+    """Restore the global random states afterwards: timm's and torchvision's transforms draw from them."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:

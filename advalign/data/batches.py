@@ -1,7 +1,7 @@
 """Training batches: images with their human maps, shuffled and augmented together, repeatable from (seed, epoch).
 
-What a batch holds depends on seed, epoch and its number alone, not on how many processes share the work or decode: a
-training goes on in the middle of an epoch, and on another number of GPUs, with the images that it would have seen.
+What a batch holds depends only on seed, epoch and its number, not on how many processes share the work or decode. So a
+training resumes in the middle of an epoch, also on another number of GPUs, with the images that it would have seen.
 """
 
 import os
@@ -20,13 +20,13 @@ from advalign.data.centre_crop import centre_crop
 from advalign.errors import AdvalignError
 from advalign.settings import TrainSettings
 
-PLAIN_BATCH = 256  # images of a batch that is only looked at
+PLAIN_BATCH = 256  # images of a batch that is not trained on
 Loaded = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a recipe turns into a loss.
+    """The images that a recipe computes a loss from.
 
     Attributes:
         images: (N, 3, H, W) float32 in [0, 1].
@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def target(self) -> Tensor:
-        """What the loss aims at, as cross-entropy takes it: (N,) class indices, or (N, classes) shares."""
+        """The target of the loss, as cross-entropy takes it: (N,) class indices, or (N, classes) shares."""
         return self.labels if self.mixture is None else self.mixture
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work is done here: that of process `rank` of `ranks`, on a device."""
+    """The part of the work that this process does: process `rank` of `ranks`, on a device."""
 
     rank: int = 0
     ranks: int = 1
@@ -96,7 +96,7 @@ class TrainingData:
             `accumulate` batches for each step, of batch_size / ranks / accumulate images each.
 
         Raises:
-            AdvalignError: an image cannot be read, or a process that decodes ended.
+            AdvalignError: an image cannot be read, or a decoding process ended.
         """
         size = self.settings.batch_size
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
@@ -139,7 +139,7 @@ class TrainingData:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Tell in one line that a process that decodes ended: PyTorch raises it wherever the main thread is meanwhile.
+    """Report in one line that a decoding process ended: PyTorch raises it wherever the main thread happens to be.
 
     Raises:
         AdvalignError: in place of PyTorch's error.
@@ -154,12 +154,12 @@ def decoding() -> Iterator[None]:
 
 
 def _leave_group(worker: int) -> None:
-    """Leave the training's process group, whose SIGTERM would end this one: the training saves first, then ends it."""
+    """Leave the training's process group: its SIGTERM would end this process before the training has saved."""
     os.setpgrp()
 
 
 class _Plain(Dataset[Any]):
-    """Loads images as they are; in a worker where there are some."""
+    """Loads images without augmentation, in a worker process if there are any."""
 
     def __init__(self, images: Images, settings: TrainSettings) -> None:
         self.images, self.settings = images, settings
@@ -168,7 +168,7 @@ class _Plain(Dataset[Any]):
         try:
             return _collate([self.sample(position) for position in positions.tolist()])
         except AdvalignError as error:
-            return error  # raised from a worker it would lose its line among those of a traceback
+            return error  # raised in a worker, its line would be lost in a traceback
 
     def sample(self, position: int) -> Sample:
         """The sample at a position, at the network's size."""
@@ -178,7 +178,7 @@ class _Plain(Dataset[Any]):
 
 
 class _Epoch(_Plain):
-    """Loads images in the order of an epoch, augmented."""
+    """Loads images in the order of an epoch, with augmentation."""
 
     def __init__(self, images: Images, order: Tensor, draws: Tensor, augmentation: Augmentation) -> None:
         self.images, self.order, self.draws, self.augmentation = images, order, draws, augmentation
@@ -189,7 +189,7 @@ class _Epoch(_Plain):
 
 
 def _collate(samples: list[Sample]) -> Loaded:
-    """Stack samples: bytes as they are, which is a quarter of what travels otherwise."""
+    """Stack samples as bytes: floats would be four times as much to send."""
     known = next((one.heatmap for one in samples if one.heatmap is not None), None)
     blank = np.zeros(samples[0].image.shape[:2], np.uint8 if known is None else known.dtype)
     heatmaps = np.stack([blank if one.heatmap is None else one.heatmap for one in samples])
@@ -204,6 +204,6 @@ def _collate(samples: list[Sample]) -> Loaded:
 
 def _batch(loaded: Loaded, device: torch.device) -> Batch:
     images, labels, heatmaps, has_heatmap = (value.to(device, non_blocking=True) for value in loaded)
-    maps = heatmaps.contiguous().float()  # in the usual layout: another one is summed in another order
+    maps = heatmaps.contiguous().float()  # in the usual layout: sums over another one round differently
     maps = maps / 255 if heatmaps.dtype == torch.uint8 else maps
     return Batch(images.contiguous().float() / 255, labels, maps, has_heatmap)

@@ -1,4 +1,4 @@
-"""The one way an image is brought to a size without chance: shorter side resized, centre cut out."""
+"""The one deterministic way to bring an image to a size: shorter side resized, centre cut out."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from PIL import Image
 def centre_crop(pixels: NDArray[Any], size: int, crop: float) -> NDArray[Any]:
     """Resize the shorter side to size / crop (bicubic) and cut the central size x size.
 
-    An image that has the wanted size already is returned as it is when the whole of it is kept (crop = 1).
+    With crop = 1, an image that already has the wanted size is returned unchanged.
 
     Args:
         pixels: (H, W) or (H, W, 3) uint8, or (H, W) float32.

@@ -56,7 +56,7 @@ def read_classes(path: Path) -> Classes:
     """Read classes.yaml: a mapping of class index to {wnid, name, superclass, animate}.
 
     Raises:
-        DataError: missing, malformed, indices not 0 .. n - 1, or a wnid given twice.
+        DataError: missing, malformed, indices not 0 .. n - 1, or a wnid of two classes.
     """
     try:
         table = yaml.safe_load(path.read_text())
@@ -75,7 +75,7 @@ def read_classes(path: Path) -> Classes:
     wnids = [entry.wnid for entry in entries]
     twice = [wnid for wnid in wnids if wnids.count(wnid) > 1] if len(set(wnids)) < len(wnids) else []
     if twice:
-        raise DataError(f"{path}: wnid {twice[0]} is given to two classes: mend one of them")
+        raise DataError(f"{path}: wnid {twice[0]} belongs to two classes: fix one of them")
     return Classes(entries)
 
 

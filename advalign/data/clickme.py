@@ -95,13 +95,13 @@ def decode_example(example: Mapping[str, Feature], where: str, classes: int) -> 
 
 
 def check_label(label: int, classes: int, where: str) -> int:
-    """Return a class index that classes.yaml knows.
+    """Return a class index that is in classes.yaml.
 
     Raises:
         DataError: outside 0 .. classes - 1.
     """
     if not 0 <= label < classes:
-        raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml): take it out")
+        raise DataError(f"{where}: label {label} is outside 0 .. {classes - 1} (data/classes.yaml): remove the record")
     return label
 
 

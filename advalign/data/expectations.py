@@ -29,8 +29,8 @@ NAMED_BY = {
     "evaluations": "row",
     "evaluated": "evaluation",
 }
-SHOWN = 5  # failing rows told per failure where not all are wanted
-DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # what a Data Docs folder holds
+SHOWN = 5  # failing rows shown per failure, unless all are wanted
+DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # the contents of a Data Docs folder
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Failure:
     """One expectation that does not hold.
 
     Attributes:
-        why: what was wanted of the column, and what it means.
+        why: the column's meaning and the expected values.
         unexpected: number of failing rows; 1 where the expectation is on the table as a whole.
         examples: the first failing rows in words; for a table as a whole, what was observed.
         rows: all failing rows: the column that names the row and the columns that were checked, with their values.
@@ -54,7 +54,7 @@ class Failure:
 
     @property
     def told(self) -> list[str]:
-        """The examples, and how many failing rows there are beyond them."""
+        """The examples, and the number of further failing rows."""
         more = len(self.rows) - len(self.examples)
         return [*self.examples, *([f"+ {more} more"] if more > 0 else [])]
 
@@ -94,9 +94,9 @@ def validate(
     """Check the frozen stimuli, their maps and the validation labels.
 
     Args:
-        project: where everything lies.
+        project: whose data is checked.
         settings: how many stimuli are wanted.
-        evaluations: also check outputs/evaluations, of all protocols that are there.
+        evaluations: also check outputs/evaluations, under all protocols.
         docs: folder to write Great Expectations' Data Docs into: absent, empty, or with earlier Data Docs.
 
     Raises:
@@ -120,7 +120,7 @@ def check_tables(tables: Tables, docs: Path | None = None) -> Validation:
         docs: folder to write Data Docs of this validation into.
 
     Raises:
-        InputError: `docs` holds something else than Data Docs.
+        InputError: `docs` holds anything but Data Docs.
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
@@ -166,7 +166,7 @@ def _failure(table: str, item: Any) -> Failure:
 
 
 def _why(kind: str, columns: list[str], settings: Any) -> str:
-    """What an expectation wants, in words."""
+    """What an expectation demands, in words."""
     meant = "; ".join(f"{column}: {MEANINGS[column]}" for column in columns if column in MEANINGS)
     least, most = settings.get("min_value"), settings.get("max_value")
     bounds = [f"{word} {value:.4g}" for word, value in (("at least", least), ("at most", most)) if value is not None]
@@ -178,7 +178,7 @@ def _why(kind: str, columns: list[str], settings: Any) -> str:
 
 
 def _exceptions(info: Any) -> list[dict[str, Any]]:
-    """What was raised while checking: Great Expectations keeps it by the id of a metric."""
+    """The exceptions raised while checking: Great Expectations keeps them by the id of a metric."""
     return [entry for entry in (info or {}).values() if isinstance(entry, dict) and entry.get("raised_exception")]
 
 
@@ -202,7 +202,7 @@ def check_docs_folder(folder: Path) -> None:
     """Make sure that Data Docs may be written into a folder.
 
     Raises:
-        InputError: it is a file, or holds something else than earlier Data Docs.
+        InputError: it is a file, or holds anything but earlier Data Docs.
     """
     if not folder.exists():
         return
@@ -216,7 +216,7 @@ def check_docs_folder(folder: Path) -> None:
 
 
 def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
-    """Build Data Docs of all that a context has validated."""
+    """Build Data Docs of everything that a context has validated."""
     with _replacing_folder(folder.resolve()) as temporary:
         site = {
             "class_name": "SiteBuilder",
@@ -232,7 +232,7 @@ def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
 
 
 def _summary(docs: Path, validation: Validation) -> str:
-    """The suites and their failures as a plain table: the page's own needs scripts from the network to appear."""
+    """The suites and their failures as a plain table: the page's own table needs scripts from the network."""
     lines = []
     for table, checked in validation.checked.items():
         page = next((docs / "validations" / table).rglob("*.html")).relative_to(docs).as_posix()
@@ -249,7 +249,7 @@ def _summary(docs: Path, validation: Validation) -> str:
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; move it into its place when the block ends well, else remove it.
+    """Yield a temporary folder next to `folder`; if the block succeeds, move it into place, else remove it.
 
     A killed process leaves the old folder or the new one, or (between two moves) the old one under its hidden name.
     """

@@ -21,7 +21,7 @@ UNJUDGED = LabelSet(frozenset())
 
 @dataclass(frozen=True)
 class ValidationImage:
-    """One image: where it is, its original single label, and what people judged to be in it."""
+    """One image: its path, its original single label, and the labels that people judged."""
 
     path: Path
     label: int
@@ -39,7 +39,7 @@ def read_labels(project: Project, classes: Classes) -> dict[str, int]:
     labels: dict[str, int] = {}
     for name, wnid in read_label_table(path).items():
         if wnid not in index_of_wnid:
-            raise DataError(f"{path}: no known wnid for {name} (got {wnid!r})")
+            raise DataError(f"{path}: unknown wnid {wnid!r} for {name} (not in classes.yaml): fix that line")
         labels[name] = index_of_wnid[wnid]
     return labels
 
@@ -64,7 +64,7 @@ def read_validation(project: Project, classes: Classes) -> list[ValidationImage]
             said = "multilabel.json judges it" if judged.is_file() else "labels.csv names it"
             raise DataError(f"{path} is missing, but {said}: get the data with `dvc pull data.dvc`")
         if name not in original:
-            raise DataError(f"{folder / 'labels.csv'}: no known wnid for {name} (got None)")
+            raise DataError(f"{folder / 'labels.csv'} has no wnid for {name}, which multilabel.json judges: add a line")
         images.append(ValidationImage(path, original[name], labels))
     return images
 
@@ -96,10 +96,10 @@ def read_label_table(path: Path) -> dict[str, str]:
     except ValueError as error:
         raise DataError(f"{path}: not a table of image, wnid: {' '.join(str(error).split())}") from None
     if list(table.columns) != ["image", "wnid"]:
-        raise DataError(f"{path}: columns must be image, wnid; got {', '.join(table.columns)}")
+        raise DataError(f"{path}: columns must be image, wnid; got {', '.join(table.columns)}: fix the header")
     for name in table["image"]:
         check_file_name(name, str(path))
     twice = table["image"][table["image"].duplicated()]
     if len(twice):
-        raise DataError(f"{path}: {twice.iloc[0]} is given twice")
+        raise DataError(f"{path}: {twice.iloc[0]} is in two lines: remove one of them")
     return dict(zip(table["image"], table["wnid"], strict=True))

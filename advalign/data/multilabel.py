@@ -1,4 +1,4 @@
-"""Multi-label sets of validation images: which labels are right, which unclear, and which images are flagged."""
+"""Multi-label sets of validation images: correct and unclear labels, and the flagged images."""
 
 import json
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
             unknown = [wnid for wnid in judged.get(group, []) if wnid not in index_of_wnid]
             if unknown:
                 raise DataError(
-                    f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml): mend that entry"
+                    f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml): fix that entry"
                 )
             groups[group] = frozenset(index_of_wnid[wnid] for wnid in judged.get(group, []))
         sets[name] = LabelSet(**groups, problematic=name in problematic)

@@ -1,8 +1,8 @@
-"""The files of an evaluation: rows, pictured perturbations, and the summary that is made from them.
+"""The files of an evaluation: rows, pictured perturbations, and their summary.
 
 ```
 outputs/evaluations/PROTOCOL/NAME.parquet, NAME.json, gallery/NAME.safetensors
-outputs/evaluations/PROTOCOL/shards/NAME/    what is finished of a model that is under way
+outputs/evaluations/PROTOCOL/shards/NAME/    finished parts of a model that is being evaluated
 outputs/evaluations/PROTOCOL/failed/NAME.json
 ```
 
@@ -40,12 +40,12 @@ class Paths:
 
     @property
     def failure(self) -> Path:
-        """Why the last attempt at the model failed; not there otherwise."""
+        """Why the last evaluation of the model failed; absent if it did not."""
         return self.folder / "failed" / f"{self.name}.json"
 
     @property
     def shards(self) -> Path:
-        """Finished parts of a model that is under way."""
+        """Finished parts of a model that is being evaluated."""
         return self.folder / "shards" / self.name
 
     @property
@@ -55,11 +55,11 @@ class Paths:
 
     @property
     def summary(self) -> Path:
-        """The model's metrics and what they were made from."""
+        """The model's metrics and the digests of what they were computed from."""
         return self.folder / f"{self.name}.json"
 
     def is_damaged(self) -> bool:
-        """Whether the rows are not those that were summarised."""
+        """Whether the rows differ from those that were summarised."""
         try:
             summary = json.loads(self.summary.read_text())
         except (OSError, ValueError):
@@ -78,7 +78,7 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
     """Read the summaries of all models evaluated under a protocol, sorted by name.
 
     Raises:
-        InputError: there are none, or it is the name of no protocol.
+        InputError: there are none, or the protocol's name is not a name.
     """
     folder = project.evaluations / check_name(protocol_name, "protocol")
     summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]

@@ -1,7 +1,8 @@
 """The frozen stimulus set: a stratified, seeded subset of a ClickMe split, brought into the attack space.
 
-The attack space is one for all models (methods: stimuli), so that norms compare: every image is resized and
-centre-cropped to the same size and min-max scaled to [0, 1]; its human map is cropped with it and min-max scaled.
+The attack space is one for all models, so that norms compare: every image is resized and centre-cropped to the same
+size and min-max scaled to [0, 1]; its human map is cropped with it and min-max scaled (docs/methods.md, section Attack
+space).
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Suites of expectations on what is frozen from data/: the stimuli, their human maps, the validation labels.
+"""Suites of expectations on the frozen stimuli, their human maps and the validation labels.
 
 A suite is a function from the module `great_expectations.expectations` to a list of expectations, so that Great
 Expectations (seconds to import) is imported only where a table is checked.
@@ -19,7 +19,7 @@ from advalign.files import Project
 from advalign.settings import Settings
 from advalign.tensors.heatmaps import min_max_scale
 
-Tables = dict[str, tuple[pd.DataFrame, Callable[[Any], list[Any]]]]  # name -> the table, and what it is held against
+Tables = dict[str, tuple[pd.DataFrame, Callable[[Any], list[Any]]]]  # name -> the table and its suite
 
 MEANINGS = {
     "range": "largest minus smallest value of the map, of 255",
@@ -30,11 +30,11 @@ MEANINGS = {
     "correct_labels": "classes that people accept for an image that is not flagged",
     "sha256": "of the image: the same image twice",
     "stimuli": "stimuli per superclass",
-    "norm_l2": "size of the perturbation that flips the decision; there exactly where the status is ok",
+    "norm_l2": "size of the perturbation that flips the decision; present exactly where the status is ok",
     "missing_columns": "columns that the rows lack",
     "label_in_manifest": "whether the manifest has the stimulus",
 }
-"""What columns mean, for people who look at a failure."""
+"""What columns mean, for readers of a failure."""
 MAPS_AT_ONCE = 32  # maps whose entropy is taken together, in float64
 # Bounds of a map's spread: the share of the pixels over which a flat map of the same entropy would lie, so that entropy
 # is 1 + log(spread) / log(pixels). The sample's 144 maps (64 x 64): 0.075 to 0.59 (entropy 0.690 to 0.937); five real
@@ -65,7 +65,7 @@ def stimulus_tables(project: Project, settings: Settings, classes: Classes, stim
 def has_maps(stimuli: StimulusSet, settings: Settings) -> bool:
     """Whether the stimuli come with human maps: those drawn from validation images do not (all zero).
 
-    All-zero maps of stimuli that should have some are a fault, and stay to be found by `map_suite`.
+    All-zero maps of stimuli that should have maps are a fault, which `map_suite` reports.
     """
     return settings.stimuli.split != "imagenet" or stimuli.has_maps
 
@@ -181,7 +181,7 @@ def manifest_suite(gxe: Any, settings: Settings, classes: Classes) -> list[Any]:
 
 
 def map_suite(gxe: Any, pixels: int) -> list[Any]:
-    """Maps of so many pixels are not constant, neither empty nor everywhere, neither one click nor uniform."""
+    """Maps of `pixels` pixels are not constant, empty, everywhere, a single click or uniform."""
     least, greatest = (1 + math.log(spread) / math.log(pixels) for spread in (LEAST_SPREAD, GREATEST_SPREAD))
     return [
         gxe.ExpectColumnValuesToBeUnique(column="stimulus"),
@@ -194,7 +194,7 @@ def map_suite(gxe: Any, pixels: int) -> list[Any]:
 
 
 def label_suite(gxe: Any, classes: int, *, judged: bool = True) -> list[Any]:
-    """Labels are known and not contradictory; a judged image without a correct label is a flagged one."""
+    """Labels are known and not contradictory; every judged image without a correct label is flagged."""
     known = [
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
         gxe.ExpectColumnValuesToBeUnique(column="image"),

@@ -1,7 +1,7 @@
-"""Suites of expectations on the rows of evaluations: what each says of a stimulus, and whether a model's are complete.
+"""Suites of expectations on the rows of evaluations: each row is possible, and every model's rows are complete.
 
 Two tables: `evaluations` has a row per (protocol, model, stimulus) and `evaluated` a row per file. A trial run (the
-folder PROTOCOL.firstN of `advalign evaluate --limit N`) is held against the first N stimuli.
+folder PROTOCOL.firstN of `advalign evaluate --limit N`) is compared with the first N stimuli.
 """
 
 import math
@@ -62,7 +62,7 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
 
 
 def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RHO) -> list[Any]:
-    """Rows are unique, of known stimuli under their right decision, and their numbers are possible.
+    """Rows are unique, their stimuli and labels are the manifest's, and their numbers are possible.
 
     Args:
         gxe: the module `great_expectations.expectations`.

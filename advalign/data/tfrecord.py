@@ -1,8 +1,9 @@
 """TFRecord files of tf.train.Example messages, read and written with their checksums.
 
 A record is: length (uint64), masked CRC-32C of the length (uint32), payload, masked CRC-32C of the payload (uint32),
-all little-endian. No kept library checks these sums without TensorFlow, so the frame is read here; the checksum and the
-message are left to libraries (google-crc32c, protobuf). Source: TensorFlow's record_writer.h and example.proto.
+all little-endian. No maintained library checks these sums without TensorFlow, so this module reads the frame; libraries
+compute the checksum and parse the message (google-crc32c, protobuf). Source: TensorFlow's record_writer.h and
+example.proto.
 """
 
 import struct
@@ -26,7 +27,7 @@ Feature = bytes | int | list[float]
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated and shifted so that sums of data that holds sums stay well distributed.
+    """CRC-32C, rotated and shifted: sums of data that holds sums stay well distributed.
 
     >>> hex(masked_crc(bytes(32)))  # unmasked: 0x8a9136aa (RFC 3720, B.4)
     '0xfd7fffa'
@@ -73,7 +74,7 @@ def _length(header: bytes, where: str) -> int:
 
 
 def record_offsets(path: Path) -> list[int]:
-    """Where every record of a shard begins, in bytes; only the headers are read.
+    """The byte offset of every record of a shard; only the headers are read.
 
     Raises:
         DataError: missing, truncated, or a header is corrupt; names the file, the record and the byte offset.
@@ -86,7 +87,7 @@ def record_offsets(path: Path) -> list[int]:
             file.seek(begin)
             end = begin + _HEADER + _length(file.read(_HEADER), where) + 4
             if end > size:
-                raise DataError(f"{where}: truncated, it ends after the file; fetch the file again")
+                raise DataError(f"{where}: truncated, the file ends before it; fetch the file again")
             offsets.append(begin)
             begin = end
     return offsets
@@ -149,7 +150,7 @@ def encode_example(features: Mapping[str, bytes | int]) -> bytes:
 
 
 def write_payloads(path: Path, payloads: Iterable[bytes]) -> None:
-    """Write a shard in one move."""
+    """Write a shard and move it into place."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         for payload in payloads:
             header = struct.pack("<Q", len(payload))

@@ -1,6 +1,6 @@
-"""The images that a network is trained and watched on, by number: ClickMe's with their maps, then ImageNet's without.
+"""The images for training and validation, by number: ClickMe's with their maps, then ImageNet's without.
 
-Nothing is held in memory but where each image lies, so that any process reads any image at any moment.
+Only the position of each image is held in memory, so that any process can read any image at any moment.
 """
 
 import os
@@ -31,7 +31,7 @@ NEEDED = "every class of data/classes.yaml needs its training images"
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in files, whose names alone would fill memory as Python strings: a million of them.
+    """Images in files. The names are bytes: a million of them would fill memory as Python strings.
 
     Attributes:
         folder: that the names are relative to.
@@ -53,8 +53,7 @@ class TrainingImages:
         files: without maps; numbered after the records.
         classes: how many there are.
         blur_maps: prepare raw ClickMe maps (`training_maps`).
-        keep: decoded images stay in memory, as many as `KEPT` bytes hold; for sets that one process reads again and
-            again.
+        keep: keep decoded images in memory, up to `KEPT` bytes; for small sets that one process reads repeatedly.
     """
 
     shards: list[Path]
@@ -72,7 +71,7 @@ class TrainingImages:
 
     @property
     def with_map(self) -> int:
-        """How many have a human map: those numbered below."""
+        """Number of images with a human map: they come first."""
         return len(self._offsets)
 
     def __len__(self) -> int:
@@ -82,7 +81,7 @@ class TrainingImages:
         """Decode an image.
 
         Raises:
-            DataError: it is corrupt or no longer there; names the file and the record.
+            DataError: it is corrupt or missing; names the file and the record.
         """
         if number in self._kept:
             return self._kept[number]
@@ -118,7 +117,7 @@ class TrainingImages:
 
 
 def training_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
-    """What is trained on: ClickMe's training shards, and with `images: imagenet` ImageNet's training folder.
+    """The images to train on: ClickMe's training shards, and with `images: imagenet` ImageNet's training folder.
 
     Raises:
         DataError: something is missing or damaged.
@@ -132,7 +131,7 @@ def training_images(project: Project, classes: Classes, settings: TrainSettings)
 
 
 def validation_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
-    """What accuracy is watched on: ClickMe's val shards, or with `images: imagenet` ImageNet's validation images.
+    """The images to measure accuracy on: ClickMe's val shards, or with `images: imagenet` ImageNet's validation images.
 
     Raises:
         DataError: something is missing or damaged.
@@ -154,10 +153,10 @@ def pictured_images(project: Project, classes: Classes, settings: TrainSettings)
 
 
 def data_identity(images: TrainingImages) -> str:
-    """Digest of what is trained on: the shards' bytes; names, labels and sizes of files, whose bytes would take hours.
+    """Digest of the training data: the shards' bytes; of files names, labels and sizes, since their bytes take hours.
 
     Raises:
-        DataError: a file is no longer there.
+        DataError: a file is missing.
     """
     found: list[object] = [sha256(shard) for shard in images.shards]
     if images.files is not None:
@@ -181,7 +180,7 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 def _images(shards: list[Path], files: ImageFiles | None, classes: Classes, settings: TrainSettings) -> TrainingImages:
     images = TrainingImages(shards, files, len(classes), settings.blur_maps, keep=settings.workers == 0)
     if not len(images):
-        raise DataError("data/ holds no image to train or to watch on: get the data with `dvc pull data.dvc`")
+        raise DataError("data/ holds no image to train or to validate on: get the data with `dvc pull data.dvc`")
     return images
 
 
@@ -189,7 +188,7 @@ def _training_files(project: Project, classes: Classes) -> ImageFiles:
     folder = project.data / "imagenet" / "train"
     if not folder.is_dir():
         raise DataError(
-            "data/imagenet/train is missing: `advalign data import imagenet DIR --split train` brings in your copy; "
+            "data/imagenet/train is missing: `advalign data import imagenet DIR --split train` imports your copy; "
             "`--settings params` trains on ClickMe's images alone, as params.yaml says"
         )
     names: list[bytes] = []

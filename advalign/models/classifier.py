@@ -13,14 +13,14 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Preprocessing(Strict):
-    """What a network wants of its input; it travels with the weights.
+    """A network's preprocessing; it is stored with the weights.
 
     Attributes:
         input_size: side of the square input in pixels.
         mean, std: per channel, in units of pixels in [0, 1].
         interpolation: the mode of timm's evaluation transform ("bilinear", "bicubic", ...).
         crop: share of the resized image that the evaluation transform keeps.
-        crop_mode: how it cuts ("center", "squash", "border"), as timm has it.
+        crop_mode: how it crops ("center", "squash", "border"), in timm's words.
     """
 
     input_size: int = Field(ge=1, le=8192)
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
     """A network with its preprocessing: (N, 3, H, W) pixels in [0, 1] -> (N, classes) logits.
 
     An image of another size than the network's is resized (the network's mode if bilinear or bicubic, else bilinear; no
-    antialias, no crop), so that one attack space serves every model (methods: stimuli).
+    antialias, no crop), so that one attack space serves every model (docs/methods.md, section Attack space).
     """
 
     mean: Tensor
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of pixels in [0, 1]; values outside are the caller's error and not checked on this hot path."""
+        """Logits of pixels in [0, 1]; values outside are the caller's error and are not checked here, for speed."""
         size = self.preprocessing.input_size
         if pixels.shape[-2:] != (size, size):
             mode = self.preprocessing.interpolation

@@ -1,6 +1,6 @@
 """Weights from and to other software: checkpoints as the robustness package saves them, and plain state dictionaries.
 
-A robustness checkpoint holds the normalisation beside the network, so mean and std survive the way there and back; a
+A robustness checkpoint holds the normalisation as well as the network, so mean and std survive an export and import; a
 plain state dictionary is the network alone.
 """
 
@@ -24,19 +24,19 @@ from advalign.names import check_name
 from advalign.settings import parse
 
 IMPORTED = "imported"  # key of a card's settings: file and sha256 of what it was imported from
-ROBUSTNESS = {"interpolation": "bilinear", "crop": 0.875}  # the transform that its models are evaluated with
+ROBUSTNESS = {"interpolation": "bilinear", "crop": 0.875}  # the transform of the package's own evaluations
 NORMALISERS = (("new_mean", "new_std"), ("mean", "std"))  # ends of names: of the robustness package, of RobustBench
 TOLERANCE = 1e-4  # between a file's mean and std and those of the zoo, which may be rounded
 
 
 def export_weights(folder: Path, file: Path, replace: bool = False) -> None:
-    """Write a checkpoint's weights in a format that other software reads; it loads without unpickling code.
+    """Write a checkpoint's weights in a format that other software reads, and that loads without unpickling code.
 
     Args:
         folder: the checkpoint's.
-        file: to write, in one move; .ckpt is a checkpoint of the robustness package, with the card's mean and std in
+        file: to write; .ckpt is a checkpoint of the robustness package, with the card's mean and std in
             its normaliser; .pth, .pt and .safetensors are timm's state dictionary alone.
-        replace: whether a file that is there may be replaced.
+        replace: whether an existing file may be replaced.
 
     Raises:
         InputError: unknown suffix, or the file exists.
@@ -44,9 +44,9 @@ def export_weights(folder: Path, file: Path, replace: bool = False) -> None:
     """
     write = WRITERS.get(file.suffix)
     if write is None:
-        raise InputError(f"{shown(str(file))}: the suffix tells the format, expected {', '.join(WRITERS)}: rename it")
+        raise InputError(f"{shown(str(file))}: the suffix decides the format, expected {', '.join(WRITERS)}: rename it")
     if _of_checkpoint(file):
-        raise InputError(f"{file} is of a checkpoint of advalign, which would be damaged: name another file")
+        raise InputError(f"{file} belongs to a checkpoint of advalign, which would be damaged: name another file")
     if file.exists() and not replace:
         raise InputError(f"{file} exists: replace it with --replace, or name another file")
     classifier, card = load_checkpoint(folder)
@@ -56,7 +56,7 @@ def export_weights(folder: Path, file: Path, replace: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a user says of weights that the zoo does not list; None where nothing is said.
+    """What a user states about weights that the zoo does not list; None: not stated.
 
     Attributes:
         architecture: timm name.
@@ -74,10 +74,10 @@ class Stated:
 def import_weights(
     project: Project, file: Path, name: str, stated: Stated, classes: tuple[ClassCard, ...], decisions: tuple[str, ...]
 ) -> Card:
-    """Make a checkpoint folder, outputs/runs/NAME, of a file of weights; nothing in it is unpickled.
+    """Make a checkpoint folder, outputs/runs/NAME, from a file of weights; nothing in it is unpickled.
 
-    Mean and std are those of the normaliser that the file holds, where it holds one. What registry/zoo.yaml says of a
-    name holds; of a name that is not listed there `stated` tells.
+    Mean and std are those of the file's normaliser, if it holds one. For a name in registry/zoo.yaml the zoo's entry
+    holds, for any other name `stated`.
 
     Args:
         project: whose outputs and zoo.
@@ -87,7 +87,7 @@ def import_weights(
         classes, decisions: of the data, as cards keep them.
 
     Raises:
-        InputError: the name cannot be one or is a trained model's, or what is stated contradicts the zoo.
+        InputError: not a valid name, or the name of a trained model, or `stated` contradicts the zoo.
         DataError: the file is missing, damaged, holds pickled objects, or is of another architecture.
     """
     _check_place(project, check_name(name))
@@ -106,13 +106,13 @@ def import_weights(
 
 
 def imported_from(card: Card) -> str | None:
-    """Name of the file that a checkpoint was imported from; None of one that was trained."""
+    """Name of the file that a checkpoint was imported from; None for a trained one."""
     origin = card.settings.get(IMPORTED)
     return str(origin.get("file")) if isinstance(origin, Mapping) else None
 
 
 def _fetch(source: FetchedModel, file: Path, recipe: str) -> Card:
-    """The checkpoint; its card says which file it was made of, not where that lay on this machine."""
+    """The checkpoint; its card names the file that it was made from, without its folder on this machine."""
     card = source.fetch()
     origin = {"file": file.name.encode(errors="backslashreplace").decode(), "sha256": sha256(file)}
     settings = {"zoo": card.settings["zoo"], IMPORTED: origin}
@@ -126,13 +126,13 @@ def _no_download(uri: str) -> Path:
 
 
 def _of_checkpoint(file: Path) -> bool:
-    """Whether a file is the weights or the card of a checkpoint of this project's format."""
+    """Whether a file is the weights or the card of a checkpoint in this project's format."""
     file = file.resolve()
     return file.name in (WEIGHTS, CARD) and (file.parent / CARD).is_file()
 
 
 def _check_place(project: Project, name: str) -> None:
-    """An import may take the place of an earlier import, but of nothing that was trained."""
+    """An import may replace an earlier import, but nothing that was trained."""
     mine = project.runs / name
     trained = (mine / HISTORY).exists() or ((mine / CARD).exists() and imported_from(read_card(mine)) is None)
     for folder, taken in ((mine, trained), (project.checkpoints / name, (project.checkpoints / name).exists())):
@@ -143,13 +143,13 @@ def _check_place(project: Project, name: str) -> None:
 
 def _check_file(file: Path) -> None:
     if not file.is_file():
-        raise DataError(f"{file} is missing or no file: name a file of weights ({', '.join(SUFFIXES)})")
+        raise DataError(f"{file} is missing or not a file: name a file of weights ({', '.join(SUFFIXES)})")
     if _of_checkpoint(file):
-        raise InputError(f"{file} is of a checkpoint of advalign, which needs no import: name {file.parent} instead")
+        raise InputError(f"{file} belongs to a checkpoint of advalign, which needs no import: use {file.parent}")
 
 
 def _unlisted(zoo: Zoo, name: str, stated: Stated) -> ZooEntry:
-    """What the zoo would say of a model that it does not list."""
+    """The zoo entry of a model that the zoo does not list."""
     architecture = stated.architecture
     if architecture is None:
         raise InputError(f"{name!r} is not listed in registry/zoo.yaml: name its architecture (--model ARCH)")
@@ -169,7 +169,7 @@ def _unlisted(zoo: Zoo, name: str, stated: Stated) -> ZooEntry:
 
 
 def _check_stated(source: FetchedModel, stated: Stated) -> None:
-    """What was typed must not be ignored silently where the zoo says otherwise."""
+    """An option that contradicts the zoo must not be ignored silently."""
     holding = {
         "--model": (stated.architecture, source.architecture),
         "--size": (stated.size, source.preprocessing().input_size),
@@ -179,19 +179,19 @@ def _check_stated(source: FetchedModel, stated: Stated) -> None:
         if said not in (None, holds):
             raise InputError(
                 f"{source.name} is listed in registry/zoo.yaml with {holds!r}, not {said!r}: leave out {option}, "
-                "or mend the entry"
+                "or fix the entry"
             )
 
 
 def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, list[float]]:
-    """Mean and std of the normalisation that wrappers keep beside a network (module.normalizer.new_mean, ...).
+    """Mean and std of the normalisation that wrappers keep with a network (module.normalizer.new_mean, ...).
 
     Args:
-        states: mappings to look through (`models.fetched.read_states`).
-        source: what an error calls the file.
+        states: mappings to search (`models.fetched.read_states`).
+        source: the file's name in errors.
 
     Returns:
-        "mean" and "std", three values each, of pixels in [0, 1]; nothing where the file holds no normaliser.
+        "mean" and "std", three values each, of pixels in [0, 1]; empty if the file holds no normaliser.
 
     Raises:
         DataError: two that differ, or of other pixels than three channels in [0, 1].
@@ -223,13 +223,13 @@ def _decimals(value: Tensor) -> list[float]:
 
 
 def _check_normaliser(source: FetchedModel, normaliser: Mapping[str, list[float]]) -> None:
-    """What the zoo says must be what the weights were made with."""
+    """The zoo's normalisation must be the one that the file holds."""
     preprocessing = source.preprocessing().model_dump()
     for key, values in normaliser.items():
         if max(abs(one - other) for one, other in zip(preprocessing[key], values, strict=True)) > TOLERANCE:
             raise DataError(
                 f"{source.weights} normalises with {key} {values}, registry/zoo.yaml says {list(preprocessing[key])} "
-                f"of {source.name}: mend the entry, or take it out there"
+                f"of {source.name}: fix the entry, or remove it there"
             )
 
 
@@ -251,14 +251,14 @@ def _write_safetensors(file: Path, classifier: Classifier, card: Card) -> None:
 
 
 def _write_robustness(file: Path, classifier: Classifier, card: Card) -> None:
-    """DataParallel(AttackerModel): the network and its normaliser, and both once more inside the attacker."""
+    """DataParallel(AttackerModel): the network and its normaliser, and both again inside the attacker."""
     normaliser = {"new_mean": classifier.mean.reshape(3, 1, 1), "new_std": classifier.std.reshape(3, 1, 1)}
     places = {"normalizer": normaliser, "attacker.normalize": normaliser}
     places |= dict.fromkeys(("model", "attacker.model"), _network_state(classifier))
     state = {f"module.{place}.{name}": value for place, part in places.items() for name, value in part.items()}
     train = card.settings.get("train")
     epochs = train.get("epochs") if isinstance(train, Mapping) else None
-    # An optimiser's state is not kept: to continue a training from an invented one must fail, not go wrong silently.
+    # There is no optimiser state: continuing a training without it must fail, not go wrong silently.
     _save(file, {"model": state, "optimizer": None, "schedule": None, "epoch": epochs or 0, "amp": None})
 
 

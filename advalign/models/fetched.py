@@ -1,7 +1,7 @@
-"""Models of the declared zoo as checkpoints: fetched from where zoo.yaml says, written down in this project's format.
+"""Models of the declared zoo as checkpoints: fetched from the place that zoo.yaml names, in this project's format.
 
 A fetched model is a folder like any trained checkpoint, so everything downstream knows one format only. Its weights
-may be pruned; the card stays and says what they were.
+may be pruned; the card stays and identifies them.
 """
 
 import warnings
@@ -38,15 +38,15 @@ REGISTRY = SCHEME
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """An entry of the zoo on its way to a checkpoint folder.
+    """An entry of the zoo, and the checkpoint folder that it becomes.
 
     Attributes:
         name, entry: of registry/zoo.yaml.
         weights: where they come from: "hub", a path relative to `root`, or models:/NAME@alias.
-        folder: the checkpoint to be.
+        folder: the checkpoint that it becomes.
         root: of the project.
         classes, decisions: of the data, as cards keep them.
-        download: brings a registered model (models:/...) to this machine and returns its checkpoint folder.
+        download: fetches a registered model (models:/...) and returns its checkpoint folder.
     """
 
     name: str
@@ -64,7 +64,7 @@ class FetchedModel:
         return self.entry.architecture or self.name
 
     def known(self) -> Card | None:
-        """The card of what was fetched before from the same place, whether or not its weights are still there."""
+        """The card of an earlier fetch from the same place, whether or not its weights have been pruned."""
         if self.weights.startswith(REGISTRY):
             return None  # an alias may have moved
         try:
@@ -74,10 +74,10 @@ class FetchedModel:
             return None
 
     def fetch(self) -> Card:
-        """Make the checkpoint folder, unless it is there and whole.
+        """Make the checkpoint folder, unless it exists and is complete.
 
         Raises:
-            AdvalignError: the weights cannot be had, do not fit, or tell other classes apart.
+            AdvalignError: the weights cannot be fetched, do not fit, or are for different classes.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.parent / f".{self.name}.lock"):  # another run may fetch the same model
@@ -108,17 +108,18 @@ class FetchedModel:
         return save_checkpoint(self.folder, classifier, fields)
 
     def _check_own(self, own: Card) -> None:
-        """A checkpoint says itself what it is: what the entry says otherwise must not be ignored silently."""
+        """A checkpoint describes itself: an entry that contradicts it must not be ignored silently."""
         entry = self.entry
         if [one.wnid for one in own.classes] != [one.wnid for one in self.classes]:
             raise DataError(
-                f"{self.name}: {self.weights} ({own.name}) tells {len(own.classes)} classes apart, not the data's"
+                f"{self.name}: {self.weights} ({own.name}) was trained on different classes ({len(own.classes)}) than "
+                f"data/classes.yaml ({len(self.classes)}): evaluate it on its own data"
             )
         said = [key for key in ("arguments", "preprocessing", "head") if getattr(entry, key)]
         if said or entry.architecture not in (None, own.architecture):
             raise InputError(
-                f"zoo entry {self.name}: {(said or ['architecture'])[0]} is told by the checkpoint itself "
-                f"({self.weights}): take it out of the entry"
+                f"zoo entry {self.name}: {(said or ['architecture'])[0]} is known from the checkpoint itself "
+                f"({self.weights}): remove it from the entry"
             )
 
     def prune(self) -> None:
@@ -126,10 +127,10 @@ class FetchedModel:
         (self.folder / WEIGHTS).unlink(missing_ok=True)
 
     def preprocessing(self) -> Preprocessing:
-        """timm's for the architecture, with what the entry says otherwise.
+        """timm's for the architecture, with the entry's own values.
 
         Raises:
-            InputError: unknown architecture, or a key or value that preprocessing does not have.
+            InputError: unknown architecture, or an unknown key or value.
         """
         values = {**pretrained_preprocessing(self.architecture).model_dump(), **self.entry.preprocessing}
         return parse(Preprocessing, values, f"zoo entry {self.name}: preprocessing")
@@ -143,7 +144,7 @@ class FetchedModel:
         return Classifier(network, preprocessing).eval()
 
     def _identity(self) -> str:
-        """Digest of where the weights come from and what is made of them."""
+        """Digest of the weights' place and of how they are read."""
         files = [self._file(), self._path(self.entry.head) if self.entry.head else None]
         stats = [file.stat() if file is not None and file.is_file() else None for file in files]
         found = [None if stat is None else [stat.st_size, stat.st_mtime_ns] for stat in stats]
@@ -154,7 +155,7 @@ class FetchedModel:
         return (self.root / Path(place).expanduser()).resolve()
 
     def _file(self) -> Path | None:
-        """The local file that holds the weights, or would; None for the hub and the registry."""
+        """The local file of the weights, whether it exists or not; None for the hub and the registry."""
         if self.weights == HUB or self.weights.startswith(REGISTRY):
             return None
         path = self._path(self.weights)
@@ -164,7 +165,7 @@ class FetchedModel:
         return next((file for file in candidates if file.is_file()), path / f"{self.name}.safetensors")
 
     def _checkpoint(self) -> Path | None:
-        """The folder, where the weights are a checkpoint of this project."""
+        """The folder, if the weights are a checkpoint in this project's format."""
         if self.weights.startswith(REGISTRY):
             return self.download(parse_reference(self.weights).uri)
         file = self._file()
@@ -193,7 +194,7 @@ class FetchedModel:
             return fetch_pretrained(self.architecture, size, self.entry.arguments, Path(cache))
 
     def _local_state(self, file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The wanted tensors of a file, as they are or as timm converts what the authors published."""
+        """The wanted tensors of a file: unchanged, or as timm converts a file of the authors."""
         states = read_states(file)
         try:
             return matching_state(states, wanted, str(file))
@@ -206,11 +207,11 @@ class FetchedModel:
             raise
 
     def _check_classes(self) -> None:
-        """A head of other classes, or none at all, would silently be a random one."""
+        """A head for other classes, or a missing head, would silently become a random one."""
         theirs = pretrained_classes(self.architecture)
         if theirs != len(self.classes) and not self.entry.head:
             raise InputError(
-                f"{self.name}: the hub's weights tell {theirs} classes apart, data/classes.yaml {len(self.classes)}: "
+                f"{self.name}: the hub's weights are for {theirs} classes, data/classes.yaml has {len(self.classes)}: "
                 "name the classifier's weights in its entry (head: FILE), or evaluate it on its own data"
             )
 
@@ -222,7 +223,7 @@ class FetchedModel:
 
 
 def read_states(file: Path) -> list[Mapping[str, Any]]:
-    """Read a foreign file of weights without unpickling code: the mappings in it that may be a state dictionary.
+    """Read a foreign file of weights without unpickling code: its mappings that may be a state dictionary.
 
     Args:
         file: .safetensors, or what torch.save wrote (.pth, .pt, .ckpt, ...).
@@ -241,7 +242,7 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise DataError(
-            f"{file} is damaged or holds pickled objects beside tensors and is refused: where you trust it, save its "
+            f"{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its "
             "state dictionary alone (torch.save(state, FILE), or safetensors) and name that"
         ) from None
     except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
@@ -253,15 +254,15 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
 
 
 def matching_state(states: list[Mapping[str, Any]], wanted: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The tensors of the wanted names, under whatever common prefix wrappers left on them (module.model., ...).
+    """The tensors of the wanted names, without the common prefix that wrappers left (module.model., ...).
 
     Args:
-        states: mappings to look through (`read_states`).
+        states: mappings to search (`read_states`).
         wanted: names without prefix.
-        source: what an error calls the file.
+        source: the file's name in errors.
 
     Raises:
-        DataError: no mapping holds all wanted names under one prefix, or the one that does holds more under it.
+        DataError: no mapping holds all wanted names under one prefix, or it holds others under that prefix.
     """
     first = next(iter(wanted))
     closest: tuple[int, str] = (len(wanted) + 1, "")

@@ -1,4 +1,4 @@
-"""Published weights by way of timm: what they want of their input, and how they are fetched and converted."""
+"""Published weights through timm: their preprocessing, and how they are fetched and converted."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +16,7 @@ from advalign.models.zoo import with_size
 
 
 def pretrained_preprocessing(architecture: str) -> Preprocessing:
-    """What timm says the architecture's published weights want, at the size that they were trained for."""
+    """timm's preprocessing for the architecture's published weights, at the size that they were trained for."""
     config = _config(architecture)
     return Preprocessing(
         input_size=int(config.input_size[-1]),
@@ -29,7 +29,7 @@ def pretrained_preprocessing(architecture: str) -> Preprocessing:
 
 
 def pretrained_classes(architecture: str) -> int:
-    """How many classes the architecture's published weights tell apart; 0 where they have no classifier.
+    """Number of classes of the architecture's published weights; 0 if they have no classifier.
 
     Raises:
         InputError: timm does not know the name (offers the nearest).
@@ -38,7 +38,7 @@ def pretrained_classes(architecture: str) -> int:
 
 
 def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, Any], cache: Path) -> dict[str, Tensor]:
-    """Fetch the published weights from the hub, without a classifier where they have none.
+    """Fetch the published weights from the hub; without a classifier if they have none.
 
     Args:
         architecture: a timm name with its tag.
@@ -47,7 +47,7 @@ def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, An
         cache: folder for the download.
 
     Raises:
-        InputError: unknown name, or the hub cannot be reached or does not have them.
+        InputError: unknown name, or the hub does not answer or does not have the weights.
     """
     classes = pretrained_classes(architecture)
     sized = with_size(architecture, input_size, arguments)
@@ -66,7 +66,7 @@ def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, An
 def convert_published(
     architecture: str, classes: int, input_size: int, arguments: dict[str, Any], state: Mapping[str, Any]
 ) -> dict[str, Tensor] | None:
-    """A published state as timm's own conversion leaves it (renamed keys, resampled positions); None if it cannot.
+    """A published state after timm's own conversion (renamed keys, resampled positions); None if that fails.
 
     Args:
         architecture, classes, input_size, arguments: as `create_network`.
@@ -74,7 +74,7 @@ def convert_published(
     """
     sized = with_size(architecture, input_size, arguments)
     if not state:
-        return None  # timm would take nothing for no state, and ask the hub
+        return None  # timm would take an empty state for none, and ask the hub
     overlay = {"state_dict": dict(state), "num_classes": classes}
     try:
         network = timm.create_model(
@@ -86,10 +86,10 @@ def convert_published(
 
 
 def _ask_hub(architecture: str) -> None:
-    """One question that is not repeated: where nobody answers, what timm calls would go on asking for minutes."""
+    """Ask the hub once: if it does not answer, timm would keep asking for minutes."""
     repository = _config(architecture).hf_hub_id
     if repository:
-        with suppress(HfHubHTTPError):  # it answers: whether it has the file is seen when that is fetched
+        with suppress(HfHubHTTPError):  # it answers; fetching shows whether it has the file
             get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"))
 
 

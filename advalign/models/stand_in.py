@@ -13,14 +13,14 @@ AGREEMENT = 2e-4  # the largest difference to the classifier, relative to the sp
 
 
 def stand_in(classifier: nn.Module, example: Tensor, precision: Precision = "float32") -> Callable[[Tensor], Tensor]:
-    """Build a function (N, 3, H, W) in [0, 1] -> logits that is cheaper than the classifier and differs by rounding.
+    """Build a function (N, 3, H, W) in [0, 1] -> logits that is cheaper than the classifier and equal up to rounding.
 
     Batch norms are folded into the convolutions before them. With bfloat16, products run under autocast, but input,
     normalisation and the first layer stay in float32: at 224 pixels a minimum-norm perturbation is about 1e-3 per
-    value, less than bfloat16 tells apart near 0.5.
+    value, less than bfloat16 can resolve near 0.5.
 
     Args:
-        classifier: pixels -> logits, in evaluation mode; left as it is.
+        classifier: pixels -> logits, in evaluation mode; not changed.
         example: (N, 3, H, W) images to see the layers' order on and to check the folding with.
         precision: of the products.
     """
@@ -42,8 +42,8 @@ def stand_in(classifier: nn.Module, example: Tensor, precision: Precision = "flo
 def fold_batch_norms(classifier: nn.Module, example: Tensor) -> nn.Module:
     """Copy a classifier with its batch norms folded into the convolutions that feed them.
 
-    Which convolution feeds which norm is seen in one pass. Where the copy's logits then differ (a convolution whose
-    output goes elsewhere too, or that changes its weights on the way), the copy is unfolded.
+    One pass shows which convolution feeds which norm. If the folded copy's logits differ (a convolution whose output
+    also goes elsewhere, or that changes its weights on the way), an unfolded copy is returned.
     """
     folded = copy.deepcopy(classifier)
     names = {module: name for name, module in folded.named_modules()}
@@ -99,7 +99,7 @@ def _layers_in_order(module: nn.Module, example: Tensor) -> list[nn.Module]:
 
 
 def _keep_in_float32(layer: nn.Module) -> None:
-    """Take a layer out of autocast, leaving it where and what it is."""
+    """Take a layer out of autocast, without replacing it."""
     entered: list[torch.autocast] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

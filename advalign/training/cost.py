@@ -1,4 +1,4 @@
-"""What a training takes, before it is begun: arithmetic that is counted, not time that is guessed."""
+"""The cost of a training before it starts: arithmetic that is counted, not time that is guessed."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ IMAGENET_IMAGES, IMAGENET_CLASSES = 1_281_167, 1000  # of the ILSVRC 2012 traini
 
 
 def estimate(project: Project, settings: Settings, training: Training) -> dict[str, Any]:
-    """What would be trained, and its arithmetic.
+    """The training that the settings describe, and its arithmetic.
 
     Returns:
         name, model, recipe, images, steps, gflop_per_image (one forward pass), passes (per image and step, in forward
-        passes: the recipe's least), pflop (of the whole training), and the settings. Where ImageNet is not here, its
-        published size is taken.
+        passes: the recipe's least), pflop (of the whole training), and the settings. If ImageNet is not imported, its
+        published size is assumed.
 
     Raises:
         InputError: unknown recipe, key or architecture.

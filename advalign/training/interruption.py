@@ -1,4 +1,4 @@
-"""SIGTERM: what a cluster sends before it takes the machine away. The training saves its state and ends."""
+"""SIGTERM, which a cluster sends before it takes the machine away: the training saves its state and ends."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from types import FrameType
 from advalign.errors import AdvalignError
 
 
-class Interrupted(AdvalignError):  # noqa: N818  nothing is wrong: the same command goes on
+class Interrupted(AdvalignError):  # noqa: N818  nothing is wrong: the same command resumes
     """The training was asked to end; its state is kept."""
 
     exit_code = 128 + signal.SIGTERM
@@ -27,7 +27,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Note SIGTERM while the block runs; outside the main thread, where Python has no signals, note nothing."""
+    """Note SIGTERM while the block runs; outside the main thread Python has no signals, so nothing is noted."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, saved states, going on. It knows no recipe: it asks for a loss and steps."""
+"""The training loop: steps, epochs, saved states, resuming. It knows no recipe: it calls one for a loss and steps."""
 
 import math
 import time
@@ -27,34 +27,34 @@ from advalign.training.world import World
 
 
 class Observer(Protocol):
-    """Who watches a training: a progress bar, a tracking run."""
+    """Watches a training: a progress bar, a tracking run."""
 
     def on_step(self, position: Position) -> None:
         """Called after every step."""
 
     def on_report(self, row: Row) -> None:
-        """Called every few seconds: step, running_loss, learning_rate, and what `Speed.report` gives."""
+        """Called every few seconds: step, running_loss, learning_rate, and the values of `Speed.report`."""
 
     def on_epoch(self, row: Row) -> None:
         """Called after every epoch with its row of history (also for epochs restored from a saved state)."""
 
     def on_pictures(self, epoch: int, pictures: Pictures) -> None:
-        """Called after some epochs with the saliency of a few images that are not trained on."""
+        """Called after some epochs with the saliency of a few images outside the training set."""
 
 
 @dataclass
 class Fit:
-    """One training under way.
+    """One running training.
 
     Attributes:
         classifier: is trained in place.
         recipe: batch -> loss.
-        data, validation: what is trained on, and what accuracy is watched on.
+        data, validation: the images to train on, and to measure accuracy on.
         settings: shared by all recipes.
         seed: of shuffling, augmentation and stochastic layers.
         identity: digest of everything the training depends on; a saved state of another identity is not resumed.
-        state_file: where the state is kept after every epoch and every few minutes; removed by the caller when the
-            result is safe.
+        state_file: the state is saved here after every epoch and every few minutes; the caller removes it when the
+            result is on disk.
         world: the processes that train together.
         pictured: images with human maps for pictures of saliency.
     """
@@ -85,17 +85,17 @@ class Fit:
             self.model = DistributedDataParallel(self.classifier, broadcast_buffers=False)
         self.steps = self.settings.epochs * self.data.batches
         self.history: list[Row] = []
-        self.done, self.meter = 0, Meter()  # of the epoch under way
+        self.done, self.meter = 0, Meter()  # of the current epoch
         self.saved = time.monotonic()
         self.speed = Speed(self.settings.batch_size, device)
 
     @property
     def result(self) -> nn.Module:
-        """What is evaluated and kept: the moving average where there is one."""
+        """The weights that are evaluated and kept: the moving average, if there is one."""
         return self.average.module if self.average else self.classifier
 
     def run(self, observers: Iterable[Observer]) -> list[Row]:
-        """Train from where the saved state stands (or the beginning) to the end.
+        """Train from the saved state (or the beginning) to the end.
 
         Returns:
             One row per epoch: epoch, step, loss, the recipe's parts, train_accuracy, val_accuracy, learning_rate.
@@ -118,7 +118,7 @@ class Fit:
     def _epoch(self, observers: list[Observer], interruption: Interruption) -> None:
         self.classifier.train()
         with closing(self.data.epoch(self.seed, len(self.history), self.world.share, self.done)) as loaded:
-            self._steps(loaded, observers, interruption)  # its workers end before those of the validation begin
+            self._steps(loaded, observers, interruption)  # its workers end before those of the validation start
         self._end_epoch(observers)
 
     def _steps(self, loaded: Iterator[Batch], observers: list[Observer], interruption: Interruption) -> None:
@@ -195,9 +195,10 @@ class Fit:
         return result
 
     def _check_finite(self, loss: Tensor, norm: Tensor, position: Position) -> None:
-        """Before the optimiser's step, so that the weights stay as they were. One look, as a GPU must be waited for.
+        """Check before the optimiser's step, so that the weights do not change.
 
-        A sum is not finite where one of its numbers is not: all processes stop, and say the same.
+        Both values are read at once, since a GPU must be waited for. Their sum over processes is not finite if any of
+        them is not: all processes stop with the same error.
         """
         losses, norms = self.world.total(*torch.stack([loss, norm]).tolist())
         if math.isfinite(losses) and math.isfinite(norms):
@@ -221,9 +222,9 @@ class Fit:
         if stop or due:
             self._save()
         if stop:
-            self.world.any(False)  # nobody leaves before the first process has written
+            self.world.any(False)  # no process leaves before the first one has written
             step = len(self.history) * self.data.batches + self.done
-            kept = f"the state is kept in {self.state_file}, and the same command goes on"
+            kept = f"the state is kept in {self.state_file}, and the same command resumes"
             raise Interrupted(f"SIGTERM after step {step} of {self.steps}: {kept}")
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""Means over an epoch, of what every step reports; they go with a saved state and add up over processes."""
+"""Means over an epoch of the values that every step reports; part of a saved state, and added up over processes."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ Row = dict[str, float]
 
 
 class Meter:
-    """Sums of a recipe's scalars, each times its images, with how many images had it, and of right answers.
+    """Sums over images of a recipe's scalars, the number of images that had each, and the number of right answers.
 
-    A mean over images, so that it is the same in however many parts and processes a batch is computed. The sums stay on
-    the device until they are asked for: reading a number from a GPU would make it wait.
+    Means over images do not depend on how many parts and processes compute a batch. The sums stay on the device until
+    they are read: reading a number from a GPU would make it wait.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Meter:
                 self.counts[name] = self.counts.get(name, 0) + len(labels)
 
     def state(self, world: World) -> dict[str, Any]:
-        """The sums of all processes as plain numbers; the first process may go on from them alone."""
+        """The sums of all processes as plain numbers; the first process can resume from them alone."""
         own = {name: (float(value), self.counts[name]) for name, value in self.sums.items()}
         parts = world.all((own, int(self.right), self.seen))
         names = list(dict.fromkeys(name for sums, _, _ in parts for name in sums))

@@ -1,4 +1,4 @@
-"""Optimisers, schedules, weight averages and mixing of images, by way of timm."""
+"""Optimisers, schedules, weight averages and mixing of images, through timm."""
 
 import warnings
 from dataclasses import replace
@@ -22,7 +22,7 @@ def create_optimiser(network: nn.Module, settings: TrainSettings) -> Optimizer:
     """timm's optimiser of a name; norm and bias parameters are not decayed.
 
     Raises:
-        InputError: timm has none of that name (offers the nearest), or it needs what is not installed.
+        InputError: timm has none of that name (offers the nearest), or it needs a package that is not installed.
     """
     known = [str(name) for name in list_optimizers()]
     if settings.optimiser not in known:
@@ -46,10 +46,10 @@ class Schedule(Protocol):
         """Set the rate for the step that follows `step` (from 0)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a saved state keeps of it."""
+        """Its part of a saved state."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Resume from a saved state."""
 
 
 class OneCycle:
@@ -101,7 +101,7 @@ class TimmSchedule:
         self.inner.step_update(step + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the step says all, and the rate itself lies in the optimiser's state."""
+        """Nothing: the rate depends on the step, and is itself in the optimiser's state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

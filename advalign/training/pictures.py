@@ -1,4 +1,4 @@
-"""What a model rests on while it learns: the saliency of a few images beside their human maps."""
+"""What a model looks at while it learns: the saliency of a few images next to their human maps."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,7 @@ COUNT = 8
 
 @dataclass(frozen=True)
 class Pictures:
-    """A few images that are not trained on.
+    """A few images outside the training set.
 
     Attributes:
         images: (K, 3, H, W) float32 in [0, 1].
@@ -33,7 +33,7 @@ class Pictures:
 
 
 def take_pictures(model: nn.Module, data: TrainingData, device: torch.device) -> Pictures:
-    """The saliency of the first images of as many classes, of a model in evaluation mode."""
+    """The saliency of one image of each of the first classes, with the model in evaluation mode."""
     training = model.training
     model.eval()
     batch = next(iter(data.all(Share(device=device))))

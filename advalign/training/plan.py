@@ -1,4 +1,4 @@
-"""A training that is settled down to its name and identity, but not begun."""
+"""A training with settled name and identity that has not started."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,14 @@ from advalign.settings import Settings, Training, TrainSettings, digest, parse, 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained.
+    """A training to be run.
 
     Attributes:
         name: the published name.
         identity: digest of settings, data and code; the same identity gives the same weights on one machine.
         training: architecture and recipe.
         recipe, recipe_settings: with the training's overrides.
-        train: what all recipes share, with the training's overrides, as this recipe can use it.
+        train: the settings that all recipes share, with the training's overrides, as this recipe can use them.
         seed: of weights, shuffling, augmentation.
     """
 
@@ -73,11 +73,11 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
 
 
 def resolve(settings: Settings, training: Training) -> tuple[Recipe, TrainSettings]:
-    """The recipe, and what all recipes share: params.yaml's values with the training's own.
+    """The recipe, and the settings that all recipes share: params.yaml's values with the training's own.
 
-    A loss that holds an input gradient is computed in float32, uncompiled and in the usual memory layout: torch.compile
-    cannot differentiate twice, the layout costs more than it saves there, and bfloat16 has not been shown to be safe
-    (docs/training.md).
+    A loss with an input gradient is computed in float32, uncompiled and in the usual memory layout: torch.compile
+    cannot differentiate twice, channels_last costs more than it saves there, and bfloat16 has not been shown to be safe
+    (docs/training.md, section Precision, layout, compilation).
 
     Raises:
         InputError: unknown recipe or key, value out of range.
@@ -99,10 +99,10 @@ def _recipe(settings: Settings, training: Training, label_smoothing: float = 0.0
 
 
 def as_published(project: Project, settings: Settings, training: Training) -> Training:
-    """The training of registry/trainings.yaml that has this one's published name, with this one's values over it.
+    """The training of registry/trainings.yaml with this one's published name, overridden by this one's values.
 
     Returns:
-        The training itself where none is listed under its name.
+        The training itself if none is listed under its name.
     """
     name = _recipe(settings, training).published_name(training.model)
     listed = read_trainings(project.trainings).get(name)

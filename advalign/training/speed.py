@@ -1,4 +1,4 @@
-"""How fast a training goes, and what it waits for: read every few seconds, and no part of its result."""
+"""How fast a training runs and how long it waits for data: read every few seconds, and no part of its result."""
 
 import resource
 import time
@@ -25,7 +25,7 @@ class Speed:
         self.begin()
 
     def begin(self) -> None:
-        """Called before the first step of an epoch: what came before it is not counted."""
+        """Called before the first step of an epoch: the time before it is not counted."""
         self.last = time.monotonic()
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -59,7 +59,7 @@ class Speed:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most memory that this process has used so far in MiB: of a GPU, or else of the machine."""
+    """The most memory in MiB that this process has used so far: of the GPU, or else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch of all processes, on any device, as often differentiable as one likes."""
+"""Batch normalisation over the batch of all processes, on any device, differentiable any number of times."""
 
 from typing import Any
 
@@ -97,13 +97,13 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norms(network: nn.Module) -> None:
-    """Swap, in place, every batch norm for its synchronised form; parameters, buffers, keys and hooks stay as they are.
+    """Replace, in place, every batch norm by its synchronised form; parameters, buffers, keys and hooks do not change.
 
     Args:
-        network: of torch's BatchNorm2d and timm's BatchNormAct2d; what is swapped already stays.
+        network: with torch's BatchNorm2d and timm's BatchNormAct2d; synchronised ones are left alone.
 
     Raises:
-        InputError: there is a batch norm of another class; nothing has been swapped.
+        InputError: there is a batch norm of another class; nothing has been replaced.
     """
     norms = [(name, module) for name, module in network.named_modules() if _is_batch_norm(module)]
     for name, module in norms:
@@ -145,7 +145,7 @@ def _combined(own_mean: Tensor, own_squares: Tensor, own_count: int) -> tuple[Te
 
 
 def _is_batch_norm(module: nn.Module) -> bool:
-    """Also of classes of their own that keep running statistics, and not yet synchronised."""
+    """Whether a layer keeps running statistics, whatever its class, and is not synchronised yet."""
     keeps = getattr(module, "running_var", None) is not None
     return (keeps or isinstance(module, _BatchNorm)) and type(module) is not SyncedBatchNorm2d
 

@@ -36,7 +36,7 @@ def finished(folder: Path, identity: str) -> Card | None:
 
 
 def state_file(project: Project, planned: Plan) -> Path:
-    """Where the state of a training lies that is under way; trainings with other settings or code have others."""
+    """The file of a running training's state; trainings with other settings or code have other files."""
     return project.resume / f"{planned.name}.{planned.identity[:12]}.pt"
 
 
@@ -49,24 +49,24 @@ def train(
     device: str = "auto",
     resume: bool = True,
 ) -> Card:
-    """Train and write a checkpoint; a finished one of the same identity is returned as it is.
+    """Train and write a checkpoint; a finished one of the same identity is returned unchanged.
 
     Started by `torchrun`, every process calls this; the first one reads and writes states and the checkpoint.
 
     Args:
-        project: where data and states lie.
+        project: whose data and states.
         planned: from `plan`.
         folder: the checkpoint's directory.
-        observers: makes who watches; called only when there is something to train, and only in the first process.
+        observers: makes the observers; called only if there is something to train, and only in the first process.
         device: "auto", "cpu", "cuda", ...
-        resume: continue a training of the same identity that was cut off; otherwise begin anew.
+        resume: resume an interrupted training of the same identity; otherwise start again.
 
     Raises:
-        AdvalignError: what is wrong with settings or data, or went wrong in the training.
+        AdvalignError: settings or data cannot be used, or the training failed.
     """
     with joined(device) as world:
         if len(set(world.all(planned.identity))) > 1:
-            raise InputError("the processes see other settings, code or data: give all machines the same ones")
+            raise InputError("the processes see different settings, code or data: give all machines the same ones")
         done = world.from_first(lambda: finished(folder, planned.identity))
         if done is not None:
             return done
@@ -93,7 +93,7 @@ def _write(project: Project, planned: Plan, classes: Classes, folder: Path, fit:
 
 
 def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[str, Any]:
-    """What the checkpoint says of itself, other than what `save_checkpoint` adds."""
+    """The fields of the checkpoint's card that `save_checkpoint` does not add."""
     return {
         "name": planned.name,
         "architecture": planned.training.model,
@@ -145,18 +145,20 @@ def _prepare(project: Project, planned: Plan, classes: Classes, state: Path, wor
 
 
 def check_batch(settings: TrainSettings, images: int, ranks: int) -> None:
-    """Refuse a batch that the images or the processes cannot serve.
+    """Refuse a batch size that does not fit the images or the processes.
 
     Raises:
         InputError: it is larger than the data, or not divisible, or mixing would leave an image without a partner.
     """
     size, parts = settings.batch_size, ranks * settings.accumulate
     if images < size:
-        raise InputError(f"train.batch_size {size} is larger than the {images} training images")
+        raise InputError(f"train.batch_size {size} is larger than the {images} training images: lower it")
     if size % parts:
         raise InputError(
             f"train.batch_size {size} cannot be divided by {ranks} processes x {settings.accumulate} parts "
             "(train.accumulate): choose a multiple"
         )
     if (settings.mixup or settings.cutmix) and size // parts % 2:
-        raise InputError(f"mixup and cutmix pair images: {size} / {parts} parts leaves an odd number in each")
+        raise InputError(
+            f"mixup and cutmix pair images: {size} / {parts} parts leaves an odd number in each: change batch_size"
+        )

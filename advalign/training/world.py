@@ -1,4 +1,4 @@
-"""Who takes part in a training: one process, or as many as `torchrun` started, each with a device of its own."""
+"""The processes of a training: one, or as many as `torchrun` started, each with its own device."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ Made = TypeVar("Made")
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes, logs and prints; always so without `torchrun`."""
+    """Whether this is the process that writes, logs and prints; always true without `torchrun`."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -38,11 +38,11 @@ class World:
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other."""
+        """Whether this is the only process."""
         return self.share.ranks == 1
 
     def from_first(self, make: Callable[[], Made]) -> Made:
-        """What the first process makes, handed to all; what it raises of ours is raised by all.
+        """The first process's result, given to all; an AdvalignError that it raises is raised by all.
 
         Raises:
             AdvalignError: the first process raised it.
@@ -61,13 +61,13 @@ class World:
         return cast(Made, made[0])
 
     def from_first_alone(self, make: Callable[[], Iterable[Made]]) -> list[Made]:
-        """What the first process makes for itself; nothing in the others. What it raises of ours is raised by all."""
+        """The first process's result; an empty list in the others. An AdvalignError that it raises is raised by all."""
         made: list[Made] = []
         self.from_first(lambda: made.extend(make()))
         return made
 
     def any(self, *flags: bool) -> list[bool]:
-        """Each flag, true where it is in any process."""
+        """Each flag: whether it is true in any process."""
         return [bool(flag) for flag in flags] if self.alone else [total > 0 for total in self.total(*flags)]
 
     def total(self, *numbers: float) -> list[float]:
@@ -87,7 +87,7 @@ class World:
         return values
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give all processes the first one's buffers (running statistics): what a saved state holds."""
+        """Give all processes the first one's buffers (running statistics), which a saved state holds."""
         buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
         if self.alone or not buffers:
             return
@@ -102,7 +102,8 @@ class World:
 def joined(device: str) -> Iterator[World]:
     """Join the processes that `torchrun` started with this one, if it did; leave them at the end.
 
-    They can meet only once: what needs them several times joins around all of it, and inner blocks find them joined.
+    The processes can join only once: a command that needs them several times joins around all of it, and inner blocks
+    find them joined.
 
     Args:
         device: "auto", "cpu", "cuda", ...: of several processes each takes the GPU of its local rank.

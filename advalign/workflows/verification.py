@@ -1,9 +1,9 @@
 """Verification: a registered version, fetched and loaded anew, gives the rows that were logged for it.
 
 Minimum-norm search is chaotic: on another processor single norms move by percents and the mean by a fraction of one
-(methods.md). So whole shards are computed, as they were the first time, and what is demanded is what chaos leaves
-alone: the same predictions, and means that agree. On the machine that computed them the rows agree to the last bit,
-which is told as well.
+(docs/fmn-fast.md, section Numerics). So whole shards are recomputed, and what is demanded is what chaos leaves alone:
+the same predictions, and means that agree. On the machine that computed the rows they agree to the last bit, which is
+reported as well.
 """
 
 from dataclasses import asdict, dataclass

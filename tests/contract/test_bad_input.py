@@ -1,4 +1,4 @@
-"""Bad input of every kind, at the command line: one line that names the file and the mend, and nothing is changed."""
+"""Bad input of every kind, at the command line: one line that names the file and the fix, and nothing is changed."""
 
 import io
 import json
@@ -43,7 +43,7 @@ NET = {
 SOUND = {**NET, "weights": "weights"}
 TENCH, GOLDFISH = "n01440764", "n01443537"
 MEND = re.compile(
-    r"\b(fetch|take|convert|mend|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|remove|see|"
+    r"\b(fetch|take|convert|fix|mend|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|remove|see|"
     r"expected|must|should be|required|known|did you mean|one at a time|greater than)\b"
 )
 PROGRESS = re.compile(r"(importing|evaluating \d+ models): \d+/\d+ \(")
@@ -56,7 +56,7 @@ class Kind:
 
     Attributes:
         make: (project's root, folder of the user's own files) -> the words of the command.
-        told: what the line says, beside any mend; OWN is the user's folder.
+        told: what the line says, in addition to any fix; OWN is the user's folder.
         model: the failure is recorded for this model of the zoo; None: the command is refused.
     """
 
@@ -206,8 +206,8 @@ def bad_records():
         ("float image of another size", lambda: raw_record(128), "nor float32 of 256x256 or 224x224", "convert it"),
         ("NaN image", lambda: raw_record(image=np.nan), "image values span nan .. nan", "convert it"),
         ("NaN map", lambda: raw_record(heatmap=np.nan), "heatmap holds values that are not finite", "take the record"),
-        ("infinite map", lambda: raw_record(heatmap=np.inf), "not finite", "take the record out"),
-        ("constant raw map", lambda: raw(drawn(224)[0], np.ones((224, 224)), 5), "constant", "take the record out"),
+        ("infinite map", lambda: raw_record(heatmap=np.inf), "not finite", "remove the record"),
+        ("constant raw map", lambda: raw(drawn(224)[0], np.ones((224, 224)), 5), "constant", "remove the record"),
         ("constant map", lambda: record(heatmap=encoded(np.full((SIDE, SIDE), 9, np.uint8))), "constant", "take the"),
         ("label 1000", lambda: record(label=1000), "label 1000 is outside 0 .. 999"),
         ("label -1", lambda: record(label=-1), "label -1 is outside 0 .. 999"),
@@ -286,8 +286,8 @@ def shard_files():
     yield "shards: two of one name", Kind(two_of_one_name, told)
     yield "shards: empty folder", Kind(empty_folder, ("OWN: no *.tfrecords", "name the folder or files"))
     yield "shards: missing path", Kind(missing_path, (f"{FILE} is missing: name",))
-    yield "shards: not permitted", Kind(not_permitted, (f"{FILE}: Permission denied: mend that and run again",))
-    yield "shards: broken disk", Kind(broken_disk, (f"{FILE}: Input/output error: mend that and run again",))
+    yield "shards: not permitted", Kind(not_permitted, (f"{FILE}: Permission denied: fix that and run again",))
+    yield "shards: broken disk", Kind(broken_disk, (f"{FILE}: Input/output error: fix that and run again",))
     yield "shards: a folder in the place of one", Kind(folder_for_a_shard, (f"{FILE}: no *.tfrecords", "name the"))
     yield "shards: another of a name that is there", Kind(another_shard_of_that_name, ("test-sound", "give --replace"))
     yield "sample: pickle with code in it", Kind(sample_with_code, ("OWN/test/1.pth", "save it again as plain"))
@@ -326,11 +326,11 @@ def bad_pictures():
 def bad_labels():
     one, file, picture = {901: encoded(drawn(SIDE)[0])}, "OWN/labels.csv", f"OWN/val/{picture_name(901)}"
     for name, pictures, text, *told in [
-        ("unknown wnid", one, labelled(901, wnid="n99999999"), file, "line 2: unknown wnid 'n99999999'", "mend"),
-        ("a name twice", one, labelled(901, 901), file, "line 3:", "is given twice: remove one"),
+        ("unknown wnid", one, labelled(901, wnid="n99999999"), file, "line 2: unknown wnid 'n99999999'", "fix"),
+        ("a name twice", one, labelled(901, 901), file, "line 3:", "is in two lines: remove one"),
         ("image without label", one | {902: one[901]}, labelled(902), picture, "no label", "or label them"),
         ("label without image", one, labelled(901, 902), file, "_00000902 has no image in OWN/val", "fetch them"),
-        ("label 1000", one, f"{picture_name(901)} 1000\n", file, "label 1000 is outside 0 .. 999", "mend"),
+        ("label 1000", one, f"{picture_name(901)} 1000\n", file, "label 1000 is outside 0 .. 999", "fix"),
         ("neither format", one, "a;b\n1;2\n", file, "line 1: 'a;b' is no label, expected image,wnid"),
         ("empty file", one, "", file, "no labels in it, expected image,wnid"),
         ("no wnid", one, f"image,wnid\n{picture_name(901)}\n", file, "line 2: expected image,wnid"),
@@ -380,7 +380,7 @@ def bad_multilabel():
     for name, text, *told in [
         ("not JSON", '{"initial_annots": {', "not a multi-label set"),
         ("wrong schema", '{"annotations": []}', "not a multi-label set"),
-        ("label 1000", f"{HEADER}{one},1000,1,,,False\n", "line 2", "original_label holds '1000'", "mend it"),
+        ("label 1000", f"{HEADER}{one},1000,1,,,False\n", "line 2", "original_label holds '1000'", "fix it"),
         ("unknown wnid", annotated(one, "n99999999"), one, "unknown wnid 'n99999999'"),
         ("ReaL of wrong length", "[[1], [2]]", "2 entries, ReaL has one for each of 50000", "fetch it again"),
         ("missing column", HEADER.replace("is_problematic", "flag"), "column is_problematic is missing", "expected"),
@@ -454,7 +454,7 @@ def bad_models():
         ("pickle with code in it", {}, "w.pth", with_code, "OWN/w.pth", "refused", "save its state dictionary"),
         ("plain pickle with code in it", {}, "w.pth", plain_pickle, "OWN/w.pth", "refused", "save its state dict"),
         ("missing weights", {}, "w.pth", None, "OWN/w.pth is missing (or .pth, .pt, .ckpt): put the weights there"),
-        ("no head", head, "w.pth", None, "bad_net", "tell 0 classes apart", "name the classifier's weights"),
+        ("no head", head, "w.pth", None, "bad_net", "are for 0 classes", "name the classifier's weights"),
         ("no network", hub, "w.pth", None, "test_resnet.r160_in1k", "cannot be fetched", "put the file on disk"),
         ("unknown architecture", {"architecture": "test_resnt"}, "w.pth", None, "test_resnt", "did you mean"),
         ("unknown preprocessing", {"preprocessing": {"sice": 3}}, "w.pth", None, "bad_net: preprocessing", "'sice'"),
@@ -527,7 +527,7 @@ def snapshot(*folders):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_bad_input_is_one_line_with_the_mend_and_changes_nothing(name, sound, tmp_path, capfd, monkeypatch):
+def test_bad_input_is_one_line_with_the_fix_and_changes_nothing(name, sound, tmp_path, capfd, monkeypatch):
     kind = KINDS[name]
     failure = sound / "outputs" / "evaluations" / "fmn-10" / "failed" / f"{kind.model}.json"
     failure.unlink(missing_ok=True)

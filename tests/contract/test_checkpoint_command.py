@@ -99,7 +99,7 @@ def test_a_model_is_named_as_evaluate_names_it(model, project, imported):
     ("words", "says"),
     [
         (["export", "mine", "theirs.ckpt"], "theirs.ckpt exists: replace it with --replace, or name another file"),
-        (["export", "mine", "theirs.h5"], "'theirs.h5': the suffix tells the format, expected .ckpt, .pth, .pt, "
+        (["export", "mine", "theirs.h5"], "'theirs.h5': the suffix decides the format, expected .ckpt, .pth, .pt, "
                                           ".safetensors: rename it"),
         (["export", "mien", "theirs.pt"], "unknown model 'mien'; did you mean 'mine'?"),
         (["export", "models:/nobody@candidate", "theirs.pt"], "unknown registered model 'nobody'"),

@@ -343,7 +343,7 @@ def test_two_trainings_or_models_of_a_name_but_for_case_are_refused(tmp_path):
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["trainings"]["Test_ResNet.baseline"] = {"model": "test_resnet", "recipe": "baseline"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    with pytest.raises(InputError, match=r"params.yaml: trainings: .*differ in upper and lower case"):
+    with pytest.raises(InputError, match=r"params.yaml: trainings: .*differ only in upper and lower case"):
         load_settings(tmp_path)
     (tmp_path / "zoo.yaml").write_text("models: {net: {group: cnn}, Net: {group: cnn}}\n")
     with pytest.raises(InputError, match=r"zoo.yaml: models: 'net' and 'Net' differ"):
@@ -383,12 +383,12 @@ def test_a_table_of_data_names_files_of_its_own_folder_only(name, tmp_path):
     (tmp_path / "multilabel.json").write_text(json.dumps(multilabel))
     with pytest.raises(InputError) as caught:
         read_multilabel(tmp_path / "multilabel.json", {"n01440764": 0})
-    one_line(caught.value, str(tmp_path / "multilabel.json"), ascii(name), "mend or remove")
+    one_line(caught.value, str(tmp_path / "multilabel.json"), ascii(name), "fix or remove")
     if "\0" not in name:  # pandas ends a cell there
         (tmp_path / "labels.csv").write_text(f"image,wnid\n{name},n01440764\n")
         with pytest.raises(InputError) as caught:
             read_label_table(tmp_path / "labels.csv")
-        one_line(caught.value, str(tmp_path / "labels.csv"), "mend or remove")
+        one_line(caught.value, str(tmp_path / "labels.csv"), "fix or remove")
 
 
 # clumsy files

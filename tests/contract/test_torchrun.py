@@ -180,4 +180,4 @@ def test_processes_that_see_other_data_are_refused(sample_root, tmp_path):
     ]
     for process in processes:
         assert process.wait(SECONDS) == 2, process.errors()
-        assert "the processes see other settings, code or data: give all machines the same ones" in process.errors()
+        assert "the processes see different settings, code or data: give all machines the same ones" in process.errors()

@@ -271,5 +271,5 @@ def test_without_another_store_all_is_plain_publish(root):
     done = advalign(root, local, "publish", "--all")
     assert done.wait() == 0, done.errors()
     lines = done.printed().splitlines()
-    assert lines[0] == "there is no other store to carry over: mlflow.db is absent, or it is the store that is set"
+    assert lines[0] == "there is nothing to copy: mlflow.db is absent, or it is the store that is set"
     assert lines[1].startswith("0 created, ")

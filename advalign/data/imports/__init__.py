@@ -1,1 +1,1 @@
-"""Importers: a user's own copies of real data, verified and brought into the layout of data/."""
+"""Importers: a user's own copies of real data, verified and put into the layout of data/."""

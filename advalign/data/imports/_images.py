@@ -1,4 +1,4 @@
-"""Single image files: decoded as a check, converted where asked, brought into data/."""
+"""Single image files: decoded as a check, converted on request, put into data/."""
 
 import io
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WANTED = "8-bit JPEG in RGB or grey"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images that one call brings in: (source, target) pairs, and the options of the import."""
+    """Images that one call imports: (source, target) pairs, and the options of the import."""
 
     pairs: tuple[tuple[Path, Path], ...]
     convert: bool
@@ -28,7 +28,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Brought:
-    """How many images of a chunk there were, and how many were converted, or there already."""
+    """How many images a chunk has, and how many of them were converted, or were already imported."""
 
     images: int
     converted: int
@@ -36,14 +36,14 @@ class Brought:
 
 
 def bring_images(chunk: Chunk) -> Brought:
-    """Decode every image and bring it in; one that is there already with the same bytes is skipped.
+    """Decode and import every image; one that is already in place with the same bytes is skipped.
 
     Raises:
-        DataError: an image cannot be used; names the file and the mend.
+        DataError: an image cannot be used; names the file and the fix.
     """
     converted = skipped = 0
     for source, target in chunk.pairs:
-        # an image that lies in its place before any import was verified by nobody
+        # not skipped where source and target are one file: no import has verified it
         if target.exists() and source.resolve() != target.resolve() and same_content(source, target):
             skipped += 1
             continue
@@ -73,7 +73,7 @@ def _decode(path: Path) -> Image.Image:
 
 
 def _flaw(image: Image.Image) -> str | None:
-    """What keeps an image from being used as it is (MPO: a JPEG that further pictures follow)."""
+    """Why an image cannot be used unchanged, if so (MPO: a JPEG with further pictures behind it)."""
     if image.format not in ("JPEG", "MPO"):
         return f"a {image.format} ({image.mode})"
     return None if image.mode in ("RGB", "L") else image.mode

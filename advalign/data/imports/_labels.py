@@ -1,4 +1,4 @@
-"""Label files of the validation images, in the formats they go round in -> image name without suffix -> wnid."""
+"""Label files of the validation images, in the usual formats -> image name without suffix -> wnid."""
 
 import csv
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     suffix, the wnid is the first word of `PredictionString`); the Caffe list, whose number is the index of the class.
 
     Raises:
-        DataError: none of these, an unknown wnid or index, or an image given twice; names the line.
+        DataError: none of these, an unknown wnid or index, or an image in two lines; names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -31,11 +31,11 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     for number, image, wnid in _rows(path, lines, classes):
         if wnid not in known:
             raise DataError(
-                f"{path}: line {number}: unknown wnid {wnid!r} for {image} (not in data/classes.yaml): mend that line"
+                f"{path}: line {number}: unknown wnid {wnid!r} for {image} (not in data/classes.yaml): fix that line"
             )
         stem = _stem(image)
         if stem in labels:
-            raise DataError(f"{path}: line {number}: {image} is given twice: remove one of the lines")
+            raise DataError(f"{path}: line {number}: {image} is in two lines: remove one of them")
         labels[stem] = wnid
     if not labels:
         raise DataError(f"{path}: no labels in it, expected {FORMATS}")
@@ -69,6 +69,6 @@ def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int
             raise DataError(f"{path}: line {number}: {line[:60]!r} is no label, expected {FORMATS}")
         if int(words[1]) >= len(classes):
             raise DataError(
-                f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}: mend that line"
+                f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}: fix that line"
             )
         yield number, words[0], classes[int(words[1])].wnid

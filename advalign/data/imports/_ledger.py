@@ -1,4 +1,4 @@
-"""data/clickme/imported.csv: which shard came from which source, so that an interrupted import goes on where it was."""
+"""data/clickme/imported.csv: which shard came from which source, so that an interrupted import resumes."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ COLUMNS = [field.name for field in fields(LedgerRow)]
 
 
 def read_ledger(path: Path) -> dict[str, LedgerRow]:
-    """Read the ledger: file -> row; empty when there is none yet.
+    """Read the ledger: file -> row; empty if there is none yet.
 
     Raises:
         DataError: not a ledger.
@@ -49,7 +49,7 @@ def read_ledger(path: Path) -> dict[str, LedgerRow]:
 
 
 def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
-    """Write the ledger in one move, sorted by file: the same imports in any order give the same bytes."""
+    """Write the ledger sorted by file, so that the same imports in any order give the same bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

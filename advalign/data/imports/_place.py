@@ -1,4 +1,4 @@
-"""Putting files into data/: one import at a time, in one move, never over other content unasked."""
+"""Putting files into data/: one import at a time, each file as a whole, never over other content without --replace."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 @contextmanager
 def only_import(project: Project, *folders: Path) -> Iterator[None]:
-    """Hold the project's import lock, and clear the folders of what killed imports left.
+    """Hold the project's import lock, and remove what killed imports left in the folders.
 
     Raises:
-        InputError: another import is under way.
+        InputError: another import is running.
     """
-    lock = project.root / "outputs" / ".import.lock"  # not in data/: all that lies there is data
+    lock = project.root / "outputs" / ".import.lock"  # not in data/: everything there is data
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
@@ -35,21 +35,21 @@ def only_import(project: Project, *folders: Path) -> Iterator[None]:
             except InputError:
                 for folder in folders:
                     with suppress(OSError):
-                        folder.rmdir()  # made for what was refused; one that holds anything stays
+                        folder.rmdir()  # made for the refused import; a folder that is not empty stays
                 raise
     except Timeout:
-        raise InputError(f"another import into {project.data} is under way: wait for its end") from None
+        raise InputError(f"another import into {project.data} is running: wait until it ends") from None
 
 
 def need_classes(project: Project) -> Classes:
-    """Read data/classes.yaml, which says what a label means.
+    """Read data/classes.yaml, which defines the labels.
 
     Raises:
         DataError: there is none.
     """
     path = project.data / "classes.yaml"
     if not path.exists():
-        raise DataError("data/classes.yaml is missing: bring it in first with `advalign data import classes`")
+        raise DataError("data/classes.yaml is missing: import it first with `advalign data import classes`")
     return read_classes(path)
 
 
@@ -61,10 +61,10 @@ def same_content(one: Path, other: Path) -> bool:
 
 
 def settled(source: Path, target: Path, replace: bool) -> bool:
-    """Whether the target holds the source's bytes already.
+    """Whether the target already holds the source's bytes.
 
     Raises:
-        DataError: it holds others and may not be replaced.
+        DataError: it holds other bytes and may not be replaced.
     """
     if not target.exists():
         return False
@@ -76,7 +76,7 @@ def settled(source: Path, target: Path, replace: bool) -> bool:
 
 
 def bring(source: Path, target: Path, replace: bool) -> None:
-    """Hard-link a file into data/ in one move, or copy it where links are not possible (another file system).
+    """Hard-link a file into data/, or copy it where links are not possible (another file system).
 
     Raises:
         DataError: the target holds other content and may not be replaced, or the copy differs from the source.
@@ -84,18 +84,18 @@ def bring(source: Path, target: Path, replace: bool) -> None:
     if settled(source, target, replace):
         return
     with replacing(target) as temporary:
-        temporary.unlink(missing_ok=True)  # were it a leftover link, copying would write into somebody's file
+        temporary.unlink(missing_ok=True)  # copying into a leftover link would write into the linked file
         try:
             os.link(source.resolve(), temporary)
         except OSError:
             shutil.copyfile(source, temporary)
             if not same_content(source, temporary):
-                raise DataError(f"{source}: its copy differs: is the disk sound, and does nobody write it?") from None
+                raise DataError(f"{source}: its copy differs: check the disk and what writes the file") from None
 
 
 @contextmanager
 def staged(target: Path, replace: bool) -> Iterator[Path]:
-    """Give a path to write beside the target; move it over the target when the block ends well.
+    """Yield a path next to the target to write to; if the block succeeds, move it over the target.
 
     Raises:
         DataError: the target holds other content and may not be replaced.
@@ -114,14 +114,14 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     """List the images of a folder by name without suffix, sorted.
 
     Raises:
-        DataError: two of them differ in the suffix only.
+        DataError: two of them differ only in the suffix.
     """
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in images:
-            raise DataError(f"{path} and {images[path.stem].name} differ in the suffix only: remove one")
+            raise DataError(f"{path} and {images[path.stem].name} differ only in the suffix: remove one")
         images[path.stem] = path
     return images
 

@@ -1,4 +1,4 @@
-"""A pool of processes that verify files; the first refusal ends the work."""
+"""A pool of processes that verify files; the first error ends the work."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ Result = TypeVar("Result")
 
 
 def each(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None) -> Iterator[Result]:
-    """Yield the results of the tasks as they come; in this process for one worker.
+    """Yield the results of the tasks as they finish; one worker is this process itself.
 
     Args:
-        work: a function of a module (it is sent to other processes).
-        tasks: what it is called with.
+        work: a module's function (it is sent to other processes).
+        tasks: its arguments.
         workers: processes, at most; None: one per core.
 
     Raises:
-        InputError: what the work raised, or a file could not be read or written, or a process was killed.
+        InputError: the work's own, or a file could not be read or written, or a process was killed.
     """
     guarded = partial(_guarded, work)
     count = min(workers or os.cpu_count() or 1, len(tasks))
@@ -46,8 +46,8 @@ def _guarded(work: Callable[[Task], Result], task: Task) -> Result:
     try:
         return work(task)
     except OSError as error:
-        # an error amid reading or writing, unlike one in opening, names no file: the task does
-        raise InputError(f"{error.filename or task}: {error.strerror or error}: mend that and run again") from None
+        # an error while reading or writing names no file, unlike one while opening: the task does
+        raise InputError(f"{error.filename or task}: {error.strerror or error}: fix that and run again") from None
 
 
 def _begin() -> None:

@@ -1,4 +1,4 @@
-"""ClickMe records in every schema they were released in -> verified records of the JPEG schema.
+"""ClickMe records in every released schema -> verified records of the JPEG schema.
 
 The schemas: JPEG bytes with a label; raw little-endian float32 (`tf.io.decode_raw`) of 256x256 with label and
 click_count; the same of 224x224 without click_count; and per-sample .pth dictionaries of uint8 tensors.
@@ -30,7 +30,7 @@ _NO_PTH = "not a dictionary of image, heatmap (uint8 tensors) and label"
 
 @dataclass(frozen=True)
 class Verified:
-    """A record that can be written as it is: encoded image (RGB), heatmap (grey, same size) and class index."""
+    """A record that can be written unchanged: encoded image (RGB), heatmap (grey, same size) and class index."""
 
     schema: str
     sha256: str  # of the encoded image
@@ -51,7 +51,7 @@ def verified_records(shard: Path, classes: int) -> Iterator[Verified]:
         record = _verified(example, where, classes)
         first = first or record.schema
         if record.schema != first:
-            raise DataError(f"{where} is in the schema {record.schema}, those before in {first}: split the shard")
+            raise DataError(f"{where} is in the schema {record.schema}, the records before in {first}: split the shard")
         yield record
     if first is None:
         raise DataError(f"{shard}: no records in it: fetch the file again")
@@ -60,7 +60,7 @@ def verified_records(shard: Path, classes: int) -> Iterator[Verified]:
 def _verified(example: Mapping[str, Feature], where: str, classes: int) -> Verified:
     encoded, encoded_map = feature(example, "image", bytes, where), feature(example, "heatmap", bytes, where)
     for schema, side in SIDES.items():
-        # the exact length decides: raw floats may begin as a JPEG does, a JPEG of exactly this length does not occur
+        # the exact length decides: raw floats may begin like a JPEG, but no JPEG has exactly this length
         if (len(encoded), len(encoded_map)) == (side * side * 12, side * side * 4):
             label = check_label(feature(example, "label", int, where), classes, where)
             image = pixels_of(np.frombuffer(encoded, "<f4").reshape(side, side, 3), where)
@@ -82,7 +82,7 @@ def pixels_of(values: NDArray[np.float32], where: str) -> NDArray[np.uint8]:
     """Round raw pixels to uint8.
 
     Args:
-        values: (H, W, 3) float32 in 0 .. 255, or in 0 .. 1: taken so when the largest is at most 1.
+        values: (H, W, 3) float32 in 0 .. 255, or in 0 .. 1 if the largest is at most 1.
         where: what an error begins with.
 
     Returns:
@@ -112,7 +112,7 @@ def map_of(values: NDArray[np.float32], where: str) -> NDArray[np.uint8]:
         DataError: not finite, or constant.
     """
     if not np.isfinite(values).all():
-        raise DataError(f"{where}: heatmap holds values that are not finite: take the record out")
+        raise DataError(f"{where}: heatmap holds values that are not finite: remove the record")
     wide = values.astype(np.float64)  # float32 could overflow in the difference
     low, high = wide.min(), wide.max()
     _refuse_constant((low, high), where)
@@ -123,7 +123,7 @@ def map_of(values: NDArray[np.float32], where: str) -> NDArray[np.uint8]:
 def _refuse_constant(extremes: tuple[Any, ...], where: str) -> None:
     """Refuse a map by its smallest and largest value."""
     if extremes[0] == extremes[1]:
-        raise DataError(f"{where}: heatmap is constant, it ranks no pixel above another: take the record out")
+        raise DataError(f"{where}: heatmap is constant, so it ranks no pixel above another: remove the record")
 
 
 def _converted(schema: str, image: NDArray[np.uint8], heatmap: NDArray[np.uint8], label: int) -> Verified:
@@ -163,7 +163,7 @@ def _load(sample: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with warnings.catch_warnings():  # what it warns of, it refuses: one line is enough
+        with warnings.catch_warnings():  # it refuses what it warns of: one line is enough
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             content = torch.load(sample, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

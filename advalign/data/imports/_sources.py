@@ -1,4 +1,4 @@
-"""What a user names on the command line -> shards and packs of samples, each with the file it becomes."""
+"""The paths on the command line -> shards and packs of samples, each with the file that it becomes."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
 
 @dataclass(frozen=True)
 class Source:
-    """One shard to be: a TFRecord file, or up to 1000 per-sample files."""
+    """The source of one shard: a TFRecord file, or up to 1000 per-sample files."""
 
     path: Path  # the TFRecord file, or the folder of the samples
     file: str  # its name in data/clickme
@@ -26,7 +26,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What the ledger calls it; no folders of this machine."""
+        """Its name in the ledger, without the folders of this machine."""
         if not self.samples:
             return self.path.name
         return f"{self.path.name}/{self.samples[0].name} .. {self.samples[-1].name}"
@@ -47,7 +47,7 @@ def find_sources(paths: Iterable[Path], split: str | None) -> list[Source]:
         split: "train", "val", "test"; None: from the file name (clickme_test.tfrecords).
 
     Raises:
-        InputError: a path holds neither, a name tells no split, or two sources would become the same file.
+        InputError: a path holds neither, a name contains no split, or two sources would become the same file.
     """
     shards: list[Path] = []
     samples: dict[Path, list[Path]] = {}
@@ -72,7 +72,7 @@ def find_sources(paths: Iterable[Path], split: str | None) -> list[Source]:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve would take a link's target and so another name
+    return Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve would follow a link to another name
 
 
 def _files(path: Path) -> list[Path]:
@@ -97,14 +97,14 @@ def _packs(folder: Path, samples: Sequence[Path], split: str | None) -> list[Sou
 
 
 def _split(path: Path, *names: Sequence[str]) -> str:
-    """The one split that names tell: the first group of names that tells any decides."""
+    """The one split that the names contain: the first group of names that contains any decides."""
     for group in names:
         words: set[str] = {word for name in group for word in _SPLIT.findall(name.lower())}
         if len(words) == 1:
             return words.pop()
         if words:
             break
-    raise InputError(f"{path}: the name does not tell one of train, val, test: give --split")
+    raise InputError(f"{path}: the name does not contain one of train, val, test: give --split")
 
 
 def _file(name: str, split: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of classes -> data/classes.yaml: what every other import needs first."""
+"""The table of classes -> data/classes.yaml, which every other import needs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from advalign.files import Project, replacing
 
 
 def import_classes(project: Project, file: Path | None = None, replace: bool = False) -> Classes:
-    """Copy a table of classes to data/classes.yaml once it reads as one.
+    """Check a table of classes and copy it to data/classes.yaml.
 
     Args:
         project: where data/ is.
@@ -17,7 +17,7 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
         replace: whether another classes.yaml may be replaced.
 
     Raises:
-        DataError: missing or malformed, or data/ holds other classes, which its labels mean.
+        DataError: missing or malformed, or data/ holds other classes, to which its labels refer.
     """
     source = file or project.root / "registry" / "imagenet.yaml"
     if not source.is_file():
@@ -29,7 +29,7 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
             there = settled(source, target, replace)
         except DataError:
             raise DataError(
-                f"{target} holds other classes, and the labels in data/ mean those: move data/ away first, "
+                f"{target} holds other classes, and the labels in data/ refer to them: move data/ away first, "
                 "or give --replace"
             ) from None
         if not there:

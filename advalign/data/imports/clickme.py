@@ -1,4 +1,4 @@
-"""ClickMe from a user's copies: shards and per-sample files, verified record by record, into data/clickme."""
+"""ClickMe from a user's copies: shards and per-sample files, verified record by record, put into data/clickme."""
 
 import hashlib
 from collections import Counter
@@ -31,7 +31,7 @@ class ImportedShard:
         row: its row in the ledger.
         labels: records by class index.
         repeated: records whose image (SHA-256 of its bytes) came before in the shard.
-        skipped: it was there already, and nothing was written.
+        skipped: it was already imported, and nothing was written.
     """
 
     row: LedgerRow
@@ -42,7 +42,7 @@ class ImportedShard:
 
 @dataclass(frozen=True)
 class ClickMeImport:
-    """What an import brought in: counts over all its shards, those skipped included."""
+    """The result of an import: counts over all its shards, skipped ones included."""
 
     shards: tuple[ImportedShard, ...]
     records: int
@@ -77,21 +77,21 @@ def import_clickme(
     replace: bool = False,
     advance: Advance = lambda done, total, note="": None,
 ) -> ClickMeImport:
-    """Verify shards and samples and bring them into data/clickme; run again, it goes on where it was.
+    """Verify shards and samples and import them into data/clickme; run again, it resumes.
 
     Shards of the JPEG schema are hard-linked as they are; raw ones and .pth samples are converted. A file of
-    data/clickme is the old or the new one, whole and verified. Where no ceiling.yaml is, ClickMe's is written.
+    data/clickme is the old or the new one, whole and verified. If there is no ceiling.yaml, ClickMe's is written.
 
     Args:
         project: where data/ is.
         sources: TFRecord shards, .pth samples, folders of either.
-        split: "train", "val" or "test"; None: told by the file names.
+        split: "train", "val" or "test"; None: from the file names.
         workers: processes; None: one per core.
         replace: whether shards that exist with other content may be replaced.
-        advance: told after every shard.
+        advance: called after every shard.
 
     Raises:
-        InputError: a source cannot be used; names the file, the record and the mend.
+        InputError: a source cannot be used; names the file, the record and the fix.
     """
     classes = need_classes(project)
     folder = project.data / "clickme"
@@ -111,7 +111,7 @@ def import_clickme(
 
 
 def _write_ceiling(path: Path) -> bool:
-    """Write ClickMe's published ceiling where none is; whether it was written."""
+    """Write ClickMe's published ceiling if there is none; whether it was written."""
     if path.exists():
         return False
     write_text(path, CEILING)
@@ -131,7 +131,7 @@ def _summary(shards: list[ImportedShard], classes: Classes, ceiling_written: boo
 
 
 class _Tally:
-    """Counts labels and repeated images of records that pass by."""
+    """Counts labels and repeated images of records."""
 
     def __init__(self) -> None:
         self.labels: Counter[int] = Counter()
@@ -146,14 +146,14 @@ class _Tally:
         self._seen.add(digest)
 
     def counted(self, records: Iterable[Verified]) -> Iterator[Verified]:
-        """Pass the records on."""
+        """Yield the records and count them."""
         for record in records:
             self.add(record.label, record.sha256)
             yield record
 
 
 def _import_shard(job: _Job) -> ImportedShard:
-    """Verify one source and bring it in, or find that it is there."""
+    """Verify and import one source, unless it is already imported."""
     tally, digest = _Tally(), job.source.digest()
     known = job.row is not None and job.target.exists()
     if known and job.row is not None and job.row.source_sha256 == digest:
@@ -185,7 +185,7 @@ def _encode(record: Verified) -> bytes:
 
 
 def _count(shard: Path, tally: _Tally) -> None:
-    """Count what a shard of data/clickme holds; its checksums are read, its images were verified when it came in."""
+    """Count what a shard of data/clickme holds; its checksums are verified, its images were verified by the import."""
     for number, example in enumerate(read_examples(shard)):
         where = f"{shard}: record {number}"
         image = feature(example, "image", bytes, where)

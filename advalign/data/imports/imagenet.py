@@ -21,7 +21,7 @@ IMAGES_PER_CHUNK = 32
 
 @dataclass(frozen=True)
 class ImageNetImport:
-    """What an import brought in: `images` in all, of which some were converted, or there already."""
+    """The result of an import: `images` in all, of which some were converted, or were already imported."""
 
     split: str
     images: int
@@ -52,7 +52,7 @@ def import_imagenet(
     replace: bool = False,
     advance: Advance = lambda done, total, note="": None,
 ) -> ImageNetImport:
-    """Decode images and bring them into data/imagenet/val (flat, with labels.csv) or train (by wnid); resumable.
+    """Decode images and import them into data/imagenet/val (flat, with labels.csv) or train (by wnid); resumable.
 
     Args:
         project: where data/ is.
@@ -62,10 +62,10 @@ def import_imagenet(
         convert: whether images that are not 8-bit JPEG in RGB or grey are encoded as such (quality 95).
         workers: processes; None: one per core.
         replace: whether images and labels that exist with other content may be replaced.
-        advance: told how many images are done.
+        advance: called with the number of images that are done.
 
     Raises:
-        InputError: an image, a label or a name cannot be used; names it and the mend.
+        InputError: an image, a label or a name cannot be used; names it and the fix.
     """
     classes = need_classes(project)
     target = project.data / "imagenet" / split
@@ -75,7 +75,7 @@ def import_imagenet(
         table = _label_table(target.with_name("labels.csv"), items, classes, replace) if split == "val" else None
         sums = _bring_all(items, convert, replace, workers, advance)
         if table is not None:
-            write_text(target.with_name("labels.csv"), table)  # last: it names only images that are there
+            write_text(target.with_name("labels.csv"), table)  # last, so that it names only images that are in place
     index_of_wnid = classes.index_of_wnid()
     counts = Counter(index_of_wnid[item.wnid] for item in items)
     return ImageNetImport(
@@ -84,7 +84,7 @@ def import_imagenet(
 
 
 def _bring_all(items: list[_Item], convert: bool, replace: bool, workers: int | None, advance: Advance) -> Brought:
-    """Bring in all images; the sums over them."""
+    """Import all images; returns the sums over them."""
     pairs = [(item.source, item.target) for item in items]
     chunks = [
         Chunk(tuple(pairs[first : first + IMAGES_PER_CHUNK]), convert, replace)
@@ -106,19 +106,17 @@ def _items(folder: Path, labels: Path | None, target: Path, classes: Classes) ->
         known = read_label_file(labels, classes) if labels else {item.source.stem: item.wnid for item in items}
         files = {item.source.stem: item.source for item in items}
     elif labels is None:
-        raise InputError(f"{folder} is flat, its images tell no class: give --labels FILE")
+        raise InputError(f"{folder} is flat, so its images have no class: give --labels FILE")
     else:
         known, files = read_label_file(labels, classes), flat
         items = [_Item(path, target / _name(path), known.get(stem, "")) for stem, path in flat.items()]
     if len(files) != len(items):
         names = Counter(item.source.stem for item in items).most_common(1)
-        raise DataError(
-            f"{folder}: {names[0][0]} lies in {names[0][1]} folders: validation images are kept flat, rename"
-        )
+        raise DataError(f"{folder}: {names[0][0]} is in {names[0][1]} folders: validation images are kept flat, rename")
     _same_images(files, known, labels, folder)
     for item in items:
         if known[item.source.stem] != item.wnid:
-            raise DataError(f"{labels}: {item.source.name} is {known[item.source.stem]}, but lies in {item.wnid}")
+            raise DataError(f"{labels}: {item.source.name} is {known[item.source.stem]}, but is in {item.wnid}")
     return items
 
 
@@ -152,7 +150,7 @@ def _by_wnid(folder: Path, classes: Classes) -> list[tuple[str, Path]]:
 
 
 def _name(path: Path) -> str:
-    """Name in data/: as it was; what is called PNG can only come in converted."""
+    """Name in data/: unchanged, except that a PNG is converted to JPEG."""
     return f"{path.stem}.JPEG" if path.suffix.lower() == ".png" else path.name
 
 
@@ -160,19 +158,19 @@ def _same_images(files: dict[str, Path], known: dict[str, str], labels: Path | N
     missing, extra = sorted(known.keys() - files.keys()), sorted(files.keys() - known.keys())
     if missing:
         raise DataError(
-            f"{labels}: {missing[0]} has no image in {folder} ({len(missing)} such): fetch them, or cut them"
+            f"{labels}: {missing[0]} has no image in {folder} ({len(missing)} such): fetch them, or remove the lines"
         )
     if extra:
         raise DataError(
-            f"{files[extra[0]]} has no label in {labels} ({len(extra)} such): move them away, or label them"
+            f"{files[extra[0]]} has no label in {labels} ({len(extra)} such): move them away, or add labels"
         )
 
 
 def _label_table(path: Path, items: list[_Item], classes: Classes, replace: bool) -> str:
-    """labels.csv as it will be: what it says now and the new images.
+    """The new labels.csv: its present lines and the new images.
 
     Raises:
-        DataError: it holds images of other classes, or says otherwise of an image and may not be replaced.
+        DataError: it holds images of other classes, or another label of an image and may not be replaced.
     """
     from advalign.data.imagenet import read_label_table
 

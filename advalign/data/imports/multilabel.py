@@ -1,4 +1,4 @@
-"""Multi-label sets in the three formats they were released in -> data/imagenet/multilabel.json."""
+"""Multi-label sets in the three released formats -> data/imagenet/multilabel.json."""
 
 import csv
 import json
@@ -20,17 +20,17 @@ FORMATS = "the original JSON (initial_annots, problematic_images), the 2024 CSV 
 
 @dataclass(frozen=True)
 class MultilabelImport:
-    """What an import brought in.
+    """The result of an import, as numbers of images.
 
     Attributes:
         schema: "original", "export2024" or "real".
-        judged: images that the file judges.
-        images: of these, the ones in data/imagenet/val: what was written.
-        without_file: of these, the ones that are not.
-        problematic: of `images`, the ones flagged.
-        without_correct: of `images`, the ones without a correct label.
-        unjudged: images of data/imagenet/val that the file does not judge.
-        contradictory: of `images`, the ones with a class in two groups; it was put into the better one.
+        judged: in the file.
+        images: of `judged`, in data/imagenet/val: these were written.
+        without_file: of `judged`, not in data/imagenet/val.
+        problematic: of `images`, flagged.
+        without_correct: of `images`, without a correct label.
+        unjudged: in data/imagenet/val and not in the file.
+        contradictory: of `images`, with a class in two groups; the class was kept in the better one.
     """
 
     schema: str
@@ -48,7 +48,7 @@ class MultilabelImport:
 
 
 def import_multilabel(project: Project, file: Path, replace: bool = False) -> MultilabelImport:
-    """Bring multi-label sets into data/imagenet/multilabel.json, those of the images in data/imagenet/val.
+    """Import the multi-label sets of the images in data/imagenet/val into data/imagenet/multilabel.json.
 
     Args:
         project: where data/ is.
@@ -56,20 +56,20 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
         replace: whether another multilabel.json may be replaced.
 
     Raises:
-        DataError: not such a file, a label outside the classes, or none of its images is there.
+        DataError: not such a file, a label outside the classes, or none of its images is in data/imagenet/val.
     """
     classes = need_classes(project)
     schema, sets = read_judgements(file, classes)
     folder = project.data / "imagenet"
     images = images_by_stem(folder / "val") if (folder / "val").is_dir() else {}
     if not images:
-        raise DataError("data/imagenet/val holds no images: bring them in first with `advalign data import imagenet`")
+        raise DataError("data/imagenet/val holds no images: import them first with `advalign data import imagenet`")
     found = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
     kept = {name: _settled(labels) for name, labels in found.items()}
     if not kept:
         raise DataError(
             f"{file} judges {next(iter(sets), 'nothing')} ..., none of the images in data/imagenet/val: "
-            "bring those in first with `advalign data import imagenet`"
+            "import those first with `advalign data import imagenet`"
         )
     with only_import(project, folder), staged(folder / "multilabel.json", replace) as path:
         path.write_text(json.dumps(_content(kept, classes), indent=1) + "\n")
@@ -99,7 +99,7 @@ def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelS
         The schema ("original", "export2024", "real"), and file name -> LabelSet.
 
     Raises:
-        DataError: none of them, or malformed; names the row or image.
+        DataError: in none of these formats, or malformed; names the row or image.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -128,7 +128,7 @@ def _export(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
         name = row["id"].strip()
         where = f"{where} ({name})"
         if not name or name in sets:
-            raise DataError(f"{where}: the image is given {'twice' if name else 'no name'}: mend that line")
+            raise DataError(f"{where}: the image {'is in two lines' if name else 'has no name'}: fix that line")
         flag = row["is_problematic"].strip().lower()
         if flag not in ("true", "false"):
             raise DataError(f"{where}: is_problematic must be True or False, got {flag!r}")
@@ -144,7 +144,7 @@ def _indices(cell: str, column: str, classes: int, where: str) -> frozenset[int]
     words = [word.strip() for word in cell.split(",")] if cell.strip() else []
     for word in words:
         if not word.isdecimal() or int(word) >= classes:
-            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}: mend it")
+            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}: fix it")
     return frozenset(map(int, words))
 
 
@@ -171,7 +171,7 @@ def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
 
 
 def _content(sets: Mapping[str, LabelSet], classes: Classes) -> dict[str, Any]:
-    """The first schema: wnids per image and group, and the flagged images."""
+    """The original schema: wnids per image and group, and the flagged images."""
     groups = ("correct", "unclear", "wrong")
     annotations = {
         name: {group: [classes[index].wnid for index in sorted(getattr(sets[name], group))] for group in groups}

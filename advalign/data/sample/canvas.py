@@ -31,7 +31,7 @@ STRETCH = (0.88, 1.1)
 REACH = 1.02
 
 ELLIPSE_CORNERS = 22
-# Wider strokes (in supersampled pixels) get round ends; on thinner ones nobody would see them.
+# Wider strokes (in supersampled pixels) get round ends; on thinner ones they would not be visible.
 WIDEST_BUTT_STROKE = 3
 
 BLACK: Colour = (22, 18, 18, 255)
@@ -73,7 +73,7 @@ def arc(centre: Point, radii: Point, start: float = 0.0, stop: float = 2 * math.
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of one object. Hue is free of the category, so that colour alone tells nothing.
+    """The colours of one object. Hue does not depend on the category, so colour alone is no clue.
 
     Attributes:
         main: most of the object.
@@ -157,7 +157,7 @@ class Canvas:
     """Draws shapes of one object, given in the object's frame, as colours and as importance.
 
     Later shapes cover earlier ones. A shape of importance 0 leaves the importance below it as it was: a pupil does not
-    make an eye less telling.
+    make an eye less important.
     """
 
     def __init__(self, size: int, pose: Pose) -> None:
@@ -177,7 +177,7 @@ class Canvas:
         return np.asarray(self._picture.convert("RGBa").reduce(SUPERSAMPLING), np.float32) / np.float32(255)
 
     def importance(self) -> NDArray[np.float64]:
-        """How telling each place is: (size, size) float64 in [0, 1]."""
+        """How important each place is: (size, size) float64 in [0, 1]."""
         return np.asarray(self._map, np.float64) / 255
 
     def shifted(self, right: float, down: float) -> Canvas:

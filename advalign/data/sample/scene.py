@@ -1,17 +1,17 @@
 """Scenes of the sample data set: a drawn object on a busy background, with the map people would have clicked.
 
-The sample stands in for ImageNet images with ClickMe maps where those are not at hand: small, drawn in milliseconds,
-and the same bytes from the same seed.
+The sample stands in for ImageNet images with ClickMe maps: small, drawn in milliseconds, and the same bytes from the
+same seed.
 
-**A chosen shortcut, to be told wherever results on the sample are shown.** Every background carries a faint grating
-whose direction and period tell the superclass of the object: in training images it agrees with the object nine times
-in ten, in the stimuli it is random. It stands in for the shortcuts of ImageNet (texture, scenery), and it was put
-there so that a plain baseline has something to be misled by: with it the baseline looks beside the telling parts and
-its alignment is low; with a weaker grating the baseline's alignment is clearly higher. That training on human maps or
-against adversaries then raises the alignment is a finding about these nets; how low the baseline starts is our choice.
+**A chosen shortcut, to be mentioned wherever results on the sample are shown.** Every background carries a faint
+grating whose direction and period encode the superclass of the object. In training images the grating agrees with the
+object nine times in ten; in the stimuli it is random. It stands in for the shortcuts of ImageNet (texture, scenery), so
+that a plain baseline can be misled: with it the baseline looks past the important parts and its alignment is low; with
+a weaker grating the baseline's alignment is clearly higher. That training on human maps or against adversaries then
+raises the alignment is a finding about these networks; how low the baseline starts is our choice.
 
 **Human maps** are simulated too: independent clicks on the parts of an object, in proportion to the importance that
-its drawing gives them, blurred and scaled to a maximum of 1.
+the drawing gives them, blurred and scaled to a maximum of 1.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Layer:
-    """Objects before they meet a background.
+    """Objects before they are put on a background.
 
     Attributes:
         colour: (64, 64, 3) float32 in [0, 1], multiplied by alpha.
@@ -160,16 +160,16 @@ def paint_pair(first: int, second: int, rng: np.random.Generator, settings: Scen
 
 
 def draw_cue(category: int, rng: np.random.Generator, cue_agreement: float) -> int:
-    """Draws the superclass that the background grating tells.
+    """Draws the superclass that the background grating encodes.
 
     Returns:
         Index into `SUPERCLASSES`: with chance `cue_agreement` that of `category`, otherwise that of any category.
 
     Raises:
-        InputError: `cue_agreement` is no chance.
+        InputError: `cue_agreement` is no probability.
     """
     if not 0 <= cue_agreement <= 1:
-        raise InputError(f"cue_agreement is {cue_agreement}, but a chance lies in [0, 1]")
+        raise InputError(f"cue_agreement is {cue_agreement}: give a probability in [0, 1]")
     agrees = rng.uniform() < cue_agreement
     cue_category = category if agrees else int(rng.integers(len(CATEGORIES)))
     return SUPERCLASSES.index(CATEGORIES[cue_category].superclass)
@@ -208,7 +208,7 @@ def click_maps(
         The heatmap and the two half maps of a `Scene`.
     """
     places = rng.choice(click_chance.size, settings.clicks, p=click_chance.ravel())
-    # The clicks are independent of each other, so the first half of them is as random a half as any.
+    # The clicks are independent, so the first half of them is a random half.
     middle = settings.clicks // 2
     first, second = (_blurred_counts(half, settings) for half in (places[:middle], places[middle:]))
     mean = (first + second) / 2
@@ -254,7 +254,7 @@ def _background(light: NDArray[np.float32], rng: np.random.Generator) -> NDArray
 
 
 def _strew_clutter(background: NDArray[np.float32], rng: np.random.Generator, most: int) -> NDArray[np.float32]:
-    """Draws up to `most` random shapes over the background: they are no object, and nobody clicks on them."""
+    """Draws up to `most` random shapes over the background: they are not objects and get no clicks."""
     picture = Image.fromarray((np.clip(background, 0, 1) * 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for _ in range(rng.integers(most + 1)):

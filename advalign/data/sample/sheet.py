@@ -1,4 +1,4 @@
-"""The contact sheet of the sample: every category, as drawn and with its human map laid over."""
+"""The contact sheet of the sample: every category, as drawn and with its human map on top."""
 
 from pathlib import Path
 

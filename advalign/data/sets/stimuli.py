@@ -1,4 +1,4 @@
-"""The stimuli as an image set: frozen images in the attack space with their human maps (methods: stimuli)."""
+"""The stimuli as an image set: frozen images in the attack space with their human maps (docs/methods.md)."""
 
 import hashlib
 from dataclasses import dataclass

@@ -311,7 +311,7 @@ def test_a_fault_of_ours_keeps_its_traceback(workers):
 @pytest.mark.parametrize(
     ("values", "images", "ranks", "line"),
     [
-        ({"batch_size": 9}, 8, 1, "train.batch_size 9 is larger than the 8 training images"),
+        ({"batch_size": 9}, 8, 1, "train.batch_size 9 is larger than the 8 training images: lower it"),
         (
             {"batch_size": 6},
             8,
@@ -328,13 +328,13 @@ def test_a_fault_of_ours_keeps_its_traceback(workers):
             {"batch_size": 12, "accumulate": 2, "mixup": 0.2},
             12,
             2,
-            "mixup and cutmix pair images: 12 / 4 parts leaves an odd number in each",
+            "mixup and cutmix pair images: 12 / 4 parts leaves an odd number in each: change batch_size",
         ),
         (
             {"batch_size": 3, "cutmix": 1.0},
             12,
             1,
-            "mixup and cutmix pair images: 3 / 1 parts leaves an odd number in each",
+            "mixup and cutmix pair images: 3 / 1 parts leaves an odd number in each: change batch_size",
         ),
     ],
 )

@@ -173,7 +173,7 @@ def spoilt(array, value):
         (lambda: raw(IMAGE, MAP, -1), r"label -1 is outside 0 \.\. 9"),
         (lambda: raw(IMAGE, MAP[:200], 0), "602112 bytes with a heatmap of 179200 are neither"),
         (lambda: example(image=IMAGE.tobytes(), label=0), "feature 'heatmap' is missing"),
-        (lambda: jpeg(), "is in the schema jpeg, those before in float32-224"),
+        (lambda: jpeg(), "is in the schema jpeg, the records before in float32-224"),
     ],
 )
 def test_a_bad_raw_record_is_told_and_changes_nothing(project, source, payload, told):
@@ -313,7 +313,7 @@ def test_the_split_is_told_by_name_or_option(project, source, name, split, targe
 
 @pytest.mark.parametrize("name", ["latest.tfrecords", "valid.tfrecords", "retrain.tfrecords", "train_val.tfrecords"])
 def test_a_name_that_tells_no_split_is_refused(project, source, name):
-    with pytest.raises(InputError, match=r"does not tell one of train, val, test: give --split"):
+    with pytest.raises(InputError, match=r"does not contain one of train, val, test: give --split"):
         import_clickme(project, [shard(source / name, jpeg())])
 
 
@@ -444,6 +444,6 @@ def test_the_command_says_what_next_and_refuses_on_one_line(project, source):
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"advalign: error: {path}: record 0: label 99 is outside 0 .. 9 (data/classes.yaml): take it out\n"
+        == f"advalign: error: {path}: record 0: label 99 is outside 0 .. 9 (data/classes.yaml): remove the record\n"
     )
     assert done.stdout == ""

@@ -116,7 +116,7 @@ def test_labels_and_folders_that_disagree_are_told(project, images, labels):
     (images / TENCH).mkdir()
     for number in (1, 2, 3):
         (images / name(number)).rename(images / TENCH / name(number))
-    refused(project, images, labels, rf"{name(1)} is {CAR}, but lies in {TENCH}")
+    refused(project, images, labels, rf"{name(1)} is {CAR}, but is in {TENCH}")
 
 
 def test_training_images_keep_their_folders(project, images):
@@ -193,7 +193,7 @@ def test_what_cannot_be_decoded_is_not_converted(project, images, labels):
         (TABLE + f"{name(4)},{DOG}\n{name(5)},{DOG}\n", rf"{name(4)[:-5]} has no image in .* \(2 such\)"),
         (f"image,wnid\n{name(3)},{CAR}\n", rf"{name(1)} has no label in .* \(2 such\)"),
         (TABLE.replace(DOG, "n00000000"), rf"line 3: unknown wnid 'n00000000' for {name(2)}"),
-        (TABLE + f"{name(1)},{CAR}\n", f"line 5: {name(1)} is given twice"),
+        (TABLE + f"{name(1)},{CAR}\n", f"line 5: {name(1)} is in two lines"),
         (TABLE + f"{name(4)}\n", "line 5: expected image,wnid"),
         (f"{name(1)} 3\n", r"line 1: label 3 is outside 0 \.\. 2"),
         (f"{name(1)} -1\n", "line 1: .* is no label"),
@@ -208,12 +208,12 @@ def test_labels_that_do_not_fit_are_told_before_anything_is_brought_in(project, 
 
 
 def test_wrong_calls_are_told(project, images, labels, tmp_path):
-    refused(project, images, None, "is flat, its images tell no class: give --labels FILE")
+    refused(project, images, None, "is flat, so its images have no class: give --labels FILE")
     refused(project, images / "absent", labels, "is not a folder")
     refused(project, images, labels, "--labels is for the validation images", split="train")
     refused(project, images, tmp_path / "absent.csv", "absent.csv: cannot be read")
     (images / name(1)).with_suffix(".jpg").write_bytes(encoded())
-    refused(project, images, labels, "differ in the suffix only")
+    refused(project, images, labels, "differ only in the suffix")
     folders = tmp_path / "folders"
     (folders / "n99999999").mkdir(parents=True)
     refused(project, folders, None, "unknown wnid 'n99999999'")
@@ -222,7 +222,7 @@ def test_wrong_calls_are_told(project, images, labels, tmp_path):
     for wnid in (DOG, CAR):
         (folders / wnid).mkdir()
         (folders / wnid / name(1)).write_bytes(encoded())
-    refused(project, folders, None, f"{name(1)[:-5]} lies in 2 folders")
+    refused(project, folders, None, f"{name(1)[:-5]} is in 2 folders")
     (project.data / "classes.yaml").unlink()
     refused(project, images, labels, "advalign data import classes")
 

@@ -119,8 +119,8 @@ def test_names_in_data_decide_the_suffix_and_evaluation_reads_the_result(tmp_pat
         (f"{name(1)},M,1000,1,True,,,False", "original_label holds '1000'"),
         (f"{name(1)},M,,1,True,,,False", "original_label must be one class index"),
         (f"{name(1)},M,2,1,True,,,maybe", "is_problematic must be True or False, got 'maybe'"),
-        (f"{name(2)},M,2,1,True,,,False", "the image is given twice"),
-        (",M,2,1,True,,,False", "the image is given no name"),
+        (f"{name(2)},M,2,1,True,,,False", "the image is in two lines"),
+        (",M,2,1,True,,,False", "the image has no name"),
         (f"{name(1)},M,2,1,True", "line 3: another number of cells"),
         (f"{name(1)},M,2,1,3,True,,,False", "line 3: another number of cells"),
     ],
@@ -179,7 +179,7 @@ def refused(project, file, told):
 def test_images_are_needed_first(tmp_path):
     project = make_project(tmp_path, CLASSES, [])
     (tmp_path / "export.csv").write_text(f"{HEADER}{name(2)},A,1,1,True,,,False\n")
-    with pytest.raises(DataError, match="holds no images: bring them in first with `advalign data import imagenet`"):
+    with pytest.raises(DataError, match="holds no images: import them first with `advalign data import imagenet`"):
         import_multilabel(project, tmp_path / "export.csv")
     (project.data / "imagenet" / "val" / name(1)).touch()
     with pytest.raises(DataError, match="none of the images in data/imagenet/val"):

@@ -294,7 +294,7 @@ def test_truncation_at_every_byte_is_found_by_headers_alone(tmp_path):
             continue
         record = int(size > boundary)
         header = size - boundary * record < 12
-        said = "truncated header" if header else "truncated, it ends after the file"
+        said = "truncated header" if header else "truncated, the file ends before it"
         line = f"{path}: record {record} at byte {boundary * record}: {said}; fetch the file again"
         with pytest.raises(DataError, match=rf"\A{re.escape(line)}\Z"):
             record_offsets(path)

@@ -65,7 +65,7 @@ def imagenet(sample_root, tmp_path_factory):
 
 
 @pytest.fixture
-def mendable(imagenet, tmp_path):
+def repairable(imagenet, tmp_path):
     """A copy of the project with training images that a test may break."""
     shutil.copytree(imagenet.root, tmp_path / "copy")
     return Project(tmp_path / "copy")
@@ -156,48 +156,48 @@ def test_mixed_in_a_batch_each_image_keeps_its_label_and_its_token(imagenet, wor
 
 
 @pytest.mark.parametrize("blur", [False, True])
-def test_imagenet_alone_is_a_set_without_maps(mendable, blur):
-    shutil.rmtree(mendable.data / "clickme")
-    images = opened(mendable, IMAGENET, blur_maps=blur)
+def test_imagenet_alone_is_a_set_without_maps(repairable, blur):
+    shutil.rmtree(repairable.data / "clickme")
+    images = opened(repairable, IMAGENET, blur_maps=blur)
     assert (images.with_map, len(images)) == (0, 72)
     for batch in TrainingData(images, IMAGENET).epoch(0, 0, Share()):
         assert not batch.has_heatmap.any()
         assert batch.heatmaps.shape == (16, 64, 64)
 
 
-def test_hidden_files_are_no_images(mendable):
-    (files_of(mendable)[0].parent / ".left.JPEG.tmp").write_bytes(b"half")
-    assert len(opened(mendable, IMAGENET)) == RECORDS + 72
+def test_hidden_files_are_no_images(repairable):
+    (files_of(repairable)[0].parent / ".left.JPEG.tmp").write_bytes(b"half")
+    assert len(opened(repairable, IMAGENET)) == RECORDS + 72
 
 
-def test_a_class_without_an_image_is_named(mendable):
-    folder = mendable.data / "imagenet/train"
+def test_a_class_without_an_image_is_named(repairable):
+    folder = repairable.data / "imagenet/train"
     first = sorted(folder.iterdir())[0]
     for file in first.iterdir():
         file.unlink()
     (first / "notes.txt").write_text("no image")
     with pytest.raises(DataError) as caught:
-        opened(mendable, IMAGENET)
+        opened(repairable, IMAGENET)
     assert str(caught.value) == (
         f"{first} holds no image (*.JPEG): every class of data/classes.yaml needs its training images"
     )
 
 
-def test_a_missing_folder_names_the_mend(project):
+def test_a_missing_folder_names_the_fix(project):
     line = (
-        "data/imagenet/train is missing: `advalign data import imagenet DIR --split train` brings in your copy; "
+        "data/imagenet/train is missing: `advalign data import imagenet DIR --split train` imports your copy; "
         "`--settings params` trains on ClickMe's images alone, as params.yaml says"
     )
     with pytest.raises(DataError, match=rf"\A{re.escape(line)}\Z"):
         opened(project, IMAGENET)
 
 
-def test_a_missing_class_is_named(mendable):
-    folder = mendable.data / "imagenet" / "train" / classes_of(mendable)[7].wnid
+def test_a_missing_class_is_named(repairable):
+    folder = repairable.data / "imagenet" / "train" / classes_of(repairable)[7].wnid
     shutil.rmtree(folder)
     line = f"{folder} is missing: every class of data/classes.yaml needs its training images"
     with pytest.raises(DataError, match=rf"\A{re.escape(line)}\Z"):
-        opened(mendable, IMAGENET)
+        opened(repairable, IMAGENET)
 
 
 def refusal(project, settings, **values):
@@ -210,38 +210,38 @@ def refusal(project, settings, **values):
 
 
 @WORKERS
-def test_a_corrupt_image_file_is_one_line_that_names_it(mendable, workers):
-    path = files_of(mendable)[20]
+def test_a_corrupt_image_file_is_one_line_that_names_it(repairable, workers):
+    path = files_of(repairable)[20]
     whole = path.read_bytes()
     path.write_bytes(b"no image")
-    assert refusal(mendable, IMAGENET, workers=workers, batch_size=8) == (
+    assert refusal(repairable, IMAGENET, workers=workers, batch_size=8) == (
         f"{path} cannot be decoded: neither JPEG nor PNG; fetch it again"
     )
     path.write_bytes(whole[: len(whole) // 2])
-    assert refusal(mendable, IMAGENET, workers=workers, batch_size=8).startswith(f"{path} cannot be decoded: ")
+    assert refusal(repairable, IMAGENET, workers=workers, batch_size=8).startswith(f"{path} cannot be decoded: ")
 
 
-def test_an_image_file_of_other_colours_or_that_is_gone_is_one_line_that_names_it(mendable):
-    path = files_of(mendable)[20]
+def test_an_image_file_of_other_colours_or_that_is_gone_is_one_line_that_names_it(repairable):
+    path = files_of(repairable)[20]
     path.write_bytes(jpeg(noise(1, 20, 20, 3), "CMYK"))
-    assert refusal(mendable, IMAGENET, batch_size=8) == (
+    assert refusal(repairable, IMAGENET, batch_size=8) == (
         f"{path} is CMYK, expected RGB or L: convert it before importing"
     )
-    images = opened(mendable, IMAGENET)
+    images = opened(repairable, IMAGENET)
     path.unlink()
     with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}: cannot be read \(.+\): import it again\Z"):
         images.read(RECORDS + 20)
 
 
 @WORKERS
-def test_a_corrupt_record_is_one_line_that_names_shard_and_record(mendable, workers):
-    (shard,) = split_shards(mendable, "train")
+def test_a_corrupt_record_is_one_line_that_names_shard_and_record(repairable, workers):
+    (shard,) = split_shards(repairable, "train")
     content = bytearray(shard.read_bytes())
     offset = record_offsets(shard)[9]
     content[offset + 100] ^= 1
     shard.write_bytes(bytes(content))
     line = f"{shard}: record 9 at byte {offset}: corrupt data (checksum differs); fetch the file again"
-    assert refusal(mendable, CLICKME, workers=workers) == line
+    assert refusal(repairable, CLICKME, workers=workers) == line
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_a_truncated_shard_is_found_before_the_training_begins(altered, tmp_path
 
 
 def test_a_shard_without_records_is_refused(altered):
-    line = "data/ holds no image to train or to watch on: get the data with `dvc pull data.dvc`"
+    line = "data/ holds no image to train or to validate on: get the data with `dvc pull data.dvc`"
     with pytest.raises(DataError, match=rf"\A{re.escape(line)}\Z"):
         altered(lambda _: [])()
 
@@ -312,18 +312,18 @@ def test_blurred_maps_reach_the_batch_at_its_size(project):
     assert torch.allclose(blurred.heatmaps, training_maps(raw.heatmaps, 64), atol=1e-6)
 
 
-def test_the_identity_notices_a_shards_byte_and_a_files_size_or_name_and_nothing_else(mendable):
+def test_the_identity_notices_a_shards_byte_and_a_files_size_or_name_and_nothing_else(repairable):
     def identity(settings=IMAGENET):
-        return data_identity(opened(mendable, settings))
+        return data_identity(opened(repairable, settings))
 
     found = [identity()]
     assert identity() == found[0]
     assert identity(IMAGENET.model_copy(update={"blur_maps": True, "workers": 2})) == found[0]
-    path, (shard,) = files_of(mendable)[3], split_shards(mendable, "train")
+    path, (shard,) = files_of(repairable)[3], split_shards(repairable, "train")
     os.utime(path, (1, 1))
     os.utime(shard, (1, 1))
-    (mendable.data / "clickme" / "ceiling.yaml").write_text("human_ceiling: 0.5")
-    (split_shards(mendable, "val")[0]).unlink()
+    (repairable.data / "clickme" / "ceiling.yaml").write_text("human_ceiling: 0.5")
+    (split_shards(repairable, "val")[0]).unlink()
     assert identity() == found[0]
 
     clickme = identity(CLICKME)
@@ -331,7 +331,7 @@ def test_the_identity_notices_a_shards_byte_and_a_files_size_or_name_and_nothing
     found.append(identity())
     path.rename(path.with_name("other.JPEG"))
     found.append(identity())
-    path.with_name("other.JPEG").rename(path.parents[1] / classes_of(mendable)[30].wnid / "other.JPEG")
+    path.with_name("other.JPEG").rename(path.parents[1] / classes_of(repairable)[30].wnid / "other.JPEG")
     found.append(identity())
     (path.parent / "another.JPEG").write_bytes(jpeg(noise(1, 20, 20, 3)))
     found.append(identity())
@@ -366,21 +366,21 @@ def test_or_on_imagenets_validation_images_with_the_labels_of_the_table(imagenet
         assert sample.heatmap is None
 
 
-def test_a_validation_image_that_is_missing_is_one_line_that_names_it(mendable):
-    path = sorted((mendable.data / "imagenet" / "val").iterdir())[5]
+def test_a_validation_image_that_is_missing_is_one_line_that_names_it(repairable):
+    path = sorted((repairable.data / "imagenet" / "val").iterdir())[5]
     path.unlink()
-    images = validation_images(mendable, classes_of(mendable), IMAGENET)
+    images = validation_images(repairable, classes_of(repairable), IMAGENET)
     for look in (data_identity, lambda images: images.read(5)):
         with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}: cannot be read \(.+\): import it again\Z"):
             look(images)
 
 
-def test_saliency_is_pictured_on_images_that_are_not_trained_on(mendable):
+def test_saliency_is_pictured_on_images_that_are_not_trained_on(repairable):
     def pictured():
-        return pictured_images(mendable, classes_of(mendable), CLICKME)
+        return pictured_images(repairable, classes_of(repairable), CLICKME)
 
     for split in ("val", "test"):
-        shards = split_shards(mendable, split)
+        shards = split_shards(repairable, split)
         (record, *_) = read_clickme(shards, 36)
         assert pictured().shards == shards[:1]
         assert np.array_equal(pictured().read(0).heatmap, record.heatmap)

@@ -168,10 +168,10 @@ def test_robustness_restores_the_model_strictly_with_equal_logits(architecture, 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("net.bin", "/net.bin': the suffix tells the format, expected .ckpt, .pth, .pt, .safetensors: rename it"),
-        ("net", "/net': the suffix tells the format, expected .ckpt, .pth, .pt, .safetensors: rename it"),
+        ("net.bin", "/net.bin': the suffix decides the format, expected .ckpt, .pth, .pt, .safetensors: rename it"),
+        ("net", "/net': the suffix decides the format, expected .ckpt, .pth, .pt, .safetensors: rename it"),
         ("there.pth", "/there.pth exists: replace it with --replace, or name another file"),
-        ("mine/model.safetensors", "/model.safetensors is of a checkpoint of advalign, which would be damaged: "
+        ("mine/model.safetensors", "/model.safetensors belongs to a checkpoint of advalign, which would be damaged: "
                                    "name another file"),
     ],
 )  # fmt: skip
@@ -281,9 +281,9 @@ def truncated(mine, file):
     file.write_bytes(exported(mine, file).read_bytes()[:5000])
 
 
-NO_FILE = "{file} is missing or no file: name a file of weights (.safetensors, .pth, .pt, .ckpt)"
+NO_FILE = "{file} is missing or not a file: name a file of weights (.safetensors, .pth, .pt, .ckpt)"
 NO_TENSORS = (
-    "{file} is damaged or holds pickled objects beside tensors and is refused: where you trust it, save its state "
+    "{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its state "
     "dictionary alone (torch.save(state, FILE), or safetensors) and name that"
 )
 FILES = {
@@ -341,18 +341,18 @@ STATED = {
     "a size": ({"size": 9000}, "net", "zoo entry net: preprocessing: input_size: "),
     "the zoo's architecture": (
         {"architecture": "test_vit"}, "listed_l2_eps1",
-        "listed_l2_eps1 is listed in registry/zoo.yaml with 'test_resnet', not 'test_vit': leave out --model, or mend "
+        "listed_l2_eps1 is listed in registry/zoo.yaml with 'test_resnet', not 'test_vit': leave out --model, or fix "
         "the entry"),
     "the zoo's size": (
         {"size": 64}, "listed_l2_eps1",
-        "listed_l2_eps1 is listed in registry/zoo.yaml with 32, not 64: leave out --size, or mend the entry"),
+        "listed_l2_eps1 is listed in registry/zoo.yaml with 32, not 64: leave out --size, or fix the entry"),
     "the zoo's licence": (
         {"license": "MIT"}, "listed_l2_eps1",
-        "listed_l2_eps1 is listed in registry/zoo.yaml with 'BSD', not 'MIT': leave out --license, or mend the entry"),
+        "listed_l2_eps1 is listed in registry/zoo.yaml with 'BSD', not 'MIT': leave out --license, or fix the entry"),
     "the zoo's mean": (
         {"size": None}, "said_l2_eps1",
-        "{file} normalises with mean [0.1, 0.25, 0.4], registry/zoo.yaml says [0.5, 0.5, 0.5] of said_l2_eps1: mend "
-        "the entry, or take it out there"),
+        "{file} normalises with mean [0.1, 0.25, 0.4], registry/zoo.yaml says [0.5, 0.5, 0.5] of said_l2_eps1: fix "
+        "the entry, or remove it there"),
     "a trained name": ({}, "trained", "outputs/checkpoints/trained was not imported and is not replaced: import under "
                                       "another name"),
     "a name trained by hand": ({}, "by_hand", "outputs/runs/by_hand was not imported and is not replaced: import under "
@@ -383,7 +383,7 @@ def test_a_checkpoint_of_advalign_needs_no_import(name, project, tmp_path):
     for file in (folder / name, tmp_path / "link"):
         if file.name == "link":
             file.symlink_to(folder / name)
-        with pytest.raises(InputError, match="is of a checkpoint of advalign, which needs no import: name "):
+        with pytest.raises(InputError, match="belongs to a checkpoint of advalign, which needs no import: use "):
             brought_in(project, file)
 
 

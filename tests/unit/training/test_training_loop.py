@@ -214,7 +214,7 @@ def test_sigterm_saves_the_state_and_the_same_command_goes_on(tmp_path, earlier,
     with pytest.raises(Interrupted) as caught:
         cut.run([watcher])
     assert caught.value.exit_code == 143
-    kept = f"the state is kept in {tmp_path / 'cut' / 'state.pt'}, and the same command goes on"
+    kept = f"the state is kept in {tmp_path / 'cut' / 'state.pt'}, and the same command resumes"
     assert str(caught.value) == f"SIGTERM after step {step + 1} of {STEPS}: {kept}"
     assert signal.getsignal(signal.SIGTERM) is earlier
     assert len(watcher.steps) == step + 1

@@ -1,4 +1,4 @@
-"""Birds: two that stand in profile, told apart by neck and beak, and an owl that faces us."""
+"""Birds: two that stand in profile, distinguished by neck and beak, and an owl that faces us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carnivores that sit and face us: told apart by ears, whiskers, muzzle and mane."""
+"""Carnivores that sit and face us: distinguished by ears, whiskers, muzzle and mane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dogs: one body and face, told apart by their ears and muzzle."""
+"""Dogs: one body and face, distinguished by their ears and muzzle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Primates that sit and face us: told apart by ears, face mask and tail."""
+"""Primates that sit and face us: distinguished by ears, face mask and tail."""
 
 from __future__ import annotations
 
