@@ -44,7 +44,7 @@ class FetchedModel:
         name, entry: of registry/zoo.yaml.
         weights: where they come from: "hub", a path relative to `root`, or models:/NAME@alias.
         folder: the checkpoint to be.
-        root: of the project.
+        root: of the repository (`Project.home`).
         classes, decisions: of the data, as cards keep them.
         download: brings a registered model (models:/...) to this machine and returns its checkpoint folder.
     """
