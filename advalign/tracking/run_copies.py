@@ -19,7 +19,7 @@ from advalign.errors import InputError
 from advalign.files import write_text
 from advalign.names import is_name
 from advalign.tracking.registry.audit import FILE, MODEL
-from advalign.tracking.store import RESULT, Store
+from advalign.tracking.store import RESULT, Store, experiment_of
 from advalign.tracking.training_run import IDENTITY
 
 COPIED = "advalign.copied_from"  # tag: the run in the other store
@@ -136,7 +136,7 @@ class RunCopies:
             return max(copies, key=_ended)
         key = {name: run.data.tags.get(name, "") for name in KEYS.get(kind, ())}
         if run.info.status == "FINISHED" and key and all(is_name(value) for value in key.values()):
-            for found in self.target.find_runs(kind, key, finished=True):
+            for found in self.target.of(experiment_of(run.data.tags)).find_runs(kind, key, finished=True):
                 if COPIED not in found.data.tags:
                     self.target.client.set_tag(found.info.run_id, COPIED, run_id)
                     return found

@@ -38,7 +38,7 @@ from advalign.tracking.registry.registered import (
     versions_of,
 )
 from advalign.tracking.run_copies import Counterparts, RunCopies, ended_runs
-from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, store_errors
+from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, experiment_of, store_errors
 from advalign.workflows.publish import LINEAGE, PURPOSE, Published, training_run
 
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
@@ -50,7 +50,7 @@ def local_store(project: Project, target: Store) -> Store | None:
     Raises:
         StoreDown: it cannot be read.
     """
-    path = project.root / DATABASE
+    path = project.home / DATABASE
     address = urlparse(target.uri)
     if not path.is_file() or (address.scheme == "sqlite" and Path(address.path[1:]).resolve() == path.resolve()):
         return None
@@ -145,9 +145,8 @@ class _Move:
         with TemporaryDirectory() as folder:
             checkpoint = self._checkpoint(version, weights, folder)
             card = read_card(checkpoint)
-            run_id = (
-                self.known.runs.get(str(version.run_id)) or training_run(self.project, self.target, card, checkpoint)[0]
-            )
+            target = self.target.of(experiment_of(version.tags))
+            run_id = self.known.runs.get(str(version.run_id)) or training_run(self.project, target, card, checkpoint)[0]
             ended = client.get_run(run_id).info.end_time
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             registered = register(self.target, card, checkpoint, run_id, lineage, candidate=False)

@@ -38,12 +38,13 @@ from advalign.settings import digest
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
 from advalign.tracking.registry.registered import checkpoint_folders, find_version, note_evaluation, register
-from advalign.tracking.store import RESULT, Store, store_errors
+from advalign.tracking.store import EXPERIMENT, RESULT, Store, store_errors
 from advalign.tracking.training_run import IDENTITY, TrainingRun, lineage_tags, now_ms, training_params
 
 PURPOSE = "publish"  # one at a time looks whether a thing is there, and creates it
 IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
-LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM)  # tags of a training that its version carries
+# Tags of a training that its version carries:
+LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM, EXPERIMENT)
 TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
 
 
@@ -157,7 +158,7 @@ def publish_evaluation(
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
         )
         version = find_version(store, summary["model"], summary["weights_sha256"])
-        if version is not None and version.tags.get(label + RUN) != run_id:
+        if version is not None and version.tags.get(store.named(label) + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))
 
 
