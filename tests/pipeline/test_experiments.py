@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from advalign.data.stimuli import freeze_stimuli, load_stimuli, save_stimuli
+from advalign.data.sets.stimuli import load_stimuli
+from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project, sha256
 from advalign.settings import load_settings
 from advalign.tracking.store import EXPERIMENT, open_store

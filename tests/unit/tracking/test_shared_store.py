@@ -7,11 +7,11 @@ import yaml
 
 from advalign.files import Project
 from advalign.names import Reference
-from advalign.tracking.publish import publish_all
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evaluation
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import candidate, resolve
 from advalign.tracking.store import EXPERIMENT, open_store
+from advalign.workflows.publish import publish_all
 from tests.registered import evaluate, make_project, save_version
 
 pytestmark = pytest.mark.slow
