@@ -8,26 +8,50 @@ from pathlib import Path
 from uuid import uuid4
 
 from advalign.errors import DataError, InputError
+from advalign.names import check_name
+
+MAIN = "main"
+"""The experiment at the root of a repository; the others are called like their folder in experiments/."""
+EXPERIMENTS = "experiments"
 
 
 @dataclass(frozen=True)
 class Project:
-    """The project's paths, relative to the root (the folder with params.yaml)."""
+    """An experiment: its paths, relative to its root (the folder with params.yaml)."""
 
     root: Path
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
-        """Find the project that a folder is in: the nearest parent with a params.yaml.
+        """Find the experiment that a folder is in: the nearest parent with a params.yaml.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or its folder has a name that no experiment can have.
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
             if (folder / "params.yaml").is_file():
-                return cls(folder)
+                found = cls(folder)
+                if found.home != folder and check_name(folder.name, "experiment") == MAIN:
+                    raise InputError(f"{folder}: {MAIN!r} names the experiment at {found.home}: rename the folder")
+                return found
         raise InputError(f"{start} is not inside a project: no params.yaml here or above; change into one first")
+
+    @property
+    def home(self) -> Path:
+        """The repository's root: what all experiments share lies there, registry/ and the tracking store.
+
+        An experiment in HOME/experiments/NAME shares what HOME has, unless it has a registry/ of its own; any other
+        project is its own home.
+        """
+        above = self.root.parent.parent
+        shares = self.root.parent.name == EXPERIMENTS and (above / "registry").is_dir()
+        return above if shares and not (self.root / "registry").is_dir() else self.root
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name: "main" at the repository's root, otherwise that of the folder in experiments/."""
+        return MAIN if self.home == self.root else self.root.name
 
     @property
     def data(self) -> Path:
@@ -72,17 +96,17 @@ class Project:
     @property
     def zoo(self) -> Path:
         """The declared models."""
-        return self.root / "registry" / "zoo.yaml"
+        return self.home / "registry" / "zoo.yaml"
 
     @property
     def trainings(self) -> Path:
         """How the published models are trained."""
-        return self.root / "registry" / "trainings.yaml"
+        return self.home / "registry" / "trainings.yaml"
 
     @property
     def gates(self) -> Path:
         """What a promotion demands."""
-        return self.root / "registry" / "gates.yaml"
+        return self.home / "registry" / "gates.yaml"
 
     def need_data(self, path: Path) -> Path:
         """Return a path below data/ that exists.
@@ -93,6 +117,8 @@ class Project:
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
             mend = "`dvc pull data.dvc` gets the data, `advalign data import` imports your own"
+            if self.home != self.root and not (self.root / "data.dvc").is_file():
+                mend = "`advalign data import` imports your own copies, `dvc add data` tracks them (README.md)"
             raise DataError(f"{shown} is missing: {mend}")
         return path
 

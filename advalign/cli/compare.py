@@ -78,7 +78,7 @@ def compare(
     print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", HEADINGS)
     _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
-    typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.root}, then open http://127.0.0.1:5000")
+    typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.home}, then open http://127.0.0.1:5000")
 
 
 def _compare_table(path: Path, output: Path | None, publication: "Publication | None", as_json: bool) -> None:

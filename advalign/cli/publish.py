@@ -61,4 +61,4 @@ def ui(
     typer.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     lean = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    raise typer.Exit(subprocess.call([*command, "--workers", "1"], env=lean, cwd=project.root))
+    raise typer.Exit(subprocess.call([*command, "--workers", "1"], env=lean, cwd=project.home))

@@ -37,7 +37,7 @@ def list_(as_json: bool = JSON) -> None:
     from advalign.tracking.registry.registered import list_models
 
     with _opened() as (project, store):
-        protocol = load_settings(project.root).evaluate.protocol
+        protocol = store.named(load_settings(project.root).evaluate.protocol)
         rows = list_models(store)
     if as_json:
         print_json(rows)

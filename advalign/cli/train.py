@@ -140,7 +140,7 @@ def _print_estimate(project: "Project", settings: "Settings", training: "Trainin
     from advalign.training.cost import estimate
 
     row = estimate(project, settings, training)
-    table = project.root / "registry" / "published" / "feng2025.yaml"
+    table = project.home / "registry" / "published" / "feng2025.yaml"
     published = read_published(table).models.get(row["name"]) if table.is_file() else None
     row |= {"published_pt": published and published.pt, "published_aa": published and published.aa}
     if as_json:

@@ -99,7 +99,7 @@ def import_weights(
     transform = {**ROBUSTNESS, **normaliser} if normaliser else {}
     entry = entry.model_copy(update={"preprocessing": {**transform, **entry.preprocessing}})
     place, folder = str(file.resolve()), project.runs / name
-    source = FetchedModel(name, entry, place, folder, project.root, classes, decisions, _no_download)
+    source = FetchedModel(name, entry, place, folder, project.home, classes, decisions, _no_download)
     _check_stated(source, stated)
     _check_normaliser(source, normaliser)
     return _fetch(source, file, listed.recipe if listed else stated.recipe or "pretrained")

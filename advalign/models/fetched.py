@@ -44,7 +44,7 @@ class FetchedModel:
         name, entry: of registry/zoo.yaml.
         weights: where they come from: "hub", a path relative to `root`, or models:/NAME@alias.
         folder: the checkpoint that it becomes.
-        root: of the project.
+        root: of the repository (`Project.home`).
         classes, decisions: of the data, as cards keep them.
         download: fetches a registered model (models:/...) and returns its checkpoint folder.
     """

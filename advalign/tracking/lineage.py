@@ -4,11 +4,13 @@ from typing import Any
 
 from advalign import provenance
 from advalign.files import Project
+from advalign.tracking.store import EXPERIMENT
 
 IDENTITY = "advalign.inputs_sha256"  # tag: digest of all that a training was made from
 IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
 COPIED = "advalign.copied_from"  # tag: the run of another store that this one is a copy of
-LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM)  # tags of a training that its version carries
+LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM, EXPERIMENT)
+"""Tags of a training that its version carries."""
 
 
 def lineage_tags(project: Project) -> dict[str, str]:

@@ -10,7 +10,7 @@ from advalign.errors import InputError
 from advalign.names import is_name
 from advalign.tracking.lineage import COPIED, IDENTITY
 from advalign.tracking.registry.audit import MODEL
-from advalign.tracking.store import RESULT, Store
+from advalign.tracking.store import RESULT, Store, experiment_of
 
 BEGUN = "advalign.copy_of"  # tag that a copy has from its first moment; COPIED follows when the copy is whole
 KEYS = {  # tags by which `publish` knows a result's run; runs of other experiments are known by COPIED alone
@@ -59,7 +59,7 @@ def _find(target: Store, kind: str, run: Run) -> Run | None:
         return copies[0]
     key = {name: run.data.tags.get(name, "") for name in KEYS.get(kind, ())}
     if run.info.status == "FINISHED" and key and all(is_name(value) for value in key.values()):
-        for found in target.find_runs(kind, key, finished=True):
+        for found in target.of(experiment_of(run.data.tags)).find_runs(kind, key, finished=True):
             if COPIED not in found.data.tags:
                 target.client.set_tag(found.info.run_id, COPIED, run_id)
                 return found
@@ -72,7 +72,7 @@ def _copy(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
     history = [metric for name in run.data.metrics for metric in source.client.get_metric_history(info.run_id, name)]
     with TemporaryDirectory() as folder:
         files = _artifacts(source, kind, run, folder)
-        for begun in target.find_runs(kind, {BEGUN: info.run_id}, finished=False):
+        for begun in target.of(experiment_of(run.data.tags)).find_runs(kind, {BEGUN: info.run_id}, finished=False):
             client.delete_run(begun.info.run_id)
         kept = {name: value for name, value in run.data.tags.items() if name not in ("mlflow.runName", COPIED)}
         all_tags = {**kept, **tags, BEGUN: info.run_id}

@@ -3,9 +3,9 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -21,12 +21,13 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from advalign.errors import InputError
-from advalign.files import Project
+from advalign.files import MAIN, Project
 
 KINDS = ("train", "evaluate", "compare", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 RESULT = "advalign.result_sha256"  # tag: digest of the file that a run is about
+EXPERIMENT = "advalign.experiment"  # tag of runs and versions: the folder in experiments/ that they are from, or "main"
 PAGE = 1000  # runs of one search
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 ANSWER = 10  # seconds in which a server must answer when a store is opened
@@ -76,8 +77,13 @@ def _told(uri: str, error: Exception) -> str:
 
 
 def store_uri(project: Project) -> str:
-    """MLFLOW_TRACKING_URI if set; else mlflow.db in the project's root, which a bare `mlflow ui` there reads too."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.root / DATABASE}"
+    """MLFLOW_TRACKING_URI if set; else mlflow.db in the repository's root, which a bare `mlflow ui` there reads too."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / DATABASE}"
+
+
+def experiment_of(tags: Mapping[str, str]) -> str:
+    """The experiment that a run or a version is from, by its tags; without one, from before there were others: main."""
+    return tags.get(EXPERIMENT, MAIN)
 
 
 def every(search: Callable[[str | None], PagedList[Found]]) -> list[Found]:
@@ -98,25 +104,36 @@ def every(search: Callable[[str | None], PagedList[Found]]) -> list[Found]:
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store with its experiments.
+    """An opened store with its experiments, as one experiment of the project uses it.
 
     Attributes:
-        experiment_ids: by kind (see `KINDS`).
+        experiment_ids: of MLflow's experiments, by kind (see `KINDS`).
+        experiment: of the project (`Project.experiment`): whose runs are created and found.
     """
 
     client: MlflowClient
     uri: str
     experiment_ids: dict[str, str]
+    experiment: str = MAIN
+
+    def of(self, experiment: str) -> "Store":
+        """The same store as another experiment uses it."""
+        return replace(self, experiment=experiment)
+
+    def named(self, name: str) -> str:
+        """A name among those of all experiments: of the main one as it is, of another EXPERIMENT/NAME."""
+        return name if self.experiment == MAIN else f"{self.experiment}/{name}"
 
     def find_runs(self, kind: str, tags: dict[str, str], *, finished: bool | None = None) -> list[Run]:
-        """Runs of an experiment that carry all the tags, newest first; `finished` restricts the status."""
+        """This experiment's runs of a kind that carry all the tags, newest first; `finished` restricts the status."""
         parts = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         if finished is not None:
             parts.append(f"attributes.status {'=' if finished else '!='} 'FINISHED'")
-        return self.all_runs(kind, " and ".join(parts))
+        found = self.all_runs(kind, " and ".join(parts))
+        return [run for run in found if experiment_of(run.data.tags) == self.experiment]
 
     def all_runs(self, kind: str, wanted: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-        """All runs of an experiment that a filter of MLflow finds, newest first."""
+        """All runs of a kind, of all experiments, that a filter of MLflow finds, newest first."""
         ids, search = [self.experiment_ids[kind]], self.client.search_runs
         return every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
 
@@ -124,7 +141,12 @@ class Store:
         """Create a run that is known by its key from the first moment; earlier ones that were cut off are deleted."""
         for run in self.find_runs(kind, key, finished=False):
             self.client.delete_run(run.info.run_id)
-        return str(self.client.create_run(self.experiment_ids[kind], run_name=name, tags=key).info.run_id)
+        return self.create_run(kind, self.named(name), key)
+
+    def create_run(self, kind: str, name: str, tags: dict[str, str]) -> str:
+        """Create a run that says which experiment it is from."""
+        tags = {**tags, EXPERIMENT: self.experiment}
+        return str(self.client.create_run(self.experiment_ids[kind], run_name=name, tags=tags).info.run_id)
 
 
 def open_store(project: Project) -> Store:
@@ -137,14 +159,14 @@ def open_store(project: Project) -> Store:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri(project)
     _check_address(uri)
-    with store_errors(uri), FileLock(project.root / ".mlflow.lock"):
+    with store_errors(uri), FileLock(project.home / ".mlflow.lock"):
         if uri.startswith("http"):
             login = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
             http_request(login, "/health", "GET", timeout=ANSWER, max_retries=1)  # type: ignore[no-untyped-call]
         _choose(uri)
         client = MlflowClient(uri, uri)
         ids = {kind: _experiment(project, client, uri, name) for kind, name in EXPERIMENTS.items()}
-    return Store(client, uri, ids)
+    return Store(client, uri, ids, project.experiment)
 
 
 def _choose(uri: str) -> None:
@@ -171,7 +193,7 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     # The path of an experiment's artifacts is absolute: on a local store it is set here, a server chooses its own.
-    location = (project.root / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
+    location = (project.home / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
     except MlflowException as error:

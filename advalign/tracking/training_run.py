@@ -62,8 +62,7 @@ class TrainingRun:
                 self.last, self.last_report = self._last_step("loss"), self._last_step("running_loss")
             else:
                 all_tags = {IDENTITY: identity, "advalign.model": name, **lineage_tags(project), **tags}
-                run = self.client.create_run(store.experiment_ids["train"], run_name=name, tags=all_tags)
-                self.run_id, self.last, self.last_report = run.info.run_id, 0, 0
+                self.run_id, self.last, self.last_report = store.create_run("train", store.named(name), all_tags), 0, 0
             self.client.log_batch(self.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def on_step(self, position: Position) -> None:

@@ -44,7 +44,7 @@ from advalign.tracking.registry.registered import (
 )
 from advalign.tracking.results import PURPOSE, Published
 from advalign.tracking.run_copies import bring, ended_runs
-from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, printable, store_errors
+from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, experiment_of, printable, store_errors
 from advalign.tracking.training_run import checkpoint_run
 
 
@@ -54,7 +54,7 @@ def local_store(project: Project, target: Store) -> Store | None:
     Raises:
         StoreDown: it cannot be read.
     """
-    path = project.root / DATABASE
+    path = project.home / DATABASE
     address = urlparse(target.uri)
     if not path.is_file() or (address.scheme == "sqlite" and Path(address.path[1:]).resolve() == path.resolve()):
         return None
@@ -160,7 +160,8 @@ class _Move:
             card = read_card(checkpoint)
             run_id = self.runs.get(str(version.run_id))
             if run_id is None:
-                run_id, _ = checkpoint_run(self.project, self.target, card, checkpoint)
+                target = self.target.of(experiment_of(version.tags))
+                run_id, _ = checkpoint_run(self.project, target, card, checkpoint)
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             return register(self.target, card, checkpoint, run_id, lineage, candidate=False)
 

@@ -71,12 +71,17 @@ def _settings(project: Project) -> Finding:
         settings = load_settings(project.root)
     except AdvalignError as error:
         return Finding("params.yaml", "broken", str(error), "mend the named key")
-    return Finding("params.yaml", "ok", f"{len(settings.trainings)} trainings, protocol {settings.evaluate.protocol}")
+    found = f"{len(settings.trainings)} trainings, protocol {settings.evaluate.protocol}"
+    return Finding("params.yaml", "ok", f"experiment {project.experiment}, {found}")
 
 
 def _data(project: Project) -> Finding:
+    tracked = (project.root / "data.dvc").is_file()
     if not project.data.is_dir():
-        return Finding("data", "absent", "data/ is not there", "dvc pull data.dvc")
+        mend = "dvc pull data.dvc" if tracked else "advalign data import, then dvc add data"
+        return Finding("data", "absent", "data/ is not there", mend)
+    if not tracked:
+        return Finding("data", "broken", "data/ is not versioned: there is no data.dvc", "dvc add data")
     command = [sys.executable, "-m", "dvc", "status", "-q", "data.dvc"]
     changed = subprocess.run(command, cwd=project.root, capture_output=True, check=False).returncode
     if changed:

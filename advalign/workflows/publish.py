@@ -118,7 +118,7 @@ def publish_evaluation(
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
         )
         version = find_version(store, summary["model"], summary["weights_sha256"])
-        if version is not None and version.tags.get(label + RUN) != run_id:
+        if version is not None and version.tags.get(store.named(label) + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))
 
 

@@ -117,7 +117,7 @@ def _fetched(project: Project, zoo: Zoo, name: str, classes: Classes) -> Fetched
         entry=zoo.models[name],
         weights=zoo.weights_of(name),
         folder=project.fetched / name,
-        root=project.root,
+        root=project.home,
         classes=class_cards(classes),
         decisions=DECISIONS,
         download=lambda uri: registered(project, uri),

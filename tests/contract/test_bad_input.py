@@ -88,7 +88,7 @@ def sound(tmp_path_factory):
     root, own = tmp_path_factory.mktemp("lab") / "project", tmp_path_factory.mktemp("sound")
     (root / "registry").mkdir(parents=True)
     shutil.copy(REPOSITORY / "registry" / "imagenet.yaml", root / "registry")
-    params = yaml.safe_load((REPOSITORY / "registry" / "published" / "params.yaml").read_text())
+    params = yaml.safe_load((REPOSITORY / "experiments" / "imagenet" / "params.yaml").read_text())
     params["stimuli"] |= {"size": SIDE, "crop": 1.0, "categories_per_superclass": 1, "images_per_category": 1}
     params["evaluate"] |= {"protocol": "fmn-10", "also": [], "gallery": 1}
     params["compare"] |= {"bootstrap": 100}

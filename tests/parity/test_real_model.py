@@ -79,7 +79,7 @@ def test_the_whole_road_from_a_local_file(tmp_path):
     project = Project(tmp_path)
     (tmp_path / "registry").mkdir()
     shutil.copy(REPOSITORY / "registry" / "imagenet.yaml", tmp_path / "registry")
-    params = yaml.safe_load((REPOSITORY / "registry" / "published" / "params.yaml").read_text())
+    params = yaml.safe_load((REPOSITORY / "experiments" / "imagenet" / "params.yaml").read_text())
     params["stimuli"] |= {"split": "imagenet", "images_per_category": 1}
     params["evaluate"] |= {"protocol": "feng2025-released", "also": [], "shard_size": 20}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

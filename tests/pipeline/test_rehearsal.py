@@ -73,17 +73,16 @@ def small_state(seed):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A project without data, and a lab's own copies beside it."""
-    root, own = tmp_path_factory.mktemp("lab") / "project", tmp_path_factory.mktemp("own")
-    (root / "registry").mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "registry" / "imagenet.yaml").write_text((REPOSITORY / "registry" / "imagenet.yaml").read_text())
-    (root / "registry" / "zoo.yaml").write_text(yaml.safe_dump(ZOO))
-    (root / "params.yaml").write_text((REPOSITORY / "registry" / "published" / "params.yaml").read_text())
+    """experiments/imagenet of a project, without data, and a lab's own copies beside it."""
+    home, own = tmp_path_factory.mktemp("lab") / "project", tmp_path_factory.mktemp("own")
+    root = shutil.copytree(REPOSITORY / "experiments" / "imagenet", home / "experiments" / "imagenet")
+    (home / "registry").mkdir()
+    shutil.copy(REPOSITORY / "registry" / "imagenet.yaml", home / "registry")
+    (home / "registry" / "zoo.yaml").write_text(yaml.safe_dump(ZOO))
     change_params(root, "stimuli", size=SIDE, categories_per_superclass=2, images_per_category=1)
     change_params(root, "evaluate", protocol="fmn-5", also=[], shard_size=12, gallery=3)
     change_params(root, "compare", bootstrap=200)
-    chosen = _chosen_classes(root)
+    chosen = _chosen_classes(home)
     tests = [
         raw(image.astype(np.float32), heatmap, label, click_count=7) for label, image, heatmap in _pictures(chosen, 0)
     ]
@@ -105,17 +104,17 @@ def lab(tmp_path_factory):
             "label": label,
         }
         torch.save(content, own / "samples" / f"{label}.pth")
-    (root / "weights").mkdir()
-    save_file(small_state(1), root / "weights" / "small_net.safetensors")
+    (home / "weights").mkdir()
+    save_file(small_state(1), home / "weights" / "small_net.safetensors")
     robust = {f"module.model.{name}": value for name, value in small_state(2).items()}
-    torch.save({"model": robust, "epoch": 3}, root / "weights" / "small_net_l2_eps1.ckpt")
+    torch.save({"model": robust, "epoch": 3}, home / "weights" / "small_net_l2_eps1.ckpt")
     return root, own
 
 
-def _chosen_classes(root):
+def _chosen_classes(home):
     """The first two classes of every superclass."""
     members = {}
-    for entry in read_classes(root / "registry" / "imagenet.yaml").entries:
+    for entry in read_classes(home / "registry" / "imagenet.yaml").entries:
         members.setdefault(entry.superclass, []).append(entry.index)
     return [index for name, indices in members.items() if name for index in indices[:2]]
 
@@ -192,7 +191,7 @@ def test_stimuli_are_the_raw_pixels_brought_into_the_attack_space(imported):
 def test_the_zoo_is_evaluated_and_what_cannot_be_is_recorded(imported):
     root, names = imported
     assert json.loads(advalign(root, "data", "validate", "--json").stdout)["success"] == 1
-    done = advalign(root, "evaluate", "--zoo", "registry/zoo.yaml", "--workers", 1, "--json", code=1)
+    done = advalign(root, "evaluate", "--zoo", "../../registry/zoo.yaml", "--workers", 1, "--json", code=1)
     assert "2 of 4 models failed" in done.stderr
     rows = {row["model"]: row for row in json.loads(done.stdout)}
     assert [rows[name]["state"] for name in ZOO["models"]] == ["evaluated", "evaluated", "failed", "failed"]
@@ -235,8 +234,8 @@ def test_the_comparison_knows_groups_from_the_zoo(imported):
 @pytest.mark.parametrize("file", ["multilabel_export.csv", "multilabel_shankar_excerpt.json"])
 def test_real_multilabel_sets_are_read_and_scored(imported, tmp_path, file):
     """The first images that the real file judges, with drawn pictures under their names."""
-    root = tmp_path / "project"
-    run(tmp_path, "cp", "-r", str(imported[0]), str(root))
+    home = shutil.copytree(imported[0].parents[1], tmp_path / "project")
+    root = home / "experiments" / "imagenet"
     path = REFERENCE / file
     if file.endswith("csv"):
         table = pd.read_csv(path, dtype={"proposed_labels": str, "wrong_multi_labels": str}).set_index("id")

@@ -164,6 +164,33 @@ def test_project_is_found_upward_and_the_nearest_wins(tmp_path, monkeypatch):
     assert project.zoo == inner / "registry" / "zoo.yaml"
 
 
+def test_an_experiment_shares_the_registry_of_the_project_around_it(tmp_path):
+    inner, own = (tmp_path / "experiments" / name for name in ("second", "own"))
+    for folder in (tmp_path, inner, own):
+        (folder / "outputs").mkdir(parents=True)
+        (folder / "params.yaml").touch()
+    alone = Project.find(inner / "outputs")
+    assert (alone.home, alone.experiment) == (inner, "main")  # nothing to share: a project in a folder of that name
+    for folder in (tmp_path, own):
+        (folder / "registry").mkdir()
+    found = Project.find(inner / "outputs")
+    assert (found.root, found.home, found.experiment) == (inner, tmp_path, "second")
+    assert found.evaluations == inner / "outputs" / "evaluations"
+    assert {found.zoo.parent, found.gates.parent, found.trainings.parent} == {tmp_path / "registry"}
+    for folder in (tmp_path, own):  # a clone of a whole project is its own home wherever it lies
+        assert (Project.find(folder).home, Project.find(folder).experiment) == (folder, "main")
+    assert Project.find(tmp_path / "experiments").root == tmp_path
+
+
+@pytest.mark.parametrize(("name", "said"), [("main", "'main' names the experiment at"), ("my own", "cannot name a")])
+def test_a_folder_with_a_name_that_no_experiment_can_have_is_refused(tmp_path, name, said):
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "experiments" / name).mkdir(parents=True)
+    (tmp_path / "experiments" / name / "params.yaml").touch()
+    with pytest.raises(InputError, match=said):
+        Project.find(tmp_path / "experiments" / name)
+
+
 def test_outside_a_project_the_error_names_the_folder(tmp_path):
     (tmp_path / "params.yaml").mkdir()  # a folder of that name is no project
     with pytest.raises(InputError, match=re.escape(f"{tmp_path} is not inside a project: no params.yaml")) as caught:
@@ -176,6 +203,10 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     with pytest.raises(DataError, match=r"^data/classes\.yaml is missing: `dvc pull data\.dvc` gets the data"):
         project.need_data(project.data / "classes.yaml")
     assert project.need_data(tmp_path) == tmp_path
+    (tmp_path / "registry").mkdir()
+    other = Project(tmp_path / "experiments" / "other")
+    with pytest.raises(DataError, match=r"^data is missing: `advalign data import` brings in your own copies"):
+        other.need_data(other.data)
     assert errors.CheckFailed.exit_code == 1
 
 

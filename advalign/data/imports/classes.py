@@ -19,7 +19,7 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
     Raises:
         DataError: missing or malformed, or data/ holds other classes, to which its labels refer.
     """
-    source = file or project.root / "registry" / "imagenet.yaml"
+    source = file or project.home / "registry" / "imagenet.yaml"
     if not source.is_file():
         raise DataError(f"{source} is missing: give the FILE to read the classes from")
     classes = read_classes(source)

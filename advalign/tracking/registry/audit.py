@@ -67,10 +67,10 @@ class Decision:
 
 def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
     """Add the row of a decision that is about to be carried out; it counts once it is finished."""
-    run = store.client.create_run(
-        store.experiment_ids["promote"],
-        run_name=f"{decision.model} version {decision.version}: {decision.outcome}",
-        tags={
+    run_id = store.create_run(
+        "promote",
+        f"{decision.model} version {decision.version}: {decision.outcome}",
+        {
             MODEL: decision.model,
             OUTCOME: "under way",
             HOST: platform.node(),
@@ -84,7 +84,6 @@ def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
             **lineage,
         },
     )
-    run_id = str(run.info.run_id)
     store.client.log_dict(run_id, decision.as_json(), FILE)
     return run_id
 
@@ -119,7 +118,7 @@ def finish(store: Store, run_id: str, outcome: str) -> None:
 
 def cut_off(store: Store, model: str) -> None:
     """Close the rows of decisions that nobody carries out any more. To be called under the lock."""
-    for run in store.find_runs("promote", {MODEL: model, OUTCOME: "under way"}):
+    for run in store.all_runs("promote", f"tags.`{MODEL}` = '{model}' and tags.`{OUTCOME}` = 'under way'"):
         tags = run.data.tags
         if not may_be_alive(tags.get(HOST, ""), int(tags.get(PROCESS, "0")), run.info.start_time / 1000):
             finish(store, run.info.run_id, "cut off")

@@ -20,7 +20,7 @@ from advalign.tracking.registry.gates import Evidence
 from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
-from advalign.tracking.store import Store
+from advalign.tracking.store import Store, experiment_of
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
@@ -29,7 +29,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
     """The summary and the rows of a version's evaluation.
 
     Args:
-        store, version: which.
+        store, version: which; the store's experiment evaluated it.
         protocol: as it was evaluated under.
 
     Returns:
@@ -39,7 +39,8 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
         InputError: the evaluation's run or a file of it is gone.
         CheckFailed: a file is not the one that was logged, or of other weights.
     """
-    run_id = version.tags.get(f"{protocol}{RUN}")
+    noted = store.named(protocol)
+    run_id = version.tags.get(f"{noted}{RUN}")
     if run_id is None:
         return None
     label = f"{label_of(version)}, evaluation run {run_id}"
@@ -47,7 +48,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
     with TemporaryDirectory() as folder:
         summary_file = _artifact(store, run_id, f"{version.name}.json", label, folder)
         rows_file = _artifact(store, run_id, f"{version.name}.parquet", label, folder)
-        if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{protocol}{RESULT}")}:
+        if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{noted}{RESULT}")}:
             raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
         summary = json.loads(summary_file.read_text())
         if sha256(rows_file) != summary["rows_sha256"]:
@@ -82,7 +83,7 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidenc
 
 
 def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> pd.DataFrame:
-    """The zoo as the store knows it: the newest evaluation of every model under a protocol, on the same stimuli.
+    """The experiment's zoo: the newest evaluation of every model under a protocol, on the same stimuli.
 
     Args:
         store: opened tracking store.
@@ -96,7 +97,8 @@ def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> p
     newest: dict[str, Run] = {}
     wanted = f"tags.`advalign.protocol` = '{protocol}' and tags.`advalign.stimuli_sha256` = '{stimuli}'"
     for run in store.all_runs("evaluate", f"{wanted} and attributes.status = 'FINISHED'"):
-        newest.setdefault(run.data.tags["advalign.model"], run)
+        if experiment_of(run.data.tags) == store.experiment:
+            newest.setdefault(run.data.tags["advalign.model"], run)
     rows = [
         {
             "model": model,

@@ -6,6 +6,7 @@ What it was made from is written when it is registered; below a heading follows 
 import json
 from collections.abc import Mapping
 
+from advalign.files import MAIN
 from advalign.models.checkpoints import Card
 from advalign.tracking.lineage import COPIED
 
@@ -32,7 +33,7 @@ def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
 
     Args:
         card: the checkpoint's.
-        tags: lineage: git.commit, git.dirty, dvc.data.md5 where they are known.
+        tags: lineage: git.commit, git.dirty, dvc.data.md5, advalign.experiment where they are known.
         run_id: of its training.
     """
     size, decisions = card.preprocessing.input_size, ", ".join(card.decisions)
@@ -42,6 +43,7 @@ def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
         "recipe": f"`{card.recipe}`, seed {card.seed}",
         "data": f"`{card.data_md5}` (DVC)" if card.data_md5 else "not tracked",
         "code": f"commit `{tags['git.commit']}`{dirty}" if "git.commit" in tags else "outside git",
+        "experiment": tags.get("advalign.experiment", MAIN),
         "training run": f"`{run_id}`",
         "weights": f"SHA-256 `{card.weights_sha256}`",
         "licence": card.license,

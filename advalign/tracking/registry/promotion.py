@@ -22,7 +22,7 @@ from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
 from advalign.tracking.registry.gates import Evidence, Verdict, judge
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK
 from advalign.tracking.registry.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
-from advalign.tracking.registry.registered import fetch, find_model, label_of, resolve, set_tags
+from advalign.tracking.registry.registered import candidate, fetch, find_model, label_of, resolve, set_tags
 from advalign.tracking.store import Store
 
 LONGEST_REASON = 500
@@ -59,7 +59,7 @@ def promote(
     policy = read_policy(project.gates, alias)
     with exclusive(store.uri, "promote"):
         notes = _recover(store, check_name(name))
-        wanted = resolve(store, Reference(name, None if version else "candidate", version))
+        wanted = resolve(store, Reference(name, version=version)) if version else candidate(store, name)
         holder, who = _holder(store, name, alias), provenance.git_user(project.root)
         asked = Decision("kept", name, int(wanted.version), alias, holder, who, reason=reason, notes=notes)
         if asked.before == asked.version:
@@ -131,12 +131,11 @@ def _opponent(store: Store, policy: Policy, name: str, key: str, holder: int | N
     baseline = baseline_of(name)
     if key == BASELINE and baseline is None:
         return f"{name} is no twin of a baseline"
-    if key == HOLDER:
-        reference = Reference(name, version=holder)
-    else:
-        reference = Reference(baseline, alias="candidate") if key == BASELINE and baseline else parse_reference(key)
     try:
-        version = resolve(store, reference)
+        if key == BASELINE and baseline:
+            version = candidate(store, baseline)
+        else:
+            version = resolve(store, Reference(name, version=holder) if key == HOLDER else parse_reference(key))
         evidence = read_evidence(store, version, policy.protocol)
     except AdvalignError as error:  # a gate that fails, since it cannot be asked
         return str(error)

@@ -17,7 +17,7 @@ from advalign.models.checkpoints import CARD, WEIGHTS, Card
 from advalign.names import Reference, check_name, is_name
 from advalign.tracking.registry.model_card import COLUMNS, DECISION, RESULT, ROLLBACK, RUN, complete, first_part, number
 from advalign.tracking.registry.packaging import log_classifier
-from advalign.tracking.store import PAGE, Store, every
+from advalign.tracking.store import PAGE, Store, every, experiment_of
 from advalign.tracking.store import RESULT as RESULT_TAG
 
 MOST_VERSIONS = 10_000  # of one model
@@ -62,6 +62,17 @@ def find_model(store: Store, name: str) -> RegisteredModel:
         raise unknown_name("registered model", name, known) from None
 
 
+def candidate(store: Store, name: str) -> ModelVersion:
+    """The candidate of a model; where that is another experiment's, the newest version of this one, if it has any.
+
+    Raises:
+        InputError: no such model, or it has no candidate.
+    """
+    held = resolve(store, Reference(name, alias="candidate"))
+    own = [one for one in (held, *versions_of(store, name)) if experiment_of(one.tags) == store.experiment]
+    return own[0] if own else held
+
+
 def resolve(store: Store, reference: Reference) -> ModelVersion:
     """The version that a reference means; a name alone means its champion, or else its candidate.
 
@@ -70,6 +81,8 @@ def resolve(store: Store, reference: Reference) -> ModelVersion:
     """
     model = find_model(store, reference.name)
     aliases = {alias: int(holder) for alias, holder in model.aliases.items()}
+    if reference == Reference(model.name) and "candidate" in aliases and "champion" not in aliases:
+        return candidate(store, model.name)
     wanted = reference.version
     if wanted is None:
         asked = [reference.alias] if reference.alias else ["champion", "candidate"]
@@ -130,11 +143,11 @@ def note_evaluation(store: Store, version: ModelVersion, label: str, run: Run) -
     """Write an evaluation's headline numbers, its run and the digest of its summary on a version.
 
     Args:
-        store, version: which.
+        store, version: which. The tags say the store's experiment: others' evaluations of the version stay there.
         label: the protocol, or that of a trial ("fmn-fast.first6").
         run: of the evaluation, finished.
     """
-    metrics = run.data.metrics
+    metrics, label = run.data.metrics, store.named(label)
     found = {f"{label}.{name}": str(metrics[name]) for name in COLUMNS.values() if name in metrics}
     noted = {f"{label}{RUN}": run.info.run_id, f"{label}{RESULT}": run.data.tags[RESULT_TAG]}
     set_tags(store, version, {**noted, **found})
