@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from advalign import provenance
 from advalign.analysis.assembly import gallery_of, zoo_table
-from advalign.analysis.drawing import save
+from advalign.analysis.drawing import kinds_by_model, save
 from advalign.analysis.figures import robust_accuracy_curves, twin_bars
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.interactive import Curve
@@ -60,7 +60,7 @@ def compare(
     folder = project.evaluations / protocol
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
-    twins = find_twins(table["model"])
+    twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None: the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
@@ -95,7 +95,7 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
     """
     statistics = zoo_statistics(table)
     if output is not None:
-        twins = find_twins(table["model"])
+        twins = find_twins(table)
         facts = {"table": source, "protocol": statistics["protocol"] or "not stated in the table"}
         _write(output, table, Material(table, statistics, twins, provenance=Provenance(facts)))
     return statistics
@@ -191,16 +191,16 @@ def _interval(metrics: dict[str, float | None], name: str) -> str:
 
 def _figures(material: Material) -> dict[str, Figure]:
     table, paired = material.table, material.statistics["paired"]
-    groups = dict(zip(table["model"], table["group"], strict=True))
+    kinds = kinds_by_model(table)
     figures = {
         "pt_aa_plane": pt_aa_plane(table, material.twins),
         "pt_against_accuracy": against_accuracy(table, "pt"),
         "aa_against_accuracy": against_accuracy(table, "aa"),
-        "pt_twins": twin_bars(paired, "pt"),
-        "aa_twins": twin_bars(paired, "aa"),
+        "pt_twins": twin_bars(paired, "pt", kinds),
+        "aa_twins": twin_bars(paired, "aa", kinds),
     }
     if material.curves:
-        figures["robust_accuracy"] = robust_accuracy_curves(material.curves, groups)
+        figures["robust_accuracy"] = robust_accuracy_curves(material.curves, kinds)
     if material.gallery is not None:
         figures["gallery"] = _printed_gallery(material.gallery)
     return figures

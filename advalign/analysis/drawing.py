@@ -5,6 +5,8 @@ Only matplotlib's object interface is used: no global figure, no window system, 
 """
 
 import textwrap
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,42 +17,65 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from advalign.analysis.table import recipe_of
 from advalign.errors import InputError
 from advalign.files import replacing
 
-COLOURS = {
-    "cnn": "#0072B2",
-    "vit": "#E69F00",
-    "hybrid": "#009E73",
-    "ssl": "#CC79A7",
-    "robust": "#D55E00",
-    "harmonized": "#56B4E9",
-    "combined": "#000000",
-    "standard": "#7F7F7F",
-}
+FURTHER = ("#332288", "#882255", "#999933", "#AA4499", "#44AA99")
+"""Colours (Tol 2021) of groups that recipes made here have of their own; a name has the same one in every figure."""
+
+
+class OfGroups(dict[str, str]):
+    """What each known group has, and by a function of its name what any other has."""
+
+    def __init__(self, known: Mapping[str, str], further: Callable[[str], str]) -> None:
+        super().__init__(known)
+        self.further = further
+
+    def __missing__(self, group: str) -> str:
+        return self.further(group)
+
+
+COLOURS = OfGroups(
+    {
+        "cnn": "#0072B2",
+        "vit": "#E69F00",
+        "hybrid": "#009E73",
+        "ssl": "#CC79A7",
+        "robust": "#D55E00",
+        "harmonized": "#56B4E9",
+        "combined": "#000000",
+        "standard": "#7F7F7F",
+    },
+    lambda group: FURTHER[zlib.crc32(group.encode()) % len(FURTHER)],
+)
 """Group -> colour, the same in every figure; "standard" stands for any model whose group is not known."""
 BAND = "#F0E442"
-MARKERS = {
-    "cnn": "o",
-    "vit": "s",
-    "hybrid": "D",
-    "ssl": "^",
-    "robust": "X",
-    "harmonized": "*",
-    "combined": "P",
-    "standard": "o",
-}
-NAMES = {
-    "cnn": "CNN",
-    "vit": "ViT",
-    "hybrid": "hybrid",
-    "ssl": "self-supervised",
-    "robust": "robust",
-    "harmonized": "harmonized",
-    "combined": "harmonized + robust",
-    "standard": "standard",
-}
+MARKERS = OfGroups(
+    {
+        "cnn": "o",
+        "vit": "s",
+        "hybrid": "D",
+        "ssl": "^",
+        "robust": "X",
+        "harmonized": "*",
+        "combined": "P",
+        "standard": "o",
+    },
+    lambda _: "v",
+)
+NAMES = OfGroups(
+    {
+        "cnn": "CNN",
+        "vit": "ViT",
+        "hybrid": "hybrid",
+        "ssl": "self-supervised",
+        "robust": "robust",
+        "harmonized": "harmonized",
+        "combined": "harmonized + robust",
+        "standard": "standard",
+    },
+    str,
+)
 METRIC_NAMES = {
     "pt": "perturbation tolerance (PT, mean l2 norm)",
     "aa": "adversarial human alignment (AA)",
@@ -63,25 +88,34 @@ INK, FAINT = "#222222", "#BBBBBB"
 DPI = 150
 
 
-def kind_of(model: str, group: str | None = None, recipe: str | None = None) -> str:
-    """Which colour a model takes: "combined" by its recipe or name, else its group, else what its name tells.
+def kind_of(group: str, recipe: str | None = None) -> str:
+    """Which colour a model takes: that of its group, but for those that the recipe `combined` has made.
 
-    >>> kind_of("resnet18_l2_eps0.5.combined", "robust"), kind_of("resnet18.baseline", "cnn"), kind_of("resnet50")
-    ('combined', 'cnn', 'standard')
+    >>> kind_of("robust", "combined"), kind_of("robust"), kind_of("noisy", "noisy")
+    ('combined', 'robust', 'noisy')
     """
-    told = recipe if recipe in ("combined", "harmonized", "robust") else recipe_of(model)
-    if told == "combined":
-        return "combined"
-    if group in COLOURS:
-        return str(group)
-    return told if told in COLOURS else "standard"
+    return "combined" if recipe == "combined" else group
 
 
 def kinds_of(table: pd.DataFrame) -> list[str]:
     """Kind of every row of a table of models, see `kind_of`."""
     recipes = table["recipe"] if "recipe" in table else [None] * len(table)
-    rows = zip(table["model"], table["group"], recipes, strict=True)
-    return [kind_of(model, group, recipe) for model, group, recipe in rows]
+    return [kind_of(group, recipe) for group, recipe in zip(table["group"], recipes, strict=True)]
+
+
+def kinds_by_model(table: pd.DataFrame) -> dict[str, str]:
+    """Model -> kind."""
+    return dict(zip(table["model"], kinds_of(table), strict=True))
+
+
+def in_order(kinds: Iterable[str]) -> list[str]:
+    """Every kind once, as legends list them: the known ones, and then what recipes have of their own.
+
+    >>> in_order(["noisy", "robust", "cnn", "robust", "blurred"])
+    ['cnn', 'robust', 'blurred', 'noisy']
+    """
+    there = set(kinds)
+    return [kind for kind in COLOURS if kind in there] + sorted(there - COLOURS.keys())
 
 
 def canvas(width: float = 7.5, height: float = 5.0) -> tuple[Figure, Axes]:

@@ -20,7 +20,7 @@ from advalign.analysis.drawing import (
     NAMES,
     canvas,
     footnote,
-    kind_of,
+    in_order,
     legend,
     literally,
     save,
@@ -49,12 +49,13 @@ DASHES: tuple[Literal["-", "--", ":", "-."] | tuple[float, Sequence[float]], ...
 
 
 @literally
-def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str] | None = None) -> Figure:
     """Bars of each baseline and its twin over the stimuli both got right, SEM and significance (Feng Figs. 6 and 7).
 
     Args:
         paired: Entries of `twins.paired_statistics`, or the same from `statistics.json` (None for nan).
         metric: "pt" or "aa".
+        kinds: Model -> kind (`drawing.kinds_by_model`), for the colours; a twin without one is a standard model's.
 
     Returns:
         The figure; stars are of the paired t test: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.
@@ -69,9 +70,14 @@ def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     if not entries:
         return sentence("No pair of twins shares a stimulus that both got right: there is nothing to compare.", heading)
     figure, axes = canvas(7.5, 1.7 + 0.5 * len(entries))
+    of_twins = [(kinds or {}).get(entry["twin"], "standard") for entry in entries]
     for place, entry in enumerate(entries):
-        _pair_of_bars(axes, place, entry)
-    _finish_bars(figure, axes, entries, metric, heading, len(wanted) - len(entries))
+        _pair_of_bars(axes, place, entry, of_twins[place])
+    handles = [
+        Line2D([], [], color=COLOURS[kind], linewidth=7, label="baseline" if kind == "standard" else NAMES[kind])
+        for kind in dict.fromkeys(["standard", *of_twins])
+    ]
+    _finish_bars(figure, axes, entries, metric, heading, len(wanted) - len(entries), handles)
     return figure
 
 
@@ -79,9 +85,9 @@ def _finite(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _pair_of_bars(axes: Axes, place: int, entry: Mapping[str, Any]) -> None:
+def _pair_of_bars(axes: Axes, place: int, entry: Mapping[str, Any], kind: str) -> None:
     """Draw the baseline above its twin, and the stars behind whichever reaches further."""
-    colours = (COLOURS["standard"], COLOURS[kind_of(entry["twin"])])
+    colours = (COLOURS["standard"], COLOURS[kind])
     reach = 0.0
     for side, colour, shift in zip(("baseline", "twin"), colours, (-0.19, 0.19), strict=True):
         mean, error = entry[f"{side}_mean"], entry[f"{side}_sem"]
@@ -104,7 +110,13 @@ def _pair_of_bars(axes: Axes, place: int, entry: Mapping[str, Any]) -> None:
 
 
 def _finish_bars(
-    figure: Figure, axes: Axes, entries: Sequence[Mapping[str, Any]], metric: str, heading: str, left_out: int
+    figure: Figure,
+    axes: Axes,
+    entries: Sequence[Mapping[str, Any]],
+    metric: str,
+    heading: str,
+    left_out: int,
+    handles: list[Line2D],
 ) -> None:
     axes.set_yticks(range(len(entries)), [str(entry["twin"]) for entry in entries])
     axes.invert_yaxis()
@@ -116,11 +128,6 @@ def _finish_bars(
     protocols = sorted({str(entry["protocol"]) for entry in entries if entry.get("protocol")})
     named = f"; protocol {', '.join(protocols)}" if protocols else ""
     title(figure, heading, f"mean ± SEM over the n stimuli that both models got right{named}")
-    kinds = dict.fromkeys(["standard", *(kind_of(entry["twin"]) for entry in entries)])
-    handles = [
-        Line2D([], [], color=COLOURS[kind], linewidth=7, label="baseline" if kind == "standard" else NAMES[kind])
-        for kind in kinds
-    ]
     legend(figure, handles)
     notes = ["Paired t test, two-sided, uncorrected: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. not significant."]
     if left_out:
@@ -135,13 +142,13 @@ def _alignment_unit(entries: Sequence[Mapping[str, Any]]) -> str:
 
 @literally
 def robust_accuracy_curves(
-    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], groups: Mapping[str, str] | None = None
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], kinds: Mapping[str, str] | None = None
 ) -> Figure:
     """Share of stimuli right and not flipped within eps, against eps, a line per model (methods.md section 3).
 
     Args:
         curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], as stored norms give them.
-        groups: Model -> group, for the colours; a model without one is coloured by what its name tells.
+        kinds: Model -> kind (`drawing.kinds_by_model`), for the colours; a model without one is a standard one.
 
     Returns:
         The figure; beyond 15 models lines carry the colour of their kind only.
@@ -155,7 +162,7 @@ def robust_accuracy_curves(
     if not drawn:
         return sentence("No model here has a robust-accuracy curve with two or more points.", heading)
     figure, axes = canvas()
-    legend(figure, _draw_curves(axes, drawn, groups or {}))
+    legend(figure, _draw_curves(axes, drawn, kinds or {}))
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(left=0)
     axes.set_xlabel("perturbation size eps (l2 norm)", fontsize=10, color=INK)
@@ -167,13 +174,13 @@ def robust_accuracy_curves(
     return figure
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Curve], groups: Mapping[str, str]) -> list[Line2D]:
+def _draw_curves(axes: Axes, curves: Mapping[str, Curve], known: Mapping[str, str]) -> list[Line2D]:
     """Draw a line per model, its kind's colour and within it a dash pattern of its own; give the legend's lines."""
     many = len(curves) > LABELLED
-    kinds = {model: kind_of(model, groups.get(model)) for model in curves}
+    kinds = {model: known.get(model, "standard") for model in curves}
     sizes = Counter(kinds.values())
     handles: dict[str, Line2D] = {}
-    for kind in [kind for kind in COLOURS if kind in sizes]:
+    for kind in in_order(sizes):
         alpha = min(0.7, max(0.12, 25 / sizes[kind])) if many else 1.0
         for place, model in enumerate(sorted(model for model in curves if kinds[model] == kind)):
             style = "-" if many else DASHES[place % len(DASHES)]

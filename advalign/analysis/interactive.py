@@ -9,23 +9,26 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from advalign.analysis.drawing import BAND, COLOURS, INK, METRIC_NAMES, NAMES, kind_of, kinds_of, stars
+from advalign.analysis.drawing import BAND, COLOURS, INK, METRIC_NAMES, NAMES, OfGroups, in_order, kinds_of, stars
 from advalign.analysis.pareto import pareto_front
 from advalign.analysis.points import wide_range
 from advalign.analysis.scatter import HUMAN_ACCURACY, percent
 from advalign.analysis.statistics import quadratic_fit
 from advalign.analysis.table import is_standard
 
-SYMBOLS = {
-    "cnn": "circle",
-    "vit": "square",
-    "hybrid": "diamond",
-    "ssl": "triangle-up",
-    "robust": "x",
-    "harmonized": "star",
-    "combined": "cross",
-    "standard": "circle",
-}
+SYMBOLS = OfGroups(
+    {
+        "cnn": "circle",
+        "vit": "square",
+        "hybrid": "diamond",
+        "ssl": "triangle-up",
+        "robust": "x",
+        "harmonized": "star",
+        "combined": "cross",
+        "standard": "circle",
+    },
+    lambda _: "triangle-down",
+)
 FITTED = 6  # from this many models a second-degree fit is drawn
 LAYOUT = {
     "template": "plotly_white",
@@ -88,7 +91,7 @@ def against_accuracy(table: pd.DataFrame, metric: str) -> go.Figure | str:
     return figure
 
 
-def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | str:
+def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str]) -> go.Figure | str:
     """Each twin beside its baseline over shared stimuli, with SEM; p in the hover (Feng Figs. 6, 7)."""
     entries = [entry for entry in paired if entry["metric"] == metric and entry["twin_mean"] is not None]
     if not entries:
@@ -96,7 +99,7 @@ def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str) -> go.Figure | s
     figure = go.Figure(layout=LAYOUT)
     names = [entry["twin"] for entry in entries]
     p_values = [entry["p_holm"] for entry in entries]
-    twin_colours = [COLOURS[kind_of(name)] for name in names]
+    twin_colours = [COLOURS[kinds[name]] for name in names]
     for side, colour in (("baseline", "#999999"), ("twin", twin_colours)):
         figure.add_trace(
             go.Bar(
@@ -170,7 +173,7 @@ def _points(rows: pd.DataFrame, x: str, y: str) -> go.Figure:
     figure = go.Figure(layout=LAYOUT)
     kinds = np.array(kinds_of(rows))
     crowded = len(rows) > 40
-    for kind in [kind for kind in COLOURS if kind in kinds]:
+    for kind in in_order(kinds):
         part = rows[kinds == kind]
         errors = {
             f"error_{axis}": {"array": part[f"{name}_sem"], "thickness": 0.8, "width": 0}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from advalign.analysis.drawing import COLOURS, INK, MARKER_AREA, MARKERS, NAMES, kinds_of
+from advalign.analysis.drawing import COLOURS, INK, MARKER_AREA, MARKERS, NAMES, in_order, kinds_by_model, kinds_of
 from advalign.analysis.statistics import quadratic_fit
 
 Vector = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def draw_points(axes: Axes, rows: pd.DataFrame, x: str, y: str, *, reference: bo
     """Draw points with SEM bars, group by group; standard models are paler where others stand against many of them."""
     kinds = np.array(kinds_of(rows))
     crowded = len(rows) > LABELLED
-    for kind in [kind for kind in COLOURS if kind in kinds]:
+    for kind in in_order(kinds):
         part = rows[kinds == kind]
         special = kind in MARKER_AREA
         alpha = 0.45 if crowded and reference and not special else 0.75 if crowded else 1.0
@@ -83,8 +83,7 @@ def legend_of(rows: pd.DataFrame, front: pd.DataFrame) -> list[Line2D]:
             markersize=9 if kind == "harmonized" else 6,
             label=f"{NAMES[kind]} ({kinds.count(kind)})",
         )
-        for kind in COLOURS
-        if kind in kinds
+        for kind in in_order(kinds)
     ]
     if len(front):
         handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle="--", label="Pareto front,\nstandard models"))
@@ -106,7 +105,7 @@ def draw_front(axes: Axes, front: pd.DataFrame) -> None:
 def draw_arrows(axes: Axes, rows: pd.DataFrame, twins: Sequence[tuple[str, str]]) -> tuple[Vector, list[str]]:
     """Draw an arrow per pair; give points along them (for labels to avoid) and what could not be drawn."""
     places = dict(zip(rows["model"], rows[["pt", "aa"]].to_numpy(dtype=float), strict=True))
-    kinds = dict(zip(rows["model"], kinds_of(rows), strict=True))
+    kinds = kinds_by_model(rows)
     drawn = [(baseline, twin) for baseline, twin in twins if baseline in kinds and twin in kinds]
     path = [np.empty((0, 2))]
     for baseline, twin in drawn:

@@ -19,7 +19,7 @@ from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
 from advalign.analysis import interactive
-from advalign.analysis.drawing import COLOURS, NAMES, kinds_of
+from advalign.analysis.drawing import COLOURS, NAMES, kinds_by_model, kinds_of
 from advalign.analysis.gallery import MAP_COLOURS
 from advalign.analysis.interactive import Curve
 from advalign.analysis.zoo import plain
@@ -104,7 +104,7 @@ def render_report(material: Material) -> str:
         "pictures": _pictures(material.gallery),
         "mlflow": {"url": tracking.url, "experiment": tracking.experiment_id},
     }
-    plots = _plots(material, kinds)
+    plots = _plots(material)
     drawn = {name: json.loads(to_json(plot)) for name, plot in plots.items() if isinstance(plot, go.Figure)}
     return environment.get_template("report.html.j2").render(
         statistics=material.statistics,
@@ -118,15 +118,15 @@ def render_report(material: Material) -> str:
     )
 
 
-def _plots(material: Material, kinds: Sequence[str]) -> dict[str, go.Figure | str]:
+def _plots(material: Material) -> dict[str, go.Figure | str]:
     table, paired = material.table, material.statistics["paired"]
-    kind_of_model = dict(zip(table["model"], kinds, strict=True))
+    kind_of_model = kinds_by_model(table)
     plots: dict[str, go.Figure | str] = {
         "plane": interactive.plane(table, material.twins),
         "pt_accuracy": interactive.against_accuracy(table, "pt"),
         "aa_accuracy": interactive.against_accuracy(table, "aa"),
-        "pt_twins": interactive.twin_bars(paired, "pt"),
-        "aa_twins": interactive.twin_bars(paired, "aa"),
+        "pt_twins": interactive.twin_bars(paired, "pt", kind_of_model),
+        "aa_twins": interactive.twin_bars(paired, "aa", kind_of_model),
         "curves": interactive.robust_accuracy_curves(material.curves, kind_of_model),
     }
     if "protocols" in material.statistics:

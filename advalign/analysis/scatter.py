@@ -15,7 +15,8 @@ from advalign.analysis.drawing import (
     METRIC_NAMES,
     canvas,
     footnote,
-    kinds_of,
+    in_order,
+    kinds_by_model,
     legend,
     literally,
     p_words,
@@ -37,7 +38,7 @@ from advalign.analysis.points import (
 )
 from advalign.analysis.results import Spearman
 from advalign.analysis.statistics import spearman
-from advalign.analysis.table import check_table, is_standard, protocol_of
+from advalign.analysis.table import STANDARD, check_table, is_standard, protocol_of
 from advalign.errors import unknown_name
 
 Vector = npt.NDArray[np.float64]
@@ -177,11 +178,12 @@ def _labels_of_axes(axes: Axes, x: str, y: str) -> None:
 def _name_points(
     figure: Figure, axes: Axes, rows: pd.DataFrame, columns: tuple[str, str], front: pd.DataFrame, arrows: Vector
 ) -> None:
-    """Name every point of a small table; of a large one only those on or beyond the front, harmonized and robust."""
-    kinds = dict(zip(rows["model"], kinds_of(rows), strict=True))
+    """Name every point of a small table; of a large one only those on or beyond the front, and no standard ones."""
+    kinds = kinds_by_model(rows)
     few = len(rows) <= LABELLED
     beyond = rows[beyond_front(rows["pt"], rows["aa"], front["pt"], front["aa"])]["model"]
-    others = [model for kind in ("combined", "harmonized", "robust") for model in rows["model"] if kinds[model] == kind]
+    special = [kind for kind in ("combined", "harmonized", "robust", *in_order(kinds.values())) if kind not in STANDARD]
+    others = [model for kind in special for model in rows["model"] if kinds[model] == kind]
     names = dict.fromkeys([*front["model"], *(model for model in others if model in set(beyond)), *others])
     if few:
         names |= dict.fromkeys(rows["model"])

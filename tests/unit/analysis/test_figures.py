@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Annotation
 
-from advalign.analysis.drawing import COLOURS, kind_of
+from advalign.analysis.drawing import COLOURS, kinds_by_model
 from advalign.analysis.figures import against_accuracy, pt_aa_plane, robust_accuracy_curves, save, twin_bars
 from advalign.analysis.pareto import pareto_front
 from advalign.analysis.table import STANDARD
@@ -98,12 +98,28 @@ def test_plane_draws_the_front_of_the_standard_models_as_steps():
 def test_plane_draws_an_arrow_from_each_baseline_to_its_twin_in_the_twins_colour():
     axes = pt_aa_plane(small(), TWINS).axes[0]
     arrows = [note for note in axes.texts if not note.get_text() and isinstance(note.arrow_patch, FancyArrowPatch)]
-    places = small().set_index("model")
+    places, kinds = small().set_index("model"), kinds_by_model(small())
     assert len(arrows) == len(TWINS)
     for arrow, (baseline, twin) in zip(arrows, TWINS, strict=True):
         assert tuple(arrow.xy) == pytest.approx(tuple(places.loc[twin, ["pt", "aa"]]))
         assert tuple(arrow.xyann) == pytest.approx(tuple(places.loc[baseline, ["pt", "aa"]]))
-        assert to_hex(arrow.arrow_patch.get_edgecolor()).upper() == COLOURS[kind_of(twin)].upper()
+        assert to_hex(arrow.arrow_patch.get_edgecolor()).upper() == COLOURS[kinds[twin]].upper()
+
+
+def test_a_group_that_a_recipe_has_of_its_own_has_a_colour_a_name_and_no_part_in_the_front():
+    rows = [("resnet18.noisy0.1", 5.0, 0.95, 0.9, "noisy"), ("resnet18.blurred", 4.0, 0.9, 0.9, "blurred")]
+    columns = ["model", "pt", "aa", "multilabel_accuracy", "group"]
+    table = pd.concat([small(), pd.DataFrame(rows, columns=columns).assign(big_data=0)], ignore_index=True)
+    figure = pt_aa_plane(table.assign(protocol="fmn-fast"), [("test_resnet.baseline", "resnet18.noisy0.1")])
+    told = texts(figure)
+    assert "noisy (1)" in told
+    assert "blurred (1)" in told
+    assert "standard (" not in told
+    colours = {to_hex(colour).upper() for found in figure.axes[0].collections for colour in found.get_facecolor()}
+    assert {COLOURS["noisy"], COLOURS["blurred"]} <= colours
+    assert COLOURS["noisy"] not in dict(COLOURS).values()
+    (front,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert max(front.get_xdata()) == pytest.approx(0.62)
 
 
 def test_plane_says_rho_protocol_and_what_is_missing():
@@ -192,7 +208,8 @@ def test_bars_without_p_show_a_question_mark_and_pairs_without_means_are_counted
 def test_curves_are_drawn_in_order_of_eps():
     eps, accuracy = np.array([2.0, 0, 1, 3]), np.array([0.3, 0.9, 0.5, np.nan])
     figure = robust_accuracy_curves(
-        {"a.baseline": (eps, accuracy), "a.harmonized": ([0, 1], [0.9, 0.8]), "b": ([], [])}
+        {"a.baseline": (eps, accuracy), "a.harmonized": ([0, 1], [0.9, 0.8]), "b": ([], [])},
+        {"a.harmonized": "harmonized"},
     )
     by_colour = {to_hex(line.get_color()).upper(): line for line in figure.axes[0].lines}
     line = by_colour[COLOURS["standard"].upper()]
@@ -205,7 +222,7 @@ def test_curves_are_drawn_in_order_of_eps():
 
 def test_many_curves_have_a_legend_of_kinds():
     curves = {f"net_{place}": ([0, 1], [1.0, 0.1]) for place in range(20)} | {"n_l2_eps1": ([0, 1], [1.0, 0.5])}
-    told = texts(robust_accuracy_curves(curves))
+    told = texts(robust_accuracy_curves(curves, {"n_l2_eps1": "robust"}))
     assert "standard (20)" in told
     assert "robust (1)" in told
     assert "net_3" not in told
