@@ -17,7 +17,8 @@ from advalign.attacks._oracle import Logits as Logits
 from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
 from advalign.settings import Strict
-from advalign.tensors.norms import l2_norm, linf_norm, per_sample, project_l2
+from advalign.tensors.balls import project_l2
+from advalign.tensors.norms import l2_norm, linf_norm, per_sample
 
 Norm = Literal["l2", "linf"]
 STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
