@@ -89,6 +89,15 @@ def check_name(text: str, kind: str = "model") -> str:
     return text
 
 
+def baseline_name(architecture: str) -> str:
+    """Published name of an architecture trained by cross-entropy alone, which its other models are compared with.
+
+    >>> baseline_name("resnet18")
+    'resnet18.baseline'
+    """
+    return f"{architecture}.baseline"
+
+
 def check_alias(text: str) -> str:
     """Return a valid alias unchanged.
 

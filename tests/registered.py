@@ -9,7 +9,6 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from advalign.analysis.table import recipe_of
 from advalign.data.classes import read_classes
 from advalign.data.results import Paths, write_table
 from advalign.data.sets.stimuli import load_stimuli
@@ -48,6 +47,14 @@ def make_project(sample_root: Path, root: Path) -> Project:
     return project
 
 
+def said_of(name: str) -> dict[str, str | None]:
+    """What a recipe would say of a model: these tests name an architecture, and .baseline or .harmonized."""
+    stem, _, recipe = name.rpartition(".")
+    if recipe == "baseline":
+        return {"recipe": recipe, "group": "cnn", "baseline": None}
+    return {"recipe": "harmonized", "group": "harmonized", "baseline": f"{stem}.baseline"}
+
+
 def save_version(project: Project, name: str, seed: int) -> Path:
     """A checkpoint with weights of its own, complete with history."""
     torch.manual_seed(seed)
@@ -56,7 +63,7 @@ def save_version(project: Project, name: str, seed: int) -> Path:
     save_untrained(project, name, Classifier(create_network("test_resnet", classes, 64, {}), preprocessing))
     folder = project.checkpoints / name
     card = json.loads((folder / CARD).read_text())
-    card |= {"inputs_sha256": f"{name} {seed}", "data_md5": DATA, "seed": seed, "recipe": recipe_of(name)}
+    card |= {"inputs_sha256": f"{name} {seed}", "data_md5": DATA, "seed": seed, **said_of(name)}
     card["settings"] = {"recipe": {"seeded": seed}, "train": {"epochs": 1}}
     (folder / CARD).write_text(json.dumps(card))
     (folder / HISTORY).write_text("epoch,step,loss,val_accuracy\n1,10,0.5,0.9\n")
@@ -88,7 +95,7 @@ def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: flo
     summary = {
         "model": name,
         "architecture": "test_resnet",
-        "recipe": read_card(project.checkpoints / name).recipe,
+        **said_of(name),
         "declared": None,
         "protocol": "fmn-fast",
         "protocol_sha256": protocol("fmn-fast").sha256,

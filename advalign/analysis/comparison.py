@@ -57,7 +57,7 @@ def compare(
     folder = project.evaluations / protocol
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
-    twins = find_twins(table["model"])
+    twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None: the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
@@ -92,7 +92,7 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
     """
     statistics = zoo_statistics(table)
     if output is not None:
-        twins = find_twins(table["model"])
+        twins = find_twins(table)
         facts = {"table": source, "protocol": statistics["protocol"] or "not stated in the table"}
         _write(output, table, Material(table, statistics, twins, provenance=Provenance(facts)))
     return statistics

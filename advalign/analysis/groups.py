@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from advalign.analysis.table import recipe_of
-
 COMBINED = "combined"
 
 
@@ -64,7 +62,7 @@ def in_order(kinds: Iterable[str]) -> list[str]:
 
 
 def kinds_of(table: pd.DataFrame) -> dict[str, str]:
-    """Model -> kind for every row of a table of models: "combined" where its recipe or name says so, else its group."""
+    """Model -> kind for every row of a table of models: "combined" where its recipe says so, else its group."""
     recipes = table["recipe"] if "recipe" in table else [None] * len(table)
     rows = zip(table["model"], table["group"], recipes, strict=True)
-    return {model: COMBINED if COMBINED in (recipe, recipe_of(model)) else group for model, group, recipe in rows}
+    return {model: COMBINED if recipe == COMBINED else group for model, group, recipe in rows}

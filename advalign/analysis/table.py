@@ -1,7 +1,8 @@
 """The table of evaluated models: reading, checking, and the groups of its rows (docs/compare.md, section Any table).
 
 One row per model with the columns `model, pt, aa, group, big_data` and, where known, `multilabel_accuracy, pt_sem,
-aa_sem, protocol, recipe` and anything else, which is kept. PT and AA may be missing in a row (no valid stimulus).
+aa_sem, protocol, recipe, baseline` and anything else, which is kept. PT and AA may be missing in a row (no valid
+stimulus). Nothing is read out of a model's name.
 """
 
 import re
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from advalign import catalog
 from advalign.errors import InputError, unknown_name
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
 """Groups that were not trained against attacks nor towards human maps: the 309 models of Feng section 3.2."""
 GROUPS = (*STANDARD, "robust", "harmonized")
+"""What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
 NUMERIC = ("pt", "aa", "multilabel_accuracy", "pt_sem", "aa_sem")
 NOT_A_FAMILY = ("tf", "legacy", "test")
@@ -31,7 +34,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
         `multilabel_accuracy`, all missing if the file has none.
 
     Raises:
-        InputError: The file cannot be read, has no rows, or `check_table` refuses it.
+        InputError: The file cannot be read, has no rows, has a group that neither `GROUPS` nor a recipe here has, or
+            `check_table` refuses it.
     """
     try:
         raw = pd.read_csv(path, header=None, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
@@ -49,7 +53,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
     table.columns = pd.Index(["" if pd.isna(name) else str(name).strip() for name in raw.iloc[0]])
     if table.empty:
         raise InputError(f"{path}: has a header but no rows; add one row per model")
-    return check_table(table, str(path))
+    checked = check_table(table, str(path))
+    _check_groups(checked, str(path))
+    return checked
 
 
 def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -63,12 +69,12 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
         A copy with float PT, AA, accuracy and SEM, integer `big_data`, and always a column `multilabel_accuracy`.
 
     Raises:
-        InputError: A column is missing or doubled, a model is missing or doubled, a group is unknown, a cell is not a
+        InputError: A column is missing or doubled, a model is missing or doubled, a group is missing, a cell is not a
             number in its range, or the rows come from more than one protocol.
     """
     _check_columns(table, source)
     checked = table.copy()
-    for column in ("model", "group", "protocol", "recipe", "flags"):
+    for column in ("model", "group", "protocol", "recipe", "flags", "baseline"):
         if column in checked:
             checked[column] = ["" if pd.isna(cell) else str(cell).strip() for cell in checked[column]]
     _check_models(checked, source)
@@ -105,8 +111,17 @@ def _check_models(table: pd.DataFrame, source: str) -> None:
         first_row[model] = row
         if not group:
             raise InputError(f"{source}, row {row} ({model}): group is missing; write one of {', '.join(GROUPS)}")
-        if group not in GROUPS:
-            raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, GROUPS)}; fix the cell")
+
+
+def _check_groups(table: pd.DataFrame, source: str) -> None:
+    """Refuse a group that is likely a typo: in a table from outside a new one is no recipe's word."""
+    from advalign.recipes.base import STANDARD_GROUP  # imports torch, which most users of tables do without
+
+    own = {catalog.load("recipe", name).group for name in catalog.names("recipe")} - {STANDARD_GROUP}
+    known = dict.fromkeys([*GROUPS, *sorted(own)])
+    for row, model, group in zip(table.index, table["model"], table["group"], strict=True):
+        if group not in known:
+            raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, known)}; fix the cell")
 
 
 def _refuse(table: pd.DataFrame, source: str, column: str, position: int, cell: object, mend: str) -> InputError:
@@ -177,18 +192,6 @@ def protocol_of(table: pd.DataFrame) -> str | None:
 def is_standard(table: pd.DataFrame) -> "pd.Series[bool]":
     """Rows of models trained neither against attacks nor towards human maps (docs/methods.md, section Correlations)."""
     return table["group"].isin(STANDARD)
-
-
-def recipe_of(model: str) -> str | None:
-    """The training recipe in a registered model's name; None for a name without one.
-
-    >>> [recipe_of(name) for name in ("resnet18_l2_eps0.25", "resnet18_l2_eps0.5.combined", "resnet50.a1_in1k")]
-    ['robust', 'combined', None]
-    """
-    for recipe in ("combined", "harmonized", "baseline"):
-        if model.endswith(f".{recipe}"):
-            return recipe
-    return "robust" if re.search(r"_(l2|linf)_eps[\d.]+(_255)?$", model) else None
 
 
 def family(model: str) -> str:

@@ -1,4 +1,4 @@
-"""A model against its harmonized, robust or combined twin, image by image (docs/methods.md, section Twins)."""
+"""A model against the baseline that it is compared with, image by image (docs/methods.md, section Twins)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 
 from advalign.analysis.statistics import holm, paired
-from advalign.analysis.table import recipe_of
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
@@ -15,28 +14,20 @@ COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}
 OK = "ok"
 
 
-def find_twins(models: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of (baseline, twin) among registered names: `NAME.baseline` and every other recipe of the same NAME.
+def find_twins(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of (baseline, twin) among the models of a table: where its column `baseline` names another of its models.
 
-    >>> find_twins(["resnet18.baseline", "resnet18.harmonized", "resnet18_l2_eps0.25", "resnet50.a1_in1k"])
-    [('resnet18.baseline', 'resnet18.harmonized'), ('resnet18.baseline', 'resnet18_l2_eps0.25')]
+    >>> models = ["resnet18.baseline", "resnet18.harmonized", "new"]
+    >>> find_twins(pd.DataFrame({"model": models, "baseline": [None, "resnet18.baseline", "resnet50.baseline"]}))
+    [('resnet18.baseline', 'resnet18.harmonized')]
+    >>> find_twins(pd.DataFrame({"model": models}))
+    []
     """
-    names = set(models)
-    return sorted((baseline, twin) for twin in names if (baseline := baseline_of(twin)) in names)
-
-
-def baseline_of(name: str) -> str | None:
-    """The registered name of a trained model's baseline; None for a baseline, and for a name without a recipe.
-
-    >>> baseline_of("resnet18_l2_eps0.25.combined"), baseline_of("resnet18.baseline")
-    ('resnet18.baseline', None)
-    """
-    if recipe_of(name) in (None, "baseline"):
-        return None
-    architecture = name.removesuffix(".combined").removesuffix(".harmonized")
-    for norm in ("_l2_eps", "_linf_eps"):
-        architecture = architecture.split(norm)[0]
-    return f"{architecture}.baseline"
+    if "baseline" not in table:
+        return []
+    names = set(table["model"])
+    pairs = zip(table["baseline"], table["model"], strict=True)
+    return sorted((baseline, twin) for baseline, twin in pairs if baseline in names and baseline != twin)
 
 
 def paired_statistics(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from advalign.analysis.pareto import beyond_front, pareto_front
 from advalign.analysis.statistics import holm, quadratic_fit, spearman, welch
-from advalign.analysis.table import check_table, family, is_standard, protocol_of, read_table
+from advalign.analysis.table import GROUPS, check_table, family, is_standard, protocol_of, read_table
 from advalign.errors import InputError
 
 __all__ = ["family", "plain", "read_table", "zoo_statistics"]
@@ -56,7 +56,7 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
         computed is None, never nan, and the entry's `note` says why.
 
     Raises:
-        InputError: The table lacks a column or has an unknown group, or protocols are mixed in it or with `paired`.
+        InputError: The table lacks a column or a group, or protocols are mixed in it or with `paired`.
     """
     checked = check_table(table, "the table")
     protocol, twins = protocol_of(checked), list(paired)
@@ -184,7 +184,7 @@ def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _beyond(table: pd.DataFrame, front: pd.DataFrame) -> list[dict[str, Any]]:
-    """Harmonized and robust models that no standard model on the front dominates."""
+    """Models of groups that are not standard, which no standard model on the front dominates."""
     others = table[~is_standard(table)]
     return _points(others[beyond_front(others["pt"], others["aa"], front["pt"], front["aa"])])
 
@@ -205,6 +205,10 @@ def _notes(table: pd.DataFrame) -> list[str]:
     ]
     if table["multilabel_accuracy"].isna().all():
         notes.append("No model has a multi-label accuracy: statistics on it cannot be computed.")
+    further = table["group"][~table["group"].isin(GROUPS)]
+    if len(further):
+        counted = ", ".join(f"{group} ({count})" for group, count in further.value_counts().sort_index().items())
+        notes.append(f"Groups that recipes have of their own stand in no correlation and no contrast: {counted}.")
     if not is_standard(table).any():
         notes.append("No standard model (cnn, vit, hybrid, ssl) in the table: no correlation and no front.")
     elif is_standard(table).all():

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from advalign.attacks._oracle import Oracle
-from advalign.tensors.norms import clip_to_box, unit_l2
+from advalign.tensors.balls import clip_to_box
+from advalign.tensors.norms import unit_l2
 
 
 def walk_until_adversarial(oracle: Oracle, index: Tensor, lengths: Iterable[float]) -> Tensor:

@@ -8,7 +8,7 @@ here: what an attack says of itself is never used.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from advalign.attacks._oracle import Logits as Logits
 from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
 from advalign.settings import Strict
-from advalign.tensors.norms import l2_norm, linf_norm, per_sample, project_l2
+from advalign.tensors.balls import BALLS
+from advalign.tensors.balls import Norm as Norm
+from advalign.tensors.norms import l2_norm, linf_norm, per_sample
 
-Norm = Literal["l2", "linf"]
 STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
 STRETCHES = 10
 SPREAD = 1e-6  # relative; by which rounding may carry a point over the rim of its ball
@@ -195,12 +196,9 @@ class Bounded(Attack):
     def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What lies outside the ball is brought back to its rim first: no attack gets more than its radius."""
         inputs, eps = oracle.inputs[index], float(self.settings.eps)
-        perturbation = candidates - inputs
-        inside = project_l2(perturbation, perturbation.new_full((len(index),), eps))
-        if self.norm == "linf":
-            inside = perturbation.clamp(-eps, eps)
-        outside = NORMS[self.norm](perturbation) > eps * (1 + SPREAD)
-        points = (inputs + torch.where(per_sample(outside, inside), inside, perturbation)).clamp(0, 1)
+        outside = NORMS[self.norm](candidates - inputs) > eps * (1 + SPREAD)
+        inside = BALLS[self.norm](inputs, eps).project(candidates)
+        points = torch.where(per_sample(outside, candidates), inside, candidates)
         return points, oracle.is_adversarial(points, index)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.settings import Strict
-from advalign.tensors.norms import TINY, clip_to_box, farthest_in_box, l2_norm, per_sample, project_l2, unit_l2
+from advalign.tensors.balls import clip_to_box, farthest_in_box, project_l2
+from advalign.tensors.norms import TINY, l2_norm, per_sample, unit_l2
 
 
 def cosine(first: float, last: float, step: int, steps: int) -> float:

@@ -29,7 +29,8 @@ from advalign.attacks._slots import Flight, Item, Slots
 from advalign.attacks._walk import walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.settings import Strict
-from advalign.tensors.norms import clip_to_box, l2_norm, per_sample
+from advalign.tensors.balls import clip_to_box
+from advalign.tensors.norms import l2_norm, per_sample
 
 
 class Budget(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 from advalign.attacks.base import Bounded, Oracle
 from advalign.errors import InputError
 from advalign.settings import Strict, fraction
-from advalign.tensors.norms import clip_to_box, project_l2, unit_l2
+from advalign.tensors.balls import BALLS
 
 BUDGET = re.compile(r"([0-9]{1,6})-(l2|linf)([0-9]+(?:\.[0-9]+)?)")
 
@@ -52,30 +52,15 @@ class ProjectedGradientDescent(Bounded):
 
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
         """See the module's docstring; the clean image is the first of `steps` evaluated points."""
-        settings = self.settings
+        settings, inputs = self.settings, oracle.inputs[index]
         length = settings.step_size or 2 * settings.eps / settings.steps
-        inputs = oracle.inputs[index]
         found, active = inputs.clone(), torch.arange(len(index), device=inputs.device)
-        delta = torch.zeros_like(inputs)
         for _ in range(settings.steps):
-            clean = inputs[active]
-            _, gradient = oracle.margin_and_gradient(clean + delta, index[active])
-            delta = clip_to_box(clean, self._within(delta - length * self._steepest(gradient)))
-            points = (clean + delta).clamp(0, 1)
-            found[active] = points
-            held = ~oracle.is_adversarial(points, index[active])
-            active, delta = active[held], delta[held]
+            points = found[active]
+            _, gradient = oracle.margin_and_gradient(points, index[active])
+            ball = BALLS[settings.norm](inputs[active], settings.eps)
+            found[active] = points = ball.project(ball.step(points, -gradient, length))
+            active = active[~oracle.is_adversarial(points, index[active])]
             if not len(active):
                 break
         return found
-
-    def _steepest(self, gradient: Tensor) -> Tensor:
-        return gradient.sign() if self.settings.norm == "linf" else unit_l2(gradient)
-
-    def _within(self, delta: Tensor) -> Tensor:
-        eps = self.settings.eps
-        return delta.clamp(-eps, eps) if self.settings.norm == "linf" else project_l2(delta, _full(delta, eps))
-
-
-def _full(like: Tensor, value: float) -> Tensor:
-    return torch.full((len(like),), value, dtype=like.dtype, device=like.device)

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import typer
 
+from advalign import catalog
 from advalign.cli._candidate import candidate_line, make_candidate
 from advalign.cli._output import JSON, print_json
+from advalign.errors import unknown_name
+
+PRETRAINED = "pretrained"
+RECIPES = (PRETRAINED, *catalog.names("recipe"))
 
 app = typer.Typer(help="Weights to and from other software: robustness, timm, safetensors.", no_args_is_help=True)
 
@@ -36,10 +41,12 @@ def import_(
     model: str = typer.Option(None, help="Architecture, by its timm name; for a NAME that is not in the zoo."),
     size: int = typer.Option(None, min=1, help="Side of the network's input in pixels; default: timm's."),
     license_: str = typer.Option(None, "--license", help="Of the weights; default: the zoo's, or unknown."),
+    recipe: str = typer.Option(
+        None, help=f"How it was trained: {', '.join(RECIPES)}; for a NAME that is not in the zoo."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Make a checkpoint in outputs/runs from a file of weights and register it in MLflow."""
-    from advalign.analysis.table import recipe_of
     from advalign.data.classes import DECISIONS, read_classes
     from advalign.files import Project
     from advalign.models.exchange import Stated, import_weights
@@ -47,7 +54,7 @@ def import_(
 
     project = Project.find()
     classes = class_cards(read_classes(project.need_data(project.data / "classes.yaml")))
-    stated = Stated(model, size, license_, recipe_of(name))
+    stated = Stated(model, size, license_, recipe, *_said_by(recipe, model))
     card = import_weights(project, file, name, stated, classes, DECISIONS)
     folder, done = project.runs / card.name, f"{card.name}: imported from {file.name}"
     version = make_candidate(project, folder, done)
@@ -57,3 +64,20 @@ def import_(
         print_json({**said, **where})
         return
     typer.echo(candidate_line(project, folder, done, version))
+
+
+def _said_by(recipe: str | None, architecture: str | None) -> tuple[str | None, str | None]:
+    """Group and baseline of a model of an architecture, as its recipe says them.
+
+    Raises:
+        InputError: unknown recipe.
+    """
+    if recipe in (None, PRETRAINED):
+        return None, None
+    if recipe not in RECIPES:
+        raise unknown_name("recipe", str(recipe), RECIPES)
+    from advalign.recipes.base import STANDARD_GROUP
+
+    found = catalog.load("recipe", recipe)
+    group = None if found.group == STANDARD_GROUP else found.group
+    return group, found.baseline(architecture) if architecture else None

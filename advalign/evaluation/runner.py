@@ -279,6 +279,8 @@ class Evaluator:
             "model": subject.name,
             "architecture": card.architecture,
             "recipe": card.recipe,
+            "group": card.group,
+            "baseline": card.baseline,
             "declared": card.settings.get("zoo"),
             "protocol": self.protocol.name,
             "protocol_sha256": self.protocol.sha256,

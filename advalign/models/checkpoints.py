@@ -34,6 +34,12 @@ class Card(Strict):
         preprocessing: input size, mean, std, interpolation, crop.
         classes: per logit; `decisions` names the groups.
         recipe, settings, seed: how it was trained.
+        group: what the model counts as in comparisons: cnn, vit, hybrid, ssl, harmonized, robust, or a recipe's own
+            group. None in cards written before cards said it, and of architectures that registry/zoo.yaml did not
+            declare then: what the recipe says holds (`recipes.base.Recipe.group`), and of a standard one what
+            registry/zoo.yaml says now.
+        baseline: published name of the twin that it is compared with. None: what the recipe says, which in cards
+            written since is that there is none.
         inputs_sha256: digest of all that the training depended on (settings, data, code).
         data_md5: DVC's digest of the data it was trained on, None when the data is not tracked.
         weights_sha256: of model.safetensors, so that changed weights are noticed.
@@ -47,6 +53,8 @@ class Card(Strict):
     classes: tuple[ClassCard, ...] = Field(min_length=1)
     decisions: tuple[str, ...]
     recipe: PublishedName
+    group: PublishedName | None = None
+    baseline: PublishedName | None = None
     settings: dict[str, Any]
     seed: int
     inputs_sha256: str

@@ -13,7 +13,6 @@ from advalign.settings import NOT_YAML, PublishedName, Strict, parse
 
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)
-RECIPE_GROUPS: dict[str, Group] = {"harmonized": "harmonized", "robust": "robust", "combined": "robust"}
 HUB = "hub"
 
 

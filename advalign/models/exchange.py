@@ -17,7 +17,7 @@ from advalign.errors import DataError, InputError, shown
 from advalign.files import Project, replacing, sha256
 from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, write_card
 from advalign.models.classifier import Classifier
-from advalign.models.declared import RECIPE_GROUPS, Zoo, ZooEntry, read_zoo
+from advalign.models.declared import GROUPS, Zoo, ZooEntry, read_zoo
 from advalign.models.fetched import SUFFIXES, FetchedModel, read_states
 from advalign.models.published import pretrained_classes
 from advalign.names import check_name
@@ -62,13 +62,16 @@ class Stated:
         architecture: timm name.
         size: side of the network's input in pixels; default: timm's.
         license: of the weights; default: "unknown".
-        recipe: how they were trained; default: "pretrained".
+        recipe: how they were trained; "pretrained" is by others, and no recipe of ours.
+        group, baseline: what that recipe says (`recipes.base.Recipe`); group None: the architecture's own.
     """
 
     architecture: str | None = None
     size: int | None = None
     license: str | None = None
     recipe: str | None = None
+    group: str | None = None
+    baseline: str | None = None
 
 
 def import_weights(
@@ -83,7 +86,7 @@ def import_weights(
         project: whose outputs and zoo.
         file: as `models.fetched.read_states` takes it.
         name: the published name.
-        stated: architecture, input size, licence, recipe.
+        stated: architecture, input size, licence, recipe with its group and baseline.
         classes, decisions: of the data, as cards keep them.
 
     Raises:
@@ -100,9 +103,10 @@ def import_weights(
     entry = entry.model_copy(update={"preprocessing": {**transform, **entry.preprocessing}})
     place, folder = str(file.resolve()), project.runs / name
     source = FetchedModel(name, entry, place, folder, project.home, classes, decisions, _no_download)
-    _check_stated(source, stated)
+    _check_stated(source, stated, listed)
     _check_normaliser(source, normaliser)
-    return _fetch(source, file, listed.recipe if listed else stated.recipe or "pretrained")
+    own = {"recipe": stated.recipe, "group": stated.group or entry.group, "baseline": stated.baseline}
+    return _fetch(source, file, {} if listed else own)
 
 
 def imported_from(card: Card) -> str | None:
@@ -111,12 +115,12 @@ def imported_from(card: Card) -> str | None:
     return str(origin.get("file")) if isinstance(origin, Mapping) else None
 
 
-def _fetch(source: FetchedModel, file: Path, recipe: str) -> Card:
-    """The checkpoint; its card names the file that it was made from, without its folder on this machine."""
+def _fetch(source: FetchedModel, file: Path, told: Mapping[str, str | None]) -> Card:
+    """The checkpoint; its card says what is told of it, and names the file without its folder on this machine."""
     card = source.fetch()
     origin = {"file": file.name.encode(errors="backslashreplace").decode(), "sha256": sha256(file)}
     settings = {"zoo": card.settings["zoo"], IMPORTED: origin}
-    card = card.model_copy(update={"recipe": recipe, "settings": settings})
+    card = card.model_copy(update={**told, "settings": settings})
     write_card(source.folder, card)
     return card
 
@@ -154,7 +158,11 @@ def _unlisted(zoo: Zoo, name: str, stated: Stated) -> ZooEntry:
     if architecture is None:
         raise InputError(f"{name!r} is not listed in registry/zoo.yaml: name its architecture (--model ARCH)")
     pretrained_classes(architecture)  # refuses a name that timm does not know, and offers others
-    group = RECIPE_GROUPS.get(stated.recipe or "") or zoo.standard_group(architecture)
+    if stated.recipe is None:
+        raise InputError(
+            f"{name!r} is not listed in registry/zoo.yaml: say how it was trained (--recipe; by others: pretrained)"
+        )
+    group = stated.group if stated.group in GROUPS else zoo.standard_group(architecture)
     if group is None:
         raise InputError(
             f"{architecture!r} of {name} is not declared: add it to registry/zoo.yaml (architectures), or list {name}"
@@ -168,12 +176,13 @@ def _unlisted(zoo: Zoo, name: str, stated: Stated) -> ZooEntry:
     return parse(ZooEntry, values, name)
 
 
-def _check_stated(source: FetchedModel, stated: Stated) -> None:
+def _check_stated(source: FetchedModel, stated: Stated, listed: ZooEntry | None) -> None:
     """An option that contradicts the zoo must not be ignored silently."""
     holding = {
         "--model": (stated.architecture, source.architecture),
         "--size": (stated.size, source.preprocessing().input_size),
         "--license": (stated.license, source.entry.license),
+        "--recipe": (stated.recipe, listed.recipe if listed else stated.recipe),
     }
     for option, (said, holds) in holding.items():
         if said not in (None, holds):

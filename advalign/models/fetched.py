@@ -29,7 +29,7 @@ from advalign.models.published import (
     pretrained_preprocessing,
 )
 from advalign.models.zoo import create_network
-from advalign.names import SCHEME, parse_reference
+from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.settings import digest, parse
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -91,13 +91,17 @@ class FetchedModel:
         classifier, own = (self._classifier(), None) if checkpoint is None else load_checkpoint(checkpoint)
         if own is not None:
             self._check_own(own)
+        architecture = own.architecture if own else self.architecture
+        twin = None if self.entry.recipe == "pretrained" else baseline_name(architecture)
         fields = {
             "name": self.name,
-            "architecture": own.architecture if own else self.architecture,
+            "architecture": architecture,
             "arguments": own.arguments if own else self.entry.arguments,
             "classes": self.classes,
             "decisions": self.decisions,
             "recipe": self.entry.recipe,
+            "group": self.entry.group,
+            "baseline": own.baseline if own and own.baseline else twin,
             "settings": {"zoo": self.entry.model_dump(mode="json"), "weights": self.weights},
             "seed": 0,
             "inputs_sha256": self._identity(),

@@ -1,25 +1,24 @@
-"""Projected gradient ascent inside a ball, with the `robustness` package's attack steps; its only importer."""
+"""Adversarial images as an input policy: projected gradient ascent inside a ball (Madry et al. 2018)."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
-from robustness.attack_steps import L2Step, LinfStep
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from advalign.recipes.base import Position
+from advalign.data.batches import Batch
+from advalign.recipes.base import Inputs, Position
 from advalign.settings import Strict, fraction
-
-STEPS = {"l2": L2Step, "linf": LinfStep}
+from advalign.tensors.balls import BALLS, Ball, Norm
 
 
 class BallSettings(Strict):
     """The threat model of adversarial training and how its inner maximum is looked for."""
 
-    constraint: Literal["l2", "linf"] = "l2"
+    constraint: Norm = "l2"
     eps: float = Field(1.0, gt=0, description="radius of the ball, pixels in [0, 1]")
     steps: int = Field(7, ge=1)
     step_size: float | None = Field(None, gt=0, description="default: 2.5 eps / steps")
@@ -41,6 +40,22 @@ class BallSettings(Strict):
         return f"l2_eps{self.eps:g}"
 
 
+class Adversarial(Inputs):
+    """The last iterate of PGD on the cross-entropy."""
+
+    class Settings(BallSettings):
+        """The threat model."""
+
+    @property
+    def passes(self) -> float:
+        """Each step of the search costs a forward and a backward pass to the image."""
+        return 2.0 * float(self.settings.steps)
+
+    def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> Tensor:
+        """See `worst_case`."""
+        return worst_case(classifier, batch.images, batch.target, self.settings, position)
+
+
 def worst_case(classifier: nn.Module, images: Tensor, target: Tensor, ball: BallSettings, position: Position) -> Tensor:
     """The last iterate of PGD on the cross-entropy, the model in evaluation mode meanwhile (Madry et al. 2018).
 
@@ -59,25 +74,25 @@ def worst_case(classifier: nn.Module, images: Tensor, target: Tensor, ball: Ball
     eps = ball.eps * min(1.0, position.progress / ball.ramp) if ball.ramp else ball.eps
     if eps == 0:
         return images
-    step = STEPS[ball.constraint](images, eps, ball.step_size or 2.5 * eps / ball.steps)
     training = classifier.training
     classifier.train(ball.batch_statistics)
     bare = classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
     try:
-        return _ascend(bare, images, target, step, ball)
+        return _ascend(
+            bare, target, BALLS[ball.constraint](images, eps), ball.step_size or 2.5 * eps / ball.steps, ball
+        )
     finally:
         classifier.train(training)
 
 
 def _ascend(
-    classifier: Callable[[Tensor], Tensor], images: Tensor, target: Tensor, step: L2Step | LinfStep, ball: BallSettings
+    classifier: Callable[[Tensor], Tensor], target: Tensor, around: Ball, length: float, ball: BallSettings
 ) -> Tensor:
-    points = step.random_perturb(images) if ball.random_start else images
+    points = around.random_start() if ball.random_start else around.centres
     for _ in range(ball.steps):
         points = points.clone().detach().requires_grad_(True)
         loss = F.cross_entropy(classifier(points), target)
         (gradient,) = torch.autograd.grad(loss, points)
         with torch.no_grad():
-            points = step.project(step.step(points, gradient.contiguous()))
-    found: Tensor = points.detach()
-    return found
+            points = around.project(around.step(points, gradient, length))
+    return points.detach()

@@ -1,4 +1,4 @@
-"""Norms of perturbations and projections onto their constraints; the first dimension is always the batch."""
+"""Norms of perturbations; the first dimension is always the batch."""
 
 import torch
 from torch import Tensor
@@ -33,19 +33,3 @@ def linf_norm(batch: Tensor) -> Tensor:
 def unit_l2(batch: Tensor) -> Tensor:
     """Scale every sample to unit Euclidean norm; a zero sample stays zero."""
     return batch / per_sample(l2_norm(batch).clamp_min(TINY), batch)
-
-
-def project_l2(perturbation: Tensor, radius: Tensor) -> Tensor:
-    """Scale samples (N, ...) whose norm exceeds their radius (N,) down to it; the others are returned as they are."""
-    factor = (radius / l2_norm(perturbation).clamp_min(TINY)).clamp(max=1.0)
-    return perturbation * per_sample(factor, perturbation)
-
-
-def clip_to_box(inputs: Tensor, perturbation: Tensor) -> Tensor:
-    """Shrink a perturbation elementwise so that inputs + perturbation lies in [0, 1]."""
-    return (inputs + perturbation).clamp(0.0, 1.0) - inputs
-
-
-def farthest_in_box(inputs: Tensor) -> Tensor:
-    """Norm of the longest perturbation that the box [0, 1] allows: (N, ...) -> (N,), ||max(x, 1 - x)||_2."""
-    return l2_norm(torch.maximum(inputs, 1.0 - inputs))

@@ -9,8 +9,9 @@ from advalign.data.classes import read_classes
 from advalign.data.training_images import data_identity, training_images, validation_images
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from advalign.models.declared import read_zoo
 from advalign.names import check_name
-from advalign.recipes.base import Recipe
+from advalign.recipes.base import STANDARD_GROUP, Recipe
 from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
 
 
@@ -25,6 +26,7 @@ class Plan:
         recipe, recipe_settings: with the training's overrides.
         train: the settings that all recipes share, with the training's overrides, as this recipe can use them.
         seed: of weights, shuffling, augmentation.
+        group: of its model; None where it is the architecture's own and registry/zoo.yaml does not say it.
     """
 
     name: str
@@ -34,6 +36,12 @@ class Plan:
     recipe_settings: dict[str, Any]
     train: TrainSettings
     seed: int
+    group: str | None
+
+    @property
+    def baseline(self) -> str | None:
+        """Published name of the twin that its model is compared with."""
+        return self.recipe.baseline(self.training.model)
 
     def used(self) -> dict[str, Any]:
         """The settings, for cards and runs."""
@@ -52,7 +60,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     classes_file = project.need_data(project.data / "classes.yaml")
     classes = read_classes(classes_file)
     images = training_images(project, classes, train)
-    if recipe.twice_differentiable and not images.with_map:
+    if recipe.needs_maps and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
     kind = type(recipe)
     identity = digest(
@@ -69,7 +77,15 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
         }
     )
     name = check_name(recipe.published_name(training.model))
-    return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed)
+    group = _group(project, recipe, training.model)
+    return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed, group)
+
+
+def _group(project: Project, recipe: Recipe, architecture: str) -> str | None:
+    """The recipe's group, or where it has none of its own that of the architecture."""
+    if recipe.group != STANDARD_GROUP:
+        return recipe.group
+    return read_zoo(project.zoo).standard_group(architecture) if project.zoo.is_file() else None
 
 
 def resolve(settings: Settings, training: Training) -> tuple[Recipe, TrainSettings]:

@@ -104,6 +104,8 @@ def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[
         ],
         "decisions": DECISIONS,
         "recipe": planned.training.recipe,
+        "group": planned.group,
+        "baseline": planned.baseline,
         "settings": planned.used(),
         "seed": planned.seed,
         "inputs_sha256": planned.identity,

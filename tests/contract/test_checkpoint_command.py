@@ -50,7 +50,7 @@ def logits(folder):
 @pytest.fixture(scope="module")
 def imported(project, weights):
     """What the import printed."""
-    words = ("--model", "test_resnet", "--size", "32", "--license", "MIT", "--json")
+    words = ("--model", "test_resnet", "--size", "32", "--license", "MIT", "--recipe", "robust", "--json")
     done = typed(project.root, "checkpoint", "import", str(weights), "--name", "test_resnet_l2_eps3", *words)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -62,6 +62,9 @@ def test_an_import_is_a_checkpoint_and_a_registered_candidate(project, weights, 
     assert torch.equal(logits(folder), logits(project.checkpoints / "mine"))
     assert (imported["checkpoint"], imported["version"]) == ("outputs/runs/test_resnet_l2_eps3", 1)
     assert (card.recipe, card.license) == (imported["recipe"], imported["license"]) == ("robust", "MIT")
+    assert (
+        (card.group, card.baseline) == (imported["group"], imported["baseline"]) == ("robust", "test_resnet.baseline")
+    )
 
     store = open_store(project)
     version = store.client.get_model_version_by_alias(card.name, "candidate")
@@ -76,7 +79,7 @@ def test_an_import_is_a_checkpoint_and_a_registered_candidate(project, weights, 
 
 
 def test_the_same_import_again_changes_nothing_and_says_the_version(project, weights, imported):
-    words = ("--model", "test_resnet", "--size", "32", "--license", "MIT")
+    words = ("--model", "test_resnet", "--size", "32", "--license", "MIT", "--recipe", "robust")
     done = typed(project.root, "checkpoint", "import", "theirs.ckpt", "--name", "test_resnet_l2_eps3", *words)
     assert done.stdout == (
         "test_resnet_l2_eps3: imported from theirs.ckpt; checkpoint outputs/runs/test_resnet_l2_eps3, "
@@ -107,10 +110,14 @@ def test_a_model_is_named_as_evaluate_names_it(model, project, imported):
                                                      "(.safetensors, .pth, .pt, .ckpt)"),
         (["import", "theirs.ckpt", "--name", "net"], "'net' is not listed in registry/zoo.yaml: name its architecture "
                                                      "(--model ARCH)"),
+        (["import", "theirs.ckpt", "--name", "net", "--model", "test_resnet"],
+         "'net' is not listed in registry/zoo.yaml: say how it was trained (--recipe; by others: pretrained)"),
+        (["import", "theirs.ckpt", "--name", "net", "--model", "test_resnet", "--recipe", "robst"],
+         "unknown recipe 'robst'; did you mean 'robust'"),
         (["import", "theirs.ckpt", "--name", "../net"], "'../net' cannot name a model: "),
         (["import", "theirs.ckpt", "--name", "mine", "--model", "test_resnet"],
          "outputs/checkpoints/mine was not imported and is not replaced: import under another name"),
-        (["import", "params.yaml", "--name", "net", "--model", "test_resnet"], "params.yaml "),
+        (["import", "params.yaml", "--name", "net", "--model", "test_resnet", "--recipe", "robust"], "params.yaml "),
         (["import", "theirs.ckpt"], "Missing option '--name'."),
         (["import", "theirs.ckpt", "--name", "net", "--size", "0"], "Invalid value for '--size': "),
     ],

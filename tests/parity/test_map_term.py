@@ -7,11 +7,11 @@ from scipy.signal import convolve2d
 from torch import nn
 
 from advalign.data.batches import Batch
-from advalign.recipes._map_term import map_term
 from advalign.recipes._pgd import BallSettings, worst_case
 from advalign.recipes.base import Position
 from advalign.recipes.combined import Combined
 from advalign.recipes.harmonized import Harmonized
+from advalign.recipes.terms.map import map_term
 from advalign.tensors.saliency import saliency
 
 torch.set_num_threads(1)

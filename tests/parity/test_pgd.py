@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
+from robustness.attack_steps import L2Step, LinfStep
 from torch import nn
 
 from advalign.recipes._pgd import BallSettings, worst_case
 from advalign.recipes.base import Position
+from advalign.tensors.balls import BALLS
 
 torch.set_num_threads(1)
 
@@ -76,6 +78,41 @@ def test_worst_case_equals_the_robustness_attacker(attacker_class, constraint, s
     found = worst_case(model, images(), LABELS, ball, BEGIN)
     assert (found - images()).abs().max() > 0.005
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+PEERS = {"l2": L2Step, "linf": LinfStep}
+
+
+@each_ball
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_and_projections_are_those_of_robustness_to_the_bit(constraint, layout, dtype):
+    centres = images().to(dtype).contiguous(memory_format=layout)
+    peer = PEERS[constraint](centres, EPS[constraint], 0.3 * EPS[constraint])
+    ball = BALLS[constraint](centres, EPS[constraint])
+    gradients = torch.randn(6, *centres.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    gradients[0, 0], gradients[0, 1], gradients[0, 2] = 0, 1e-12, 1e-30  # where 1e-10 beside the norm is seen
+    points, expected = centres, centres
+    for gradient in gradients:
+        moved, beyond = (
+            ball.step(points, gradient.contiguous(memory_format=layout), 0.3 * EPS[constraint]),
+            peer.step(expected, gradient),
+        )
+        points, expected = ball.project(moved), peer.project(beyond)
+        assert torch.equal(moved, beyond)
+        assert torch.equal(points, expected)
+        assert points.stride() == expected.stride()
+    assert not torch.equal(moved, points)  # the last step left the ball
+
+
+@each_ball
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_random_starts_are_those_of_robustness_to_the_bit(constraint, dtype):
+    centres = images().to(dtype)
+    torch.manual_seed(5)
+    expected = PEERS[constraint](centres, EPS[constraint], 0.1).random_perturb(centres)
+    torch.manual_seed(5)
+    assert torch.equal(BALLS[constraint](centres, EPS[constraint]).random_start(), expected)
 
 
 @each_ball

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.extending import EXAMPLES
 from tests.pipeline.conftest import REPOSITORY, change_params, run, typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -57,16 +58,16 @@ def test_links_lead_somewhere():
 
 def test_example_entries_are_found_and_run(reproduced, tmp_path):
     root = copy_of(reproduced, tmp_path / "extended")
-    page = (REPOSITORY / "docs" / "extending.md").read_text()
-    examples = re.findall(r"`(advalign/\w+/\w+\.py)`\n\n```python\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 3
-    for name, code in examples:
+    assert len(EXAMPLES) == 5
+    for name, code in EXAMPLES.items():
         (root / name).write_text(code)
     settings = yaml.safe_load((root / "params.yaml").read_text())
     change_params(root, "evaluate", metrics=[*settings["evaluate"]["metrics"], "median-tolerance"])
     program = (sys.executable, "-m", "advalign.cli.main")
-    trained = run(root, *program, "train", "noisy", "--epochs", "1")
-    assert trained.returncode == 0, trained.stderr
+    for recipe in ("noisy", "unsure"):
+        trained = run(root, *program, "train", recipe, "--epochs", "1")
+        assert trained.returncode == 0, trained.stderr
+    assert "confidence_term" in pd.read_csv(root / "outputs" / "runs" / "test_resnet.unsure" / "history.csv")
     attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--json")
     assert attacked.returncode == 0, attacked.stderr
     folder = root / "outputs" / "evaluations" / "straight-line"
@@ -75,3 +76,9 @@ def test_example_entries_are_found_and_run(reproduced, tmp_path):
     summary = yaml.safe_load((folder / "test_resnet.noisy0.1.json").read_text())
     assert summary["metrics"]["median_tolerance"] == pytest.approx(valid["norm_l2"].median())
     assert (valid["queries"] <= 3 + 10).all()
+    compared = run(root, *program, "compare", "--protocol", "straight-line")
+    assert compared.returncode == 0, compared.stderr
+    table = pd.read_csv(root / "outputs" / "comparison" / "zoo.csv").set_index("model")
+    assert table.loc["test_resnet.noisy0.1", ["group", "baseline"]].tolist() == ["noisy", "test_resnet.baseline"]
+    read_back = run(root, *program, "compare", "--table", "outputs/comparison/zoo.csv")
+    assert read_back.returncode == 0, read_back.stderr

@@ -9,9 +9,10 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign import provenance
-from advalign.analysis.twins import baseline_of
+from advalign.analysis.assembly import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.files import Project
+from advalign.models.checkpoints import Card, read_card
 from advalign.names import Reference, check_name, parse_reference
 from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.locks import exclusive
@@ -64,8 +65,8 @@ def promote(
         asked = Decision("kept", name, int(wanted.version), alias, holder, who, reason=reason, notes=notes)
         if asked.before == asked.version:
             return asked
-        _check_weights(wanted)
-        gates = tuple(_judge(project, store, policy, wanted, asked.before))
+        baseline = baseline_of(_checked_card(wanted).model_dump())
+        gates = tuple(_judge(project, store, policy, wanted, asked.before, baseline))
         if force or all(verdict.holds for verdict in gates):
             return _carry_out(project, store, replace(asked, outcome="promoted", gates=gates))
         refused = replace(asked, outcome="refused", gates=gates)
@@ -90,7 +91,7 @@ def rollback(project: Project, store: Store, name: str, alias: str = "champion",
                 f"{name} has no {previous_alias(alias)} version: nothing to return {alias} to; earlier ones are in "
                 f"`advalign registry audit {name}`, and `advalign registry promote {name} --version V` takes any"
             )
-        _check_weights(resolve(store, Reference(name, version=previous)))
+        _checked_card(resolve(store, Reference(name, version=previous)))
         who = provenance.git_user(project.root)
         decision = Decision("rolled back", name, previous, alias, holder, who, reason=reason, notes=notes)
         return _carry_out(project, store, decision)
@@ -109,26 +110,30 @@ def _holder(store: Store, name: str, alias: str) -> int | None:
     return None if found is None else int(found)
 
 
-def _check_weights(version: ModelVersion) -> None:
+def _checked_card(version: ModelVersion) -> Card:
+    """A version's card, where its weights and card are those that were registered."""
     with TemporaryDirectory() as folder:
-        fetch(version, Path(folder))
+        return read_card(fetch(version, Path(folder)))
 
 
-def _judge(project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None) -> list[Verdict]:
+def _judge(
+    project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None, baseline: str | None
+) -> list[Verdict]:
     evidence = read_evidence(store, version, policy.protocol)
     others: dict[str, Evidence | str | None] = {}
     if evidence is not None:
-        others = {key: _opponent(store, policy, version.name, key, holder) for key in policy.against}
+        others = {key: _opponent(store, policy, version.name, key, holder, baseline) for key in policy.against}
     stimuli = evidence.stimuli if evidence is not None else ""
     zoo = evaluated_zoo(store, policy.protocol, stimuli, left_out=version.name)
     return judge(policy, evidence, others, zoo, provenance.data_md5(project.root))
 
 
-def _opponent(store: Store, policy: Policy, name: str, key: str, holder: int | None) -> Evidence | str | None:
+def _opponent(
+    store: Store, policy: Policy, name: str, key: str, holder: int | None, baseline: str | None
+) -> Evidence | str | None:
     """Evidence of what a policy compares with; in words why there is none; None where nobody holds the alias."""
     if key == HOLDER and holder is None:
         return None
-    baseline = baseline_of(name)
     if key == BASELINE and baseline is None:
         return f"{name} is no twin of a baseline"
     try:

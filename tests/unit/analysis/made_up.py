@@ -24,7 +24,8 @@ def small():
         ("test_vit.harmonized", 0.58, 0.66, 0.895, "harmonized"),
     ]
     table = pd.DataFrame(rows, columns=["model", "pt", "aa", "multilabel_accuracy", "group"])
-    return table.assign(big_data=0, pt_sem=0.04, aa_sem=0.02, protocol="fmn-fast")
+    recipe = table["model"].str.extract("(combined)$", expand=False).fillna("any other")
+    return table.assign(big_data=0, pt_sem=0.04, aa_sem=0.02, protocol="fmn-fast", recipe=recipe)
 
 
 def large(n=351):

@@ -95,7 +95,7 @@ def test_plane_of_a_large_zoo_is_pale_and_names_only_what_stands_out():
     table = large()
     front = set(table["model"][pareto_front(table["pt"], table["aa"])])
     assert set(labelled(pt_aa_plane(table))) == front
-    table = pd.concat([large(), small()[["model", "pt", "aa", "group", "big_data"]]], ignore_index=True)
+    table = pd.concat([large(), small()[["model", "pt", "aa", "group", "big_data", "recipe"]]], ignore_index=True)
     plot = pt_aa_plane(table, TWINS)
     special = [name for name in labelled(plot) if kinds_of(table)[name] not in STANDARD]
     assert special[0] == "test_resnet_l2_eps0.5.combined"

@@ -40,6 +40,8 @@ def test_table_is_read_with_types_and_extra_columns(tmp_path):
         ("model,pt,pt,aa,group,big_data\na,1,1,0,cnn,0\n", "header has pt more than once"),
         (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,vitt,0\n", "row 3 (b): unknown group 'vitt'; did you mean 'vit'"),
         (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0.1,0.9,,0\n", "row 3 (b): group is missing"),
+        (HEADER + "a,1,0.1,0.9,standard,0\n", "row 2 (a): unknown group 'standard'"),
+        (HEADER + "a,1,0.1,0.9,noisy,0\n", "row 2 (a): unknown group 'noisy'"),
         (HEADER + "a,1,0.1,0.9,cnn,0\n,1,0.1,0.9,cnn,0\n", "row 3: the model has no name"),
         (HEADER + "a,1,0.1,0.9,cnn,0\nb,1,0,0.9,cnn,0\na,2,0,0.9,vit,0\n", "row 4: 'a' is already in row 2"),
         (HEADER + "a,high,0.1,0.9,cnn,0\n", "row 2 (a): pt is 'high'; write a finite number"),

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from advalign.analysis.table import recipe_of
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain
 from advalign.errors import InputError
@@ -26,21 +25,24 @@ def frame(norms, rhos, status=None, stimuli=None, protocol="fmn-fast"):
     )
 
 
-def test_find_twins():
-    names = [
-        "wide_resnet50_2.baseline",
-        "wide_resnet50_2_l2_eps0.5.combined",
-        "wide_resnet50_2_linf_eps0.5_255",
-        "test_vit.baseline",
-        "test_vit.harmonized",
-        "resnet18.harmonized",
-    ]
-    assert find_twins(names) == [
-        ("test_vit.baseline", "test_vit.harmonized"),
+def test_twins_are_what_the_table_says_and_not_what_names_look_like():
+    table = pd.DataFrame(
+        [
+            ("wide_resnet50_2.baseline", ""),
+            ("wide_resnet50_2_l2_eps0.5.combined", "wide_resnet50_2.baseline"),
+            ("mine", "wide_resnet50_2.baseline"),
+            ("test_vit.baseline", None),
+            ("test_vit.harmonized", float("nan")),
+            ("resnet18.harmonized", "resnet18.baseline"),
+            ("of_itself", "of_itself"),
+        ],
+        columns=["model", "baseline"],
+    )
+    assert find_twins(table) == [
+        ("wide_resnet50_2.baseline", "mine"),
         ("wide_resnet50_2.baseline", "wide_resnet50_2_l2_eps0.5.combined"),
-        ("wide_resnet50_2.baseline", "wide_resnet50_2_linf_eps0.5_255"),
     ]
-    assert recipe_of("wide_resnet50_2_linf_eps0.5_255") == "robust"
+    assert find_twins(table.drop(columns="baseline")) == []
 
 
 def test_twins_are_compared_over_the_stimuli_both_got_right():

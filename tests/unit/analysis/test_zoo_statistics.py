@@ -215,6 +215,20 @@ def test_a_zoo_in_which_every_model_is_flagged_has_no_statistics_but_says_why():
     json.dumps(result, allow_nan=False)
 
 
+def test_a_group_that_a_recipe_has_of_its_own_changes_no_statistic_and_is_named():
+    table = zoo()
+    strange = table.iloc[[0, 1, 2]].assign(
+        model=["a.noisy", "b.noisy", "c.blurred"], group=["noisy", "noisy", "blurred"]
+    )
+    strange[["pt", "aa"]] = [[99.0, 9.0], [98.0, 8.0], [97.0, 7.0]]
+    result, plainly = zoo_statistics(pd.concat([table, strange], ignore_index=True)), zoo_statistics(table)
+    for key in ("correlations", "contrasts", "pareto"):
+        assert result[key] == plainly[key]
+    assert {"a.noisy", "b.noisy", "c.blurred"} <= {entry["model"] for entry in result["beyond_front"]}
+    told = "Groups that recipes have of their own stand in no correlation and no contrast: blurred (1), noisy (2)."
+    assert told in result["notes"]
+
+
 def test_plain():
     assert plain([np.float32(0.5), np.bool_(True), float("inf"), {"a": np.array([1.0, np.nan])}]) == [
         0.5,

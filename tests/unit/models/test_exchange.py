@@ -84,7 +84,8 @@ def project(tmp_path):
 
 
 def brought_in(project, file, name="net", classes=5, **stated):
-    stated = {"architecture": "test_resnet", "size": 32} | stated
+    unlisted = {} if name in ZOO["models"] else {"recipe": "pretrained"}
+    stated = {"architecture": "test_resnet", "size": 32} | unlisted | stated
     return import_weights(project, file, name, Stated(**stated), classes_of(classes), DECISIONS)
 
 
@@ -226,6 +227,14 @@ def test_a_state_dictionary_comes_back_with_timms_preprocessing(suffix, project,
         "crop": config.crop_pct, "crop_mode": "center",
     }  # fmt: skip
     assert (card.recipe, card.license, card.settings["zoo"]["group"]) == ("pretrained", "unknown", "cnn")
+    assert (card.group, card.baseline) == ("cnn", None)
+
+
+@pytest.mark.parametrize("group", ["robust", "of-its-own"])
+def test_what_its_recipe_says_is_on_the_card_of_an_unlisted_model(group, mine, project, tmp_path):
+    said = {"recipe": "trained", "group": group, "baseline": "test_resnet.baseline"}
+    card = brought_in(project, exported(mine, tmp_path / "net.ckpt"), "resnet18.baseline", **said)
+    assert (card.recipe, card.group, card.baseline) == ("trained", group, "test_resnet.baseline")
 
 
 def test_without_a_size_it_is_timms(mine, project, tmp_path):
@@ -255,8 +264,9 @@ def test_what_robustness_trains_and_dill_saves_is_imported(mine, project, robust
 
 def test_what_the_zoo_lists_is_as_the_zoo_says(mine, project, tmp_path):
     file = exported(mine, tmp_path / "mine.ckpt")
-    card = import_weights(project, file, "listed_l2_eps1", Stated(recipe="combined"), classes_of(5), DECISIONS)
+    card = import_weights(project, file, "listed_l2_eps1", Stated(), classes_of(5), DECISIONS)
     assert (card.architecture, card.recipe, card.license) == ("test_resnet", "robust", "BSD")
+    assert (card.group, card.baseline) == ("robust", "test_resnet.baseline")
     assert card.preprocessing == Preprocessing(input_size=32, **OWN, interpolation="nearest", crop=0.5)
     assert torch.equal(logits(project.runs / "listed_l2_eps1"), logits(mine))
     assert brought_in(project, file, "listed_l2_eps1", license="BSD") == card  # what is stated agrees
@@ -335,6 +345,12 @@ STATED = {
     "no architecture": ({"architecture": None}, "net",
                         "'net' is not listed in registry/zoo.yaml: name its architecture (--model ARCH)"),
     "no such architecture": ({"architecture": "test_resnt"}, "net", "unknown model 'test_resnt'; did you mean "),
+    "no recipe": ({"recipe": None}, "net",
+                  "'net' is not listed in registry/zoo.yaml: say how it was trained (--recipe; by others: pretrained)"),
+    "the zoo's recipe": (
+        {"recipe": "combined"}, "listed_l2_eps1",
+        "listed_l2_eps1 is listed in registry/zoo.yaml with 'robust', not 'combined': leave out --recipe, or mend the "
+        "entry"),
     "no group": ({"architecture": "test_vit"}, "net",
                  "'test_vit' of net is not declared: add it to registry/zoo.yaml (architectures), or list net"),
     "a path": ({}, "../net", "'../net' cannot name a model: "),

@@ -212,6 +212,7 @@ def test_a_checkpoint_of_this_project_inside_a_folder_is_taken_with_its_own_arch
     same_logits(source, network, "test_vit")
     assert (card.architecture, card.arguments, card.preprocessing.crop) == ("test_vit", {"patch_size": 8}, 0.5)
     assert (card.name, card.recipe) == ("net", "harmonized")
+    assert (card.group, card.baseline) == ("harmonized", "test_vit.baseline")
 
 
 def test_a_registered_model_comes_by_the_download_that_was_handed_in(tmp_path):
@@ -676,7 +677,9 @@ def test_what_cannot_be_fetched_again_leaves_the_old_checkpoint(there):
 )  # fmt: skip
 def test_the_recipe_is_told_by_the_group(group, recipe, tmp_path):
     torch.save(original().state_dict(), tmp_path / "net.pth")
-    assert model(tmp_path, group=group).fetch().recipe == recipe
+    card = model(tmp_path, group=group).fetch()
+    assert (card.recipe, card.group) == (recipe, group)
+    assert card.baseline == (None if recipe == "pretrained" else "test_resnet.baseline")
 
 
 def test_the_card_says_what_the_model_is_and_where_it_came_from(there):

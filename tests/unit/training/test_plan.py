@@ -141,6 +141,18 @@ def test_the_identity_holds_all_that_the_weights_depend_on_and_nothing_else(proj
     assert identity() not in found.values()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "group", "baseline"),
+    [("baseline", "cnn", None), ("harmonized", "harmonized", "test_resnet.baseline"),
+     ("robust", "robust", "test_resnet.baseline"), ("combined", "robust", "test_resnet.baseline")],
+)  # fmt: skip
+def test_a_plan_says_group_and_baseline(project, settings, recipe, group, baseline):
+    planned = plan(project, settings, Training(model="test_resnet", recipe=recipe))
+    assert (planned.group, planned.baseline) == (group, baseline)
+    undeclared = plan(project, settings, Training(model="test_vit", recipe=recipe))
+    assert undeclared.group == (None if recipe == "baseline" else group)
+
+
 def test_a_plan_says_what_is_used(project, settings):
     training = Training(model="test_resnet", recipe="harmonized", overrides={"every": 3}, train={"compile": True})
     planned = plan(project, settings, training, 7)

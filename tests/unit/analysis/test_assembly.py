@@ -1,0 +1,83 @@
+"""What a model counts as and is compared with: its card's word, the zoo's, and of old summaries the recipe's."""
+
+import pytest
+
+from advalign.analysis.assembly import baseline_of, group_of, zoo_table
+from advalign.analysis.twins import find_twins
+from advalign.errors import InputError
+from advalign.models.declared import Zoo
+
+ZOO = Zoo(
+    architectures={"test_resnet": "cnn", "test_vit": "vit"},
+    models={"listed.harmonized": {"group": "harmonized"}, "listed": {"group": "ssl", "big_data": True}},
+)
+
+
+def summary(model="net", recipe="baseline", architecture="test_resnet", **fields):
+    return {"model": model, "recipe": recipe, "architecture": architecture, "declared": None} | fields
+
+
+@pytest.mark.parametrize(
+    ("said", "group"),
+    [
+        ({"recipe": "noisy", "group": "noisy"}, "noisy"),
+        ({"recipe": "noisy", "group": "robust"}, "robust"),
+        ({"group": "cnn"}, "cnn"),
+        ({"group": "vit"}, "cnn"),  # of an architecture the zoo's word holds, which may be newer
+        ({"group": "vit", "architecture": "undeclared"}, "vit"),
+        ({"group": None}, "cnn"),
+        ({"group": None, "architecture": "test_vit"}, "vit"),
+        ({"model": "listed", "recipe": "pretrained", "group": "cnn"}, "ssl"),
+        ({"recipe": "pretrained", "group": "hybrid", "declared": {"group": "hybrid"}}, "hybrid"),
+        ({"recipe": "of-a-lab", "group": "of-a-lab", "declared": {"group": "cnn"}}, "of-a-lab"),
+        # names tell nothing
+        ({"model": "test_resnet_l2_eps1", "group": "cnn"}, "cnn"),
+        ({"model": "test_resnet.harmonized", "recipe": "noisy", "group": "noisy"}, "noisy"),
+        # summaries of before
+        ({}, "cnn"),
+        ({"recipe": "harmonized"}, "harmonized"),
+        ({"recipe": "robust"}, "robust"),
+        ({"recipe": "combined", "group": None}, "robust"),
+        ({"recipe": "pretrained", "declared": {"group": "ssl"}}, "ssl"),
+    ],
+)
+def test_group(said, group):
+    assert group_of(summary(**said), ZOO) == group
+
+
+@pytest.mark.parametrize("said", [{}, {"group": None}])
+def test_an_architecture_that_nobody_declared_has_no_group(said):
+    with pytest.raises(InputError, match="'undeclared' of net is not declared: add it to"):
+        group_of(summary(architecture="undeclared", **said), ZOO)
+
+
+@pytest.mark.parametrize(
+    ("said", "baseline"),
+    [
+        ({"recipe": "noisy", "baseline": "other.harmonized"}, "other.harmonized"),
+        ({"recipe": "noisy", "baseline": None}, None),
+        ({"recipe": "harmonized", "baseline": "test_resnet.baseline"}, "test_resnet.baseline"),
+        ({"baseline": None}, None),
+        ({"recipe": "pretrained", "model": "test_resnet.harmonized"}, None),
+        # of before
+        ({"recipe": "combined"}, "test_resnet.baseline"),
+        ({"recipe": "robust", "baseline": None, "architecture": "test_vit"}, "test_vit.baseline"),
+        ({"recipe": "baseline"}, None),
+    ],
+)
+def test_baseline(said, baseline):
+    assert baseline_of(summary(**said)) == baseline
+
+
+def test_the_zoo_s_table_says_group_and_baseline_and_twins_follow():
+    rest = {"protocol": "fmn-fast", "metrics": {}, "flags": []}
+    said = [
+        summary("test_resnet.baseline", group="cnn", baseline=None),
+        summary("any", "noisy", group="noisy", baseline="test_resnet.baseline"),
+        summary("listed", "pretrained", group="ssl", baseline=None, declared={"group": "ssl"}),
+    ]
+    table = zoo_table([one | rest for one in said], ZOO)
+    assert table["group"].tolist() == ["cnn", "noisy", "ssl"]
+    assert table["big_data"].tolist() == [0, 0, 1]
+    assert table.columns[-1] == "baseline"
+    assert find_twins(table) == [("test_resnet.baseline", "any")]
