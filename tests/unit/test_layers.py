@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FRESH = {
     "advalign/fresh.py": "",
-    "advalign/attacks/fresh.py": "import great_expectations, mlflow, ray, robustness, timm\n",
+    "advalign/attacks/fresh.py": "import great_expectations, mlflow, ray, robustness, timm, torchvision\n",
     "advalign/data/fresh.py": "import timm\nimport great_expectations\n",
     "advalign/metrics/fresh.py": "import advalign.attacks.fresh\n",
     "advalign/tensors/fresh.py": "import advalign.data.fresh\n",
@@ -26,6 +26,7 @@ REFUSED = {
     "advalign.attacks.fresh -> robustness",
     "advalign.attacks.fresh -> ray",
     "advalign.attacks.fresh -> timm",
+    "advalign.attacks.fresh -> torchvision",
     "advalign.data.fresh -> timm",
     "advalign.metrics.fresh -> advalign.attacks.fresh",
     "advalign.tensors.fresh -> advalign.data.fresh",
