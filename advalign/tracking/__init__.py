@@ -1,4 +1,4 @@
-"""MLflow: the only importers of it. Runs, registered models, lineage, and the publishing that brings them about."""
+"""MLflow: the only importers of it. The store, runs, registered models, lineage, gates and promotion."""
 
 import os
 

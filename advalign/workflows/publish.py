@@ -12,10 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from PIL.Image import Image
 from safetensors.torch import load_file
-from torchvision.transforms.functional import pil_to_tensor
 
 from advalign.analysis.assembly import group_of
 from advalign.analysis.drawing import save
@@ -178,11 +179,15 @@ def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
     if positions[-1] >= len(image_set):
         raise DataError(f"{paths.gallery} is of another image set: run `advalign evaluate` again")
     items = image_set.items(0, positions[-1] + 1, 0)
-    images = items.pixels(pil_to_tensor)[positions]
+    images = items.pixels(_as_it_is)[positions]
     maps = items.extras.get("human_map", torch.zeros(len(items), *images.shape[2:]))[positions]
     shown = {paths.name: [perturbations[position].numpy() for position in positions]}
     names = [str(name) for name in items.table.get("category", items.table["label"]).iloc[positions]]
     save(gallery_figure(images.numpy(), maps.numpy(), shown, names), folder / "gallery.png")
+
+
+def _as_it_is(image: Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1) / 255
 
 
 def _publish_comparison(project: Project, store: Store, done: Published) -> None:

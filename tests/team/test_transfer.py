@@ -12,9 +12,10 @@ from advalign.models.checkpoints import load_checkpoint, save_checkpoint
 from advalign.tracking.lineage import COPIED
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import INTENT, Intent
-from advalign.tracking.registry.promotion import promote, rollback
+from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versions_of
 from advalign.tracking.results import Published
+from advalign.tracking.run_copies import BEGUN
 from advalign.tracking.store import KINDS, open_store
 from advalign.tracking.transfer import carry_over, local_store
 from advalign.workflows.publish import publish_checkpoint, publish_evaluation
@@ -87,7 +88,8 @@ def described(store, name) -> dict[str, object]:
                     key: value for key, value in run.data.tags.items() if key.startswith(("advalign", "git", "dvc"))
                 },
             }
-            runs[weights, kind]["tags"].pop(COPIED, None)
+            for tag in (COPIED, BEGUN):
+                runs[weights, kind]["tags"].pop(tag, None)
     kept = ("advalign.", "git.", "dvc.", "settings.", f"{PROTOCOL}.")
     return {
         "runs": runs,
@@ -154,59 +156,6 @@ def moved(project, source, target) -> list[str]:
 
 def weights_by_number(store, name) -> dict[int, str]:
     return {int(version.version): version.tags[WEIGHTS_TAG] for version in versions_of(store, name)}
-
-
-def test_references_are_the_targets_and_texts_are_the_sources(root, name, local, member):
-    """Versions 2 and 3 are 3 and 4 of the team, whose 1 and 2 are of other weights; the source's 1 is lost."""
-    project = Project(root)
-    for number in (1, 2, 3):
-        make_version(project, local, name, number)
-        promote(project, local, name, number, force=True, reason="as told")
-    rollback(project, local, name, reason="back")
-    remove_files(local, versions_of(local, name)[-1])
-    source = weights_by_number(local, name)
-    store = open_store(project)
-    for number in (8, 9):
-        theirs = make_version(project, store, name, number)
-    store.client.delete_registered_model_alias(name, "candidate")
-
-    left_out = moved(project, local_store(project, store), store)
-    assert [line.partition(": ")[0] for line in left_out] == [f"{name} version 1 cannot be loaded"]
-    target = weights_by_number(store, name)
-    assert (target[3], target[4]) == (source[2], source[3])
-    assert target[2] == theirs.tags[WEIGHTS_TAG]
-    aliases = {alias: int(number) for alias, number in find_model(store, name).aliases.items()}
-    assert aliases == {"champion": 3, "candidate": 4}
-
-    expected = [("promoted", None, None), ("promoted", 3, None), ("promoted", 4, 3), ("rolled back", 3, 4)]
-    rows = audit.rows(store, name)
-    assert [(row["outcome"], row["version"], row["before"]) for row in rows] == expected
-    runs = [store.client.get_run(row["run_id"]) for row in rows]
-    assert [run.data.tags["advalign.version"] for run in runs] == ["", "3", "4", "3"]
-    assert [run.data.tags["advalign.before"] for run in runs] == ["", "", "3", "4"]
-    original = local_store(project, store)
-    originals = audit.rows(original, name)
-    assert [row["copied_from"] for row in rows] == [row["run_id"] for row in originals]
-    names = [f"{name} version {row['version']}: {row['outcome']}" for row in originals]
-    assert [run.info.run_name for run in runs] == names
-    for row, there in zip(originals, rows, strict=True):
-        assert audit.read(original, row["run_id"]) == audit.read(store, there["run_id"])
-
-    held = {(3, "champion.decision"): 2, (4, "champion.decision"): 3, (3, "champion.rollback"): 2}
-    versions = {number: store.client.get_model_version(name, str(number)) for number in (3, 4)}
-    told = {(number, tag) for number, one in versions.items() for tag in one.tags if tag.startswith("champion")}
-    assert told == set(held)
-    for (number, tag), before in held.items():
-        origin = f"version {before} of {original.uri}"
-        found = json.loads(versions[number].tags[tag])
-        assert found == {**json.loads(original.client.get_model_version(name, str(before)).tags[tag]), COPIED: origin}
-        assert f"Copied: it speaks of {origin}, and" in versions[number].description
-    assert [(row["version"], row["before"]) for row in originals] == [
-        (1, None),
-        (2, 1),
-        (3, 2),
-        (2, 3),
-    ]
 
 
 def test_a_promotion_that_was_cut_off_and_a_foreign_model_are_left_out(root, name, local, member):

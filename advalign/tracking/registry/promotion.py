@@ -66,12 +66,10 @@ def promote(
         if asked.before == asked.version:
             return asked
         baseline = baseline_of(_checked_card(wanted).model_dump())
-        gates = tuple(_judge(project, store, policy, wanted, asked.before, baseline))
-        if force or all(verdict.holds for verdict in gates):
-            return _carry_out(project, store, replace(asked, outcome="promoted", gates=gates))
-        refused = replace(asked, outcome="refused", gates=gates)
-        audit.finish(store, audit.begin(store, refused, lineage_tags(project)), refused.outcome)
-        return refused
+        judged = replace(asked, gates=tuple(_judge(project, store, policy, wanted, asked.before, baseline)))
+        if force or all(verdict.holds for verdict in judged.gates):
+            return _carry_out(project, store, replace(judged, outcome="promoted"))
+        return _refuse(project, store, judged)
 
 
 def rollback(project: Project, store: Store, name: str, alias: str = "champion", reason: str = "") -> Decision:
@@ -145,6 +143,13 @@ def _opponent(
     except AdvalignError as error:  # a gate that fails, since it cannot be asked
         return str(error)
     return evidence or f"{label_of(version)} is not evaluated under {policy.protocol}"
+
+
+def _refuse(project: Project, store: Store, decision: Decision) -> Decision:
+    """Record that gates do not hold; aliases stay as they are."""
+    refused = replace(decision, outcome="refused")
+    audit.finish(store, audit.begin(store, refused, lineage_tags(project)), refused.outcome)
+    return refused
 
 
 def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:

@@ -247,7 +247,7 @@ def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path
         CheckFailed: weights or card have been changed since.
     """
     label = label_of(version)
-    folder = _download(version, into, None if store is None else store.uri)
+    folder = _download(version, into, store)
     for name, tag in ((WEIGHTS, WEIGHTS_TAG), (CARD, CARD_TAG)):
         if not (folder / name).is_file():
             raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
@@ -265,12 +265,13 @@ def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path
     return folder
 
 
-def _download(version: ModelVersion, into: Path, store_uri: str | None) -> Path:
+def _download(version: ModelVersion, into: Path, store: Store | None) -> Path:
     label = label_of(version)
     uri = f"models:/{version.name}/{version.version}"
     try:
-        where = {"dst_path": str(into), "tracking_uri": store_uri, "registry_uri": store_uri}
-        folder = Path(mlflow.artifacts.download_artifacts(uri, **where))
+        if store is not None:  # MLflow looks such an address up in the store that was opened last, whatever it is told
+            uri = store.client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
     except (MlflowException, OSError) as error:
         raise InputError(f"{label} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
     checkpoints = list(folder.glob(f"artifacts/*/{CARD}"))
