@@ -18,9 +18,9 @@ import torch
 from PIL.Image import Image
 from safetensors.torch import load_file
 
-from advalign.analysis.assembly import group_of
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
+from advalign.analysis.standing import group_of
 from advalign.data.results import Paths
 from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign import provenance
-from advalign.analysis.assembly import baseline_of
+from advalign.analysis.standing import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
 from advalign.files import Project
 from advalign.models.checkpoints import Card, read_card

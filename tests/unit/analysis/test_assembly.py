@@ -2,7 +2,8 @@
 
 import pytest
 
-from advalign.analysis.assembly import baseline_of, group_of, zoo_table
+from advalign.analysis.assembly import zoo_table
+from advalign.analysis.standing import baseline_of, group_of
 from advalign.analysis.twins import find_twins
 from advalign.errors import InputError
 from advalign.models.declared import Zoo

@@ -1,6 +1,7 @@
 """Stimuli without human maps go the whole road: tolerance and accuracy, with alignment absent and no crash."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_alignment_is_absent_and_the_rest_is_there(project):
     evaluate = settings.evaluate.model_copy(update={"protocol": "fmn-3", "also": (), "gallery": 2})
     settings = settings.model_copy(update={"evaluate": evaluate})
     evaluator = Evaluator(project, settings, limit=12)
-    evaluator.folder = project.evaluations / "fmn-3"
+    evaluator.parts["fmn-3"] = replace(evaluator.main, folder="fmn-3")
     (outcome,) = Campaign(evaluator, [TrainedModel(project.checkpoints / "test_resnet.baseline")], local(1)).run()
     assert outcome.state == "evaluated", outcome
     summary = json.loads(evaluator.paths("test_resnet.baseline").summary.read_text())
