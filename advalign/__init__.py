@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from advalign.api import alignment, evaluate, minimum_norm
+    from advalign.api import alignment, minimum_norm
+    from advalign.handed import evaluate
     from advalign.models.classifier import Classifier
 
 __all__ = ["alignment", "evaluate", "load", "minimum_norm"]
@@ -12,10 +13,14 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Import what measures when it is first asked for: `import advalign` itself imports nothing."""
-    if name in __all__:
+    if name in ("alignment", "minimum_norm"):
         from advalign import api
 
         return getattr(api, name)
+    if name == "evaluate":
+        from advalign.handed import evaluate
+
+        return evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

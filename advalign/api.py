@@ -1,7 +1,4 @@
-"""Measurements in Python without a project: any torch module, a batch of images, numbers back.
-
-`advalign.minimum_norm`, `advalign.alignment` and `advalign.evaluate` are these; docs/own-models.md shows them.
-"""
+"""Measurements in Python without a project: any torch module, a batch of images, numbers back (docs/own-models.md)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,11 +79,11 @@ def minimum_norm(
         lambda pixels: model(pixels.clone()), images, labels, groups=members, batch_size=size
     )
     perturbations = found.adversarials - images
-    return MinimumNorms(found.norm_l2, found.adversarials, perturbations, tuple(found.status), found.queries)
+    return MinimumNorms(found.norms, found.adversarials, perturbations, tuple(found.status), found.queries)
 
 
 def alignment(perturbations: Tensor, human_maps: Tensor, ceiling: float | None = None) -> Tensor:
-    """Whether perturbations fall where people look: Spearman's rho of perturbation map and human map (Feng et al. 2025).
+    """Whether perturbations fall where people look: Spearman's rho of both maps (Feng et al. 2025).
 
     The perturbation map is |max over channels|, as in the released code (docs/extending.md has others).
 
@@ -129,6 +126,9 @@ def _images_and_labels(images: Tensor, labels: Tensor) -> Tensor:
     """The labels as int64 beside the images, whose values the attack checks."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         raise InputError(f"images: expected a tensor (N, 3, H, W) of float32 in [0, 1], got {_form(images)}")
+    if images.dtype != torch.float32 or not ((images >= 0) & (images <= 1)).all():
+        low, high = float(images.min()), float(images.max())
+        raise InputError(f"images: expected float32 in [0, 1], got {_form(images)} from {low:.3g} to {high:.3g}")
     labels = _integers(labels, "labels", images.device)
     if labels.shape != images.shape[:1]:
         raise InputError(f"labels: expected one for each of {len(images)} images, got {_form(labels)}")

@@ -4,7 +4,6 @@ A card or a zoo from somewhere else cannot make code run by naming it. What is t
 registry/zoo.yaml, or is said for one command (`--trust-code`) or one process (the environment variable).
 """
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from advalign.closures import Source
 from advalign.errors import AdvalignError, InputError
 from advalign.files import Project
 from advalign.models.declared import read_zoo
@@ -64,13 +64,18 @@ class OwnCode(Origin):
         return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"}
 
     def code_sha256(self) -> str:
-        """Digest of the file that defines the callable.
+        """Digest of the module that defines the callable, and of what it uses beside it (`closures`).
 
         Raises:
             InputError: not trusted, or it cannot be imported.
         """
         self.check()
-        return hashlib.sha256(_file_of(self._function()).read_bytes()).hexdigest()
+        function: Any = inspect.unwrap(self._function())
+        module, file = str(function.__module__), _file_of(function)
+        root = file.parents[module.count(".") + (file.name == "__init__.py")]
+        beside = {path.stem for path in root.glob("*.py")} | {path.parent.name for path in root.glob("*/__init__.py")}
+        packages = {module.split(".")[0]} | (set() if "site-packages" in root.parts else beside)
+        return Source(root, packages=tuple(sorted(packages))).closure(module).digest
 
     def _function(self) -> Callable[..., object]:
         module, _, name = self.name.partition(":")
