@@ -114,6 +114,10 @@ def test_an_installed_wheel_makes_a_project_and_measures_there(site, tmp_path):
 
     run(tmp_path, "-m", "advalign.cli.main", "init", "mine")
     mine = tmp_path / "mine"
+    write_project(tmp_path / "here" / "mine")
+    assert names_below(mine) == names_below(tmp_path / "here" / "mine")
+    for name in names_below(mine):  # what the wheel carries is what the repository has
+        assert (mine / name).read_bytes() == (tmp_path / "here" / "mine" / name).read_bytes(), name
     run(mine, "-m", "advalign.cli.main", "data", "sample", "--scale", "0.01")
     assert "stimuli, digest" in run(mine, "-m", "pipelines.stimuli")
     (example,) = re.findall(r"```python\n(import advalign\n.*?)```", PAGE.read_text(), re.DOTALL)
