@@ -122,8 +122,8 @@ class Project:
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
             mend = (
-                "`dvc pull data.dvc` gets the data, `advalign data import` imports your own, `advalign data sample` draws "
-                "the sample"
+                "`dvc pull data.dvc` gets the data, `advalign data import` imports your own, `advalign data sample` "
+                "draws the sample"
             )
             if self.home != self.root and not (self.root / "data.dvc").is_file():
                 mend = "`advalign data import` imports your own copies, `dvc add data` tracks them (README.md)"

@@ -17,7 +17,8 @@ HIDDEN = ("gitignore", "dvcignore")  # without their dot in the template
 INSTALLED = "requirements.txt"
 PAGE = """# {name}
 
-An experiment with advalign. `params.yaml` says what is run, `dvc.yaml` in which order, `registry/zoo.yaml` which models.
+An experiment with advalign: `params.yaml` says what is run, `dvc.yaml` in which order, `registry/zoo.yaml` of which
+models.
 
 ```sh
 advalign data sample    # or bring your own: advalign data import --help

@@ -6,7 +6,20 @@ from typing import Any
 
 import typer
 
-from advalign.cli import checkpoint, compare, data, doctor, evaluate, init, protocols, publish, registry, study, train, zoo
+from advalign.cli import (
+    checkpoint,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    init,
+    protocols,
+    publish,
+    registry,
+    study,
+    train,
+    zoo,
+)
 from advalign.errors import AdvalignError
 
 # typer carries click inside itself; this is the base of all its usage errors

@@ -104,13 +104,12 @@ def _declared() -> set[str]:
 
 
 def _import_from_project() -> None:
-    """Modules in the project's root can be imported, as with `python -m`."""
+    """Modules in the experiment's folder and in the repository's root can be imported, as with `python -m`."""
     try:
-        root = str(Project.find().root)
+        project = Project.find()
     except AdvalignError:
         return
-    if root not in sys.path:
-        sys.path.append(root)
+    sys.path += [str(folder) for folder in (project.root, project.home) if str(folder) not in sys.path]
 
 
 def _file_of(function: Any) -> Path:
