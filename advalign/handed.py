@@ -21,10 +21,9 @@ from advalign.evaluation.tasks import Task, measure
 from advalign.files import Project
 from advalign.models.checkpoints import Card, save_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
-from advalign.models.declared import ZooEntry
 from advalign.models.zoo import evaluation_transform
 from advalign.names import check_name, is_architecture
-from advalign.settings import Settings, load_settings, parse
+from advalign.settings import Settings, load_settings
 
 LOOKED_AT = 4  # items whose answers tell one model from another
 
@@ -49,7 +48,7 @@ def evaluate(
     name: str,
     protocol: str | None = None,
     *,
-    group: str | None = None,
+    group: str = "own",
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
 ) -> Evaluated:
@@ -63,7 +62,8 @@ def evaluate(
             it is copied, and stays as it is.
         name: the model's, under which results are kept.
         protocol: as `advalign protocols` lists them; None: params.yaml's.
-        group: cnn, vit, hybrid, ssl, harmonized or robust, for `advalign compare`.
+        group: what it counts as in `advalign compare`: cnn, vit, hybrid, ssl, harmonized, robust, or another name for a
+            group that is in no contrast.
         preprocessing: what it wants of its input; None: its own where it was loaded by `advalign.load`, else pixels
             as they are, at the stimuli's size.
         limit: only the first items, for a trial that is kept apart.
@@ -105,11 +105,8 @@ def _classifier(model: nn.Module, preprocessing: Preprocessing | None, settings:
     return Classifier(copied, preprocessing or as_they_are).eval()
 
 
-def _card(
-    model: nn.Module, classifier: Classifier, evaluator: Evaluator, name: str, group: str | None
-) -> dict[str, Any]:
+def _card(model: nn.Module, classifier: Classifier, evaluator: Evaluator, name: str, group: str) -> dict[str, Any]:
     architecture = f"module:{type(model).__name__}"
-    entry = parse(ZooEntry, {"group": group}, "group").model_dump(mode="json") if group else None
     return {
         "name": name,
         "architecture": architecture if is_architecture(architecture) else "module:Module",
@@ -118,7 +115,8 @@ def _card(
         "classes": _class_cards(evaluator.classes),
         "decisions": DECISIONS,
         "recipe": "pretrained",
-        "settings": {"zoo": entry},
+        "group": check_name(group, "group"),
+        "settings": {},
         "seed": 0,
         "inputs_sha256": "",
         "data_md5": None,

@@ -119,7 +119,7 @@ def test_a_module_in_python_gives_the_rows_of_the_command(project, evaluated, mo
     name = "squeezenet1_1.baseline"
     model = advalign.load(str(project.runs / name))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    found = advalign.evaluate(model, name="again", protocol=PROTOCOL, group="cnn")
+    found = advalign.evaluate(model, name="again", protocol=PROTOCOL)
     expected = rows_of(project, name)
     pd.testing.assert_frame_equal(found.rows.drop(columns="model"), expected)
     pd.testing.assert_frame_equal(rows_of(project, "again"), expected)
@@ -128,7 +128,7 @@ def test_a_module_in_python_gives_the_rows_of_the_command(project, evaluated, mo
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(one.requires_grad for one in model.parameters())
     written = (project.evaluations / PROTOCOL / "again.parquet").stat().st_mtime_ns
-    advalign.evaluate(model, name="again", protocol=PROTOCOL, group="cnn")
+    advalign.evaluate(model, name="again", protocol=PROTOCOL)
     assert (project.evaluations / PROTOCOL / "again.parquet").stat().st_mtime_ns == written  # kept
     with pytest.raises(InputError, match="in Python and cannot be built again"):
         advalign.load(str(project.handed / "again"))
