@@ -1,11 +1,27 @@
 """advalign: how tolerant is a vision model to adversarial perturbations, and do they fall where people look?"""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from advalign.api import alignment, minimum_norm
+    from advalign.handed import evaluate
     from advalign.models.classifier import Classifier
 
+__all__ = ["alignment", "evaluate", "load", "minimum_norm"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what measures when it is first asked for: `import advalign` itself imports nothing."""
+    if name in ("alignment", "minimum_norm"):
+        from advalign import api
+
+        return getattr(api, name)
+    if name == "evaluate":
+        from advalign.handed import evaluate
+
+        return evaluate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(source: str) -> "Classifier":
@@ -15,7 +31,7 @@ def load(source: str) -> "Classifier":
         source: a checkpoint's directory, or a registered model: "models:/NAME@candidate", "models:/NAME/1".
 
     Raises:
-        InputError: nothing loadable there.
+        InputError: nothing loadable there, or its card names code that is not trusted (docs/own-models.md).
         CheckFailed: the registry's files are not those that were registered.
     """
     from pathlib import Path

@@ -57,10 +57,11 @@ class Source:
     Args:
         root: the folder that the packages lie in.
         stop: modules (with all below them) that are not followed: what they do is no part of a result.
+        packages: names of what is followed in that folder.
     """
 
-    def __init__(self, root: Path, stop: tuple[str, ...] = ()) -> None:
-        self.root, self.stop = root, stop
+    def __init__(self, root: Path, stop: tuple[str, ...] = (), packages: tuple[str, ...] = PACKAGES) -> None:
+        self.root, self.stop, self.packages = root, stop, packages
         self._modules: dict[str, Module | None] = {}
 
     def module(self, name: str) -> Module | None:
@@ -70,7 +71,7 @@ class Source:
         return self._modules[name]
 
     def _parse(self, name: str) -> Module | None:
-        if name.split(".")[0] not in PACKAGES or any(f"{name}.".startswith(f"{one}.") for one in self.stop):
+        if name.split(".")[0] not in self.packages or any(f"{name}.".startswith(f"{one}.") for one in self.stop):
             return None
         folder = self.root.joinpath(*name.split("."))
         path = next((one for one in (folder.with_suffix(".py"), folder / "__init__.py") if one.is_file()), None)
@@ -128,7 +129,7 @@ class _Walk:
     def _follow(self, module: str, name: str) -> None:
         found = self.source.module(module)
         if found is None:
-            if module.split(".")[0] not in PACKAGES:
+            if module.split(".")[0] not in self.source.packages:
                 self.parts[f"{module}:{name}"] = "imported"
             return
         self.files.add(found.path)

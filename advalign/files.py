@@ -79,6 +79,11 @@ class Project:
         return self.root / "outputs" / "zoo"
 
     @property
+    def handed(self) -> Path:
+        """What was evaluated in Python (`advalign.evaluate`): card and weights, without the code that they are of."""
+        return self.root / "outputs" / "handed"
+
+    @property
     def resume(self) -> Path:
         """States of running trainings."""
         return self.root / "outputs" / "resume"
@@ -116,7 +121,10 @@ class Project:
         """
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-            mend = "`dvc pull data.dvc` gets the data, `advalign data import` imports your own"
+            mend = (
+                "`dvc pull data.dvc` gets the data, `advalign data import` imports your own, `advalign data sample` "
+                "draws the sample"
+            )
             if self.home != self.root and not (self.root / "data.dvc").is_file():
                 mend = "`advalign data import` imports your own copies, `dvc add data` tracks them (README.md)"
             raise DataError(f"{shown} is missing: {mend}")

@@ -20,9 +20,16 @@ ALIAS_RULE = (
     f"expected 1 to {LONGEST} ASCII letters, digits, '_' or '-', but not latest nor v1, v2, ..., which MLflow keeps "
     "for itself: give another, such as champion"
 )
+ARCHITECTURE_RULE = (
+    "expected a timm name, torchvision:NAME or python:package.module:function, such as torchvision:squeezenet1_1: "
+    "rename it"
+)
 REFERENCE_RULE = f"expected NAME, NAME@ALIAS, NAME/VERSION, {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION"
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
+_ARCHITECTURE = re.compile(
+    r"(torchvision:|module:)?[A-Za-z0-9][A-Za-z0-9._-]*|python:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII
+)
 _ALIAS = re.compile(rf"(?!(latest|v[0-9]+)\Z)[A-Za-z0-9_-]{{1,{LONGEST}}}", re.IGNORECASE | re.ASCII)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -89,13 +96,33 @@ def check_name(text: str, kind: str = "model") -> str:
     return text
 
 
+def is_architecture(text: str) -> bool:
+    """Whether a text can say which network is meant, and where it comes from.
+
+    >>> [is_architecture(text) for text in ("resnet18.a1_in1k", "torchvision:vgg11", "python:lab.nets:small")]
+    [True, True, True]
+    >>> [is_architecture(text) for text in ("python:lab/nets:small", "python:small", "hub:vgg11", "python:lab:a.b")]
+    [False, False, False, False]
+    """
+    return len(text) <= LONGEST and _ARCHITECTURE.fullmatch(text) is not None
+
+
+def plain_architecture(architecture: str) -> str:
+    """The part of an architecture's name that names of models are made of: without its origin.
+
+    >>> [plain_architecture(text) for text in ("resnet18", "torchvision:vgg11", "python:lab.nets:small")]
+    ['resnet18', 'vgg11', 'small']
+    """
+    return architecture.rpartition(":")[2] if is_architecture(architecture) else architecture
+
+
 def baseline_name(architecture: str) -> str:
     """Published name of an architecture trained by cross-entropy alone, which its other models are compared with.
 
     >>> baseline_name("resnet18")
     'resnet18.baseline'
     """
-    return f"{architecture}.baseline"
+    return f"{plain_architecture(architecture)}.baseline"
 
 
 def check_alias(text: str) -> str:

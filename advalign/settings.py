@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from advalign.errors import InputError, shown, unknown_name
-from advalign.names import NAME_RULE, check_distinct, is_name
+from advalign.names import ARCHITECTURE_RULE, NAME_RULE, check_distinct, is_architecture, is_name
 
 PARAMS = "params.yaml"
 NUMBERS = (int, float, int | None, float | None)
@@ -34,6 +34,16 @@ def _name(text: str) -> str:
 
 PublishedName = Annotated[str, AfterValidator(_name)]
 """Type of a field that may become a path or a query: see `names.check_name`."""
+
+
+def _architecture(text: str) -> str:
+    if not is_architecture(text):
+        raise ValueError(ARCHITECTURE_RULE)
+    return text
+
+
+ArchitectureName = Annotated[str, AfterValidator(_architecture)]
+"""Type of a field that says which network is meant: a timm name, torchvision:NAME, python:package.module:function."""
 
 
 def fraction(text: str) -> float:
@@ -168,9 +178,9 @@ class CompareSettings(Strict):
 class Training(Strict):
     """One trained model: an architecture, a recipe, and what differs from the recipe's settings."""
 
-    model: str
+    model: str = Field(description="a timm name, torchvision:NAME or python:package.module:function")
     recipe: str
-    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as its origin takes them")
     overrides: dict[str, Any] = Field(default_factory=dict, description="of the recipe's settings")
     train: dict[str, Any] = Field(default_factory=dict, description="of the settings that all recipes share")
 

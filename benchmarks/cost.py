@@ -13,7 +13,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import read_zoo
-from advalign.models.published import pretrained_preprocessing
+from advalign.models.origins import origin_of
 from advalign.models.stand_in import Precision, stand_in
 from advalign.models.zoo import create_network
 from benchmarks.attacks import markdown
@@ -102,5 +102,5 @@ def _zoo(project: Project) -> list[str]:
 
 def _own_size_flops(name: str) -> float:
     """Counted without computing anything."""
-    size = pretrained_preprocessing(name).input_size
+    size = origin_of(name).preprocessing()["input_size"]
     return pass_flops(random_classifier(name, size, "meta"), torch.empty(1, 3, size, size, device="meta"))

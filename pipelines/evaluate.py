@@ -20,7 +20,9 @@ def stage(project: Project, settings: Settings) -> None:
     """
     device = str(choose_device("auto"))
     engine = create_engine("local", device, settings.evaluate.threads)
-    kept = {folder.name for folder in project.runs.glob("*")} | set(read_zoo(project.zoo).models)
+    kept = {folder.name for place in (project.runs, project.handed) for folder in place.glob("*")} | set(
+        read_zoo(project.zoo).models
+    )
     failed = []
     for protocol in (settings.evaluate.protocol, *settings.evaluate.also):
         evaluator = Evaluator(project, settings, protocol, device=device)

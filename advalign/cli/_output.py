@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import typer
 
+TRUST = typer.Option(
+    False, "--trust-code", help="Run the code that python: architectures name, without an entry in registry/zoo.yaml."
+)
 JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 

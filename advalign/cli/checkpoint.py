@@ -38,8 +38,8 @@ def import_(
     name: str = typer.Option(
         ..., "--name", help="Published name; its entry in registry/zoo.yaml holds, if there is one."
     ),
-    model: str = typer.Option(None, help="Architecture, by its timm name; for a NAME that is not in the zoo."),
-    size: int = typer.Option(None, min=1, help="Side of the network's input in pixels; default: timm's."),
+    model: str = typer.Option(None, help="Architecture, as for train; for a NAME that is not in the zoo."),
+    size: int = typer.Option(None, min=1, help="Side of the input in pixels; default: the published weights'."),
     license_: str = typer.Option(None, "--license", help="Of the weights; default: the zoo's, or unknown."),
     recipe: str = typer.Option(
         None, help=f"How it was trained: {', '.join(RECIPES)}; for a NAME that is not in the zoo."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from advalign.cli._output import JSON, print_json, print_table
+from advalign.cli._output import JSON, TRUST, print_json, print_table
 from advalign.errors import CheckFailed
 
 if TYPE_CHECKING:  # torch is imported when the command runs
@@ -48,6 +48,7 @@ def evaluate(
     workers: int = typer.Option(None, min=1, help="Tasks at once; default: as the cores or GPUs serve."),
     prune: bool = typer.Option(False, "--prune", help="Remove a zoo model's weights once it is finished."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be run."),
+    trust: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
     """Measure tolerance, alignment, accuracy or what else a protocol asks of models, one row per item."""
@@ -56,11 +57,14 @@ def evaluate(
     from advalign.evaluation.estimate import estimate
     from advalign.evaluation.runner import Evaluator
     from advalign.files import Project
+    from advalign.models.origins.python import trust_code
     from advalign.progress import progress
     from advalign.settings import load_settings
     from advalign.training.world import choose_device
     from advalign.workflows.sources import find_sources
 
+    if trust:
+        trust_code()
     project = Project.find()
     settings = load_settings(project.root)
     chosen = str(choose_device(device))

@@ -6,7 +6,20 @@ from typing import Any
 
 import typer
 
-from advalign.cli import checkpoint, compare, data, doctor, evaluate, protocols, publish, registry, study, train, zoo
+from advalign.cli import (
+    checkpoint,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    init,
+    protocols,
+    publish,
+    registry,
+    study,
+    train,
+    zoo,
+)
 from advalign.errors import AdvalignError
 
 # typer carries click inside itself; this is the base of all its usage errors
@@ -19,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.add_typer(checkpoint.app, name="checkpoint")

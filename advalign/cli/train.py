@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from advalign import catalog
-from advalign.cli._output import JSON, print_json, print_table
+from advalign.cli._output import JSON, TRUST, print_json, print_table
 from advalign.errors import InputError, shown, unknown_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
@@ -41,7 +41,9 @@ def parse_eps(text: str) -> float:
 
 def train(
     recipe: str = typer.Argument(..., help=f"One of: {', '.join(catalog.names('recipe'))}."),
-    model: str = typer.Option("test_resnet", help="Architecture, by its timm name."),
+    model: str = typer.Option(
+        "test_resnet", help="Architecture: a timm name, torchvision:NAME or python:package.module:function."
+    ),
     eps: str = typer.Option(None, help="Radius of the ball (robust, combined): 0.25, or 2/255 for linf."),
     constraint: str = typer.Option(None, help="l2 or linf (robust, combined)."),
     epochs: int = typer.Option(None, min=1, help="Default: the settings'."),
@@ -59,6 +61,7 @@ def train(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Only print the settings and the arithmetic of the training."
     ),
+    trust: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
     """Train a model with a recipe, write a checkpoint to outputs/runs and register it in MLflow.
@@ -68,11 +71,14 @@ def train(
     given = {"eps": eps and parse_eps(eps), "constraint": constraint, "epochs": epochs}
     values = {name: value for name, value in given.items() if value is not None} | changes_of(changes)
     from advalign.files import Project
+    from advalign.models.origins.python import trust_code
     from advalign.settings import load_settings
     from advalign.training.plan import as_published, plan
     from advalign.training.world import is_first
     from advalign.workflows.tracked_training import train_tracked
 
+    if trust:
+        trust_code()
     project = Project.find()
     settings = load_settings(project.root)
     training = _training(recipe, model, values)

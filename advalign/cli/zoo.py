@@ -47,8 +47,9 @@ def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
     """Show everything that is known about one model."""
     from advalign.errors import InputError, unknown_name
     from advalign.files import Project
-    from advalign.models.declared import read_zoo
-    from advalign.models.published import pretrained_classes, pretrained_preprocessing
+    from advalign.models.declared import HUB, read_zoo
+    from advalign.models.origins import origin_of
+    from advalign.models.published import pretrained_classes
 
     project = Project.find()
     zoo = read_zoo(zoo_file or project.zoo)
@@ -57,8 +58,9 @@ def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
     entry = zoo.models[name]
     row = _row(project, zoo, name) | {"architecture": entry.architecture or name, "recipe": entry.recipe}
     try:
-        preprocessing = pretrained_preprocessing(row["architecture"]).model_dump() | entry.preprocessing
-        row |= {**preprocessing, "classes_of_hub_weights": pretrained_classes(row["architecture"])}
+        row |= {**origin_of(row["architecture"]).preprocessing(), **entry.preprocessing}
+        if row["weights"] == HUB:
+            row["classes_of_hub_weights"] = pretrained_classes(row["architecture"])
     except InputError as error:
         row["architecture"] = str(error)
     if as_json:

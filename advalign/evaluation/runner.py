@@ -92,7 +92,7 @@ class Part:
 
     def identity(self, card: Card) -> str:
         """Digest of everything that a model's rows depend on."""
-        model = [card.architecture, card.arguments, card.preprocessing.model_dump()]
+        model = [card.architecture, card.code_sha256, card.arguments, card.preprocessing.model_dump()]
         conditions = {**self.evaluate.model_dump(mode="json"), "seed": self.seed}
         return digest(
             {

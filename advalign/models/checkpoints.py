@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from advalign.errors import DataError
 from advalign.files import replacing, sha256, write_text
 from advalign.models.classifier import Classifier, Preprocessing
+from advalign.models.origins import origin_of
 from advalign.models.zoo import create_network
-from advalign.settings import PublishedName, Strict, parse
+from advalign.settings import ArchitectureName, PublishedName, Strict, parse
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
 
@@ -30,7 +31,9 @@ class Card(Strict):
 
     Attributes:
         name: the published name ("test_resnet.harmonized").
-        architecture: timm name; `arguments` are its keyword arguments.
+        architecture: a timm name, torchvision:NAME or python:package.module:function; `arguments` are its keyword
+            arguments.
+        code_sha256: of the code that builds a python: architecture; None where a library builds it.
         preprocessing: input size, mean, std, interpolation, crop.
         classes: per logit; `decisions` names the groups.
         recipe, settings, seed: how it was trained.
@@ -47,8 +50,9 @@ class Card(Strict):
     """
 
     name: PublishedName
-    architecture: PublishedName
+    architecture: ArchitectureName
     arguments: dict[str, Any]
+    code_sha256: str | None = None
     preprocessing: Preprocessing
     classes: tuple[ClassCard, ...] = Field(min_length=1)
     decisions: tuple[str, ...]
@@ -82,17 +86,18 @@ def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) 
     Args:
         folder: the checkpoint's directory; made if needed.
         classifier: the trained classifier.
-        card: the fields of `Card` other than weights_sha256 and preprocessing.
+        card: the fields of `Card` other than weights_sha256, code_sha256 and preprocessing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in classifier.network.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in classifier.network.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
     complete = Card(
         **card,
         preprocessing=classifier.preprocessing,
         weights_sha256=sha256(folder / WEIGHTS),
+        code_sha256=origin_of(card["architecture"]).code_sha256(),
     )
     write_card(folder, complete)
     return complete
@@ -132,6 +137,11 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
     if sha256(weights) != card.weights_sha256:
         raise DataError(f"{weights}: its SHA-256 is not the one in {CARD}: the weights were changed or damaged")
     network = create_network(card.architecture, len(card.classes), card.preprocessing.input_size, card.arguments)
+    if origin_of(card.architecture).code_sha256() != card.code_sha256:
+        raise DataError(
+            f"{folder}: the code of {card.architecture} was changed since the checkpoint was written: put the old code "
+            "back, or train or fetch the model again"
+        )
     try:
         network.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:

@@ -8,12 +8,13 @@ import yaml
 from pydantic import Field
 
 from advalign.errors import InputError, unknown_name
-from advalign.names import check_distinct
-from advalign.settings import NOT_YAML, PublishedName, Strict, parse
+from advalign.names import check_distinct, plain_architecture
+from advalign.settings import NOT_YAML, ArchitectureName, PublishedName, Strict, parse
 
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)
 HUB = "hub"
+OWN = "own"  # the weights are those that a python: callable gives
 
 
 class ZooEntry(Strict):
@@ -23,10 +24,10 @@ class ZooEntry(Strict):
     big_data: bool = False
     license: str = "unknown"
     parameters: float | None = Field(None, description="millions, for information")
-    architecture: PublishedName | None = Field(None, description="timm name; default: the entry's own")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as timm takes them")
-    preprocessing: dict[str, Any] = Field(default_factory=dict, description="what is not as timm says")
-    weights: str | None = Field(None, description="hub, a file, a folder, or models:/NAME@alias")
+    architecture: ArchitectureName | None = Field(None, description="default: the entry's own name, as timm's")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="of the architecture, as its origin takes them")
+    preprocessing: dict[str, Any] = Field(default_factory=dict, description="what is not as the origin says")
+    weights: str | None = Field(None, description="hub, own, a file, a folder, or models:/NAME@alias")
     head: str | None = Field(None, description="a file with the classifier's weight and bias, where weights have none")
 
     @property
@@ -64,10 +65,11 @@ class Zoo(Strict):
         """Group of an architecture trained here: declared, or that of its supervised namesakes in the zoo."""
         if architecture in self.architectures:
             return self.architectures[architecture]
+        plain = plain_architecture(architecture).split(".")[0]
         namesakes = {
             entry.group
             for name, entry in self.models.items()
-            if name.split(".")[0] == architecture.split(".")[0] and entry.group in ("cnn", "vit", "hybrid")
+            if name.split(".")[0] == plain and entry.group in ("cnn", "vit", "hybrid")
         }
         return namesakes.pop() if len(namesakes) == 1 else None
 

@@ -18,8 +18,9 @@ from advalign.files import Project, replacing, sha256
 from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, write_card
 from advalign.models.classifier import Classifier
 from advalign.models.declared import GROUPS, Zoo, ZooEntry, read_zoo
-from advalign.models.fetched import SUFFIXES, FetchedModel, read_states
-from advalign.models.published import pretrained_classes
+from advalign.models.fetched import FetchedModel
+from advalign.models.origins import origin_of
+from advalign.models.states import SUFFIXES, read_states
 from advalign.names import check_name
 from advalign.settings import parse
 
@@ -59,8 +60,8 @@ class Stated:
     """What a user states about weights that the zoo does not list; None: not stated.
 
     Attributes:
-        architecture: timm name.
-        size: side of the network's input in pixels; default: timm's.
+        architecture: a timm name, torchvision:NAME or python:package.module:function.
+        size: side of the network's input in pixels; default: that of the published weights.
         license: of the weights; default: "unknown".
         recipe: how they were trained; "pretrained" is by others, and no recipe of ours.
         group, baseline: what that recipe says (`recipes.base.Recipe`); group None: the architecture's own.
@@ -84,7 +85,7 @@ def import_weights(
 
     Args:
         project: whose outputs and zoo.
-        file: as `models.fetched.read_states` takes it.
+        file: as `models.states.read_states` takes it.
         name: the published name.
         stated: architecture, input size, licence, recipe with its group and baseline.
         classes, decisions: of the data, as cards keep them.
@@ -157,7 +158,7 @@ def _unlisted(zoo: Zoo, name: str, stated: Stated) -> ZooEntry:
     architecture = stated.architecture
     if architecture is None:
         raise InputError(f"{name!r} is not listed in registry/zoo.yaml: name its architecture (--model ARCH)")
-    pretrained_classes(architecture)  # refuses a name that timm does not know, and offers others
+    origin_of(architecture).preprocessing()  # refuses a name that is not known, and offers others
     if stated.recipe is None:
         raise InputError(
             f"{name!r} is not listed in registry/zoo.yaml: say how it was trained (--recipe; by others: pretrained)"
@@ -196,7 +197,7 @@ def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, l
     """Mean and std of the normalisation that wrappers keep with a network (module.normalizer.new_mean, ...).
 
     Args:
-        states: mappings to search (`models.fetched.read_states`).
+        states: mappings to search (`models.states.read_states`).
         source: the file's name in errors.
 
     Returns:

@@ -4,35 +4,32 @@ A fetched model is a folder like any trained checkpoint, so everything downstrea
 may be pruned; the card stays and identifies them.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import torch
 from filelock import FileLock
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advalign.errors import AdvalignError, DataError, InputError
 from advalign.models.checkpoints import CARD, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, save_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
-from advalign.models.declared import HUB, ZooEntry
+from advalign.models.declared import HUB, OWN, ZooEntry
+from advalign.models.origins import origin_of
+from advalign.models.origins.python import OwnCode
+from advalign.models.origins.timm import Timm
 from advalign.models.published import (
     classifier_parameters,
     convert_published,
     fetch_pretrained,
     pretrained_classes,
-    pretrained_preprocessing,
 )
+from advalign.models.states import SUFFIXES, matching_state, read_states
 from advalign.models.zoo import create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.settings import digest, parse
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 REGISTRY = SCHEME
 
 
@@ -42,7 +39,8 @@ class FetchedModel:
 
     Attributes:
         name, entry: of registry/zoo.yaml.
-        weights: where they come from: "hub", a path relative to `root`, or models:/NAME@alias.
+        weights: where they come from: "hub", "own" (the python: function gives them), a path relative to `root`, or
+            models:/NAME@alias.
         folder: the checkpoint that it becomes.
         root: of the repository (`Project.home`).
         classes, decisions: of the data, as cards keep them.
@@ -60,7 +58,7 @@ class FetchedModel:
 
     @property
     def architecture(self) -> str:
-        """The timm name."""
+        """A timm name, torchvision:NAME or python:package.module:function."""
         return self.entry.architecture or self.name
 
     def known(self) -> Card | None:
@@ -131,12 +129,17 @@ class FetchedModel:
         (self.folder / WEIGHTS).unlink(missing_ok=True)
 
     def preprocessing(self) -> Preprocessing:
-        """timm's for the architecture, with the entry's own values.
+        """The origin's for the architecture, with the entry's own values.
 
         Raises:
-            InputError: unknown architecture, or an unknown key or value.
+            InputError: unknown architecture, an unknown key or value, or no size.
         """
-        values = {**pretrained_preprocessing(self.architecture).model_dump(), **self.entry.preprocessing}
+        values = {**origin_of(self.architecture).preprocessing(), **self.entry.preprocessing}
+        if "input_size" not in values:
+            raise InputError(
+                f"zoo entry {self.name}: preprocessing lacks input_size, which nobody else knows of "
+                f"{self.architecture}: add preprocessing: {{input_size: 224}}, or the side in pixels that it takes"
+            )
         return parse(Preprocessing, values, f"zoo entry {self.name}: preprocessing")
 
     def blank(self) -> Classifier:
@@ -153,14 +156,15 @@ class FetchedModel:
         stats = [file.stat() if file is not None and file.is_file() else None for file in files]
         found = [None if stat is None else [stat.st_size, stat.st_mtime_ns] for stat in stats]
         classes = [[one.wnid, one.decision] for one in self.classes]
-        return digest([self.entry.model_dump(mode="json"), self.weights, found, classes])
+        code = origin_of(self.architecture).code_sha256()
+        return digest([self.entry.model_dump(mode="json"), self.weights, found, classes, *([code] if code else [])])
 
     def _path(self, place: str) -> Path:
         return (self.root / Path(place).expanduser()).resolve()
 
     def _file(self) -> Path | None:
-        """The local file of the weights, whether it exists or not; None for the hub and the registry."""
-        if self.weights == HUB or self.weights.startswith(REGISTRY):
+        """The local file of the weights, whether it exists or not; None where they are not in a file."""
+        if self.weights in (HUB, OWN) or self.weights.startswith(REGISTRY):
             return None
         path = self._path(self.weights)
         if path.is_file() or path.suffix in SUFFIXES:
@@ -177,6 +181,9 @@ class FetchedModel:
 
     def _classifier(self) -> Classifier:
         """The network with its weights in place."""
+        self._check_place()
+        if self.weights == OWN:
+            return self.blank()
         file = self._file()
         hub = self._hub_state() if file is None else {}  # first: it may fail, and the network may be large
         classifier = self.blank()
@@ -205,10 +212,27 @@ class FetchedModel:
         except DataError:
             size = self.preprocessing().input_size
             for state in states:
+                if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
+                    break
                 found = convert_published(self.architecture, len(self.classes), size, self.entry.arguments, state)
-                if found is not None and not self.entry.head:
+                if found is not None:
                     return found
             raise
+
+    def _check_place(self) -> None:
+        """Each place has weights of some origins only."""
+        origin, entry = origin_of(self.architecture), f"zoo entry {self.name}"
+        if self.weights == OWN and not isinstance(origin, OwnCode):
+            raise InputError(
+                f"{entry}: weights: own is of python: architectures, not of {self.architecture}: name a file"
+            )
+        if self.weights == HUB and not isinstance(origin, Timm):
+            also = " (or weights: own, where its code gives them)" if isinstance(origin, OwnCode) else ""
+            raise InputError(
+                f"{entry}: the hub has no weights of {self.architecture}: name a file (weights: FILE){also}"
+            )
+        if self.entry.head and not isinstance(origin, Timm):
+            raise InputError(f"{entry}: head is of timm's architectures, not of {self.architecture}: take it out")
 
     def _check_classes(self) -> None:
         """A head for other classes, or a missing head, would silently become a random one."""
@@ -224,61 +248,6 @@ class FetchedModel:
         by_end = {name.rpartition(".")[2]: name for name in names}
         found = matching_state(read_states(file), by_end, str(file))
         return {by_end[end]: value for end, value in found.items()}
-
-
-def read_states(file: Path) -> list[Mapping[str, Any]]:
-    """Read a foreign file of weights without unpickling code: its mappings that may be a state dictionary.
-
-    Args:
-        file: .safetensors, or what torch.save wrote (.pth, .pt, .ckpt, ...).
-
-    Raises:
-        DataError: missing, truncated, or a pickle that holds more than tensors and plain values.
-    """
-    if not file.is_file():
-        others = ", ".join(SUFFIXES[1:])
-        raise DataError(f"{file} is missing (or {others}): put the weights there, or name another place in the zoo")
-    try:
-        if file.suffix == ".safetensors":
-            return [load_file(file)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on old pickles; what is wrong with one is said below
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise DataError(
-            f"{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its "
-            "state dictionary alone (torch.save(state, FILE), or safetensors) and name that"
-        ) from None
-    except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"{file} cannot be read as weights: {reason}; fetch it again") from None
-    if not isinstance(content, Mapping):
-        raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")
-    return [content, *(value for value in content.values() if isinstance(value, Mapping))]
-
-
-def matching_state(states: list[Mapping[str, Any]], wanted: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The tensors of the wanted names, without the common prefix that wrappers left (module.model., ...).
-
-    Args:
-        states: mappings to search (`read_states`).
-        wanted: names without prefix.
-        source: the file's name in errors.
-
-    Raises:
-        DataError: no mapping holds all wanted names under one prefix, or it holds others under that prefix.
-    """
-    first = next(iter(wanted))
-    closest: tuple[int, str] = (len(wanted) + 1, "")
-    for state in states:
-        names = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)]
-        for prefix in sorted({name.removesuffix(first) for name in names if name.endswith(first)} | {""}, key=len):
-            found = {name.removeprefix(prefix): state[name] for name in names if name.startswith(prefix)}
-            missing, strange = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
-            if not missing and not strange:
-                return found
-            closest = min(closest, (len(missing), f"lacks {missing[:2]}" if missing else f"also has {strange[:2]}"))
-    raise DataError(f"{source} is of another architecture: of {len(wanted)} tensors it {closest[1]}: fetch others")
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:

@@ -1,4 +1,4 @@
-"""Published weights through timm: their preprocessing, and how they are fetched and converted."""
+"""Published weights through timm: how they are fetched and converted."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,22 +10,8 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
-from advalign.errors import InputError, unknown_name
-from advalign.models.classifier import Preprocessing
-from advalign.models.zoo import with_size
-
-
-def pretrained_preprocessing(architecture: str) -> Preprocessing:
-    """timm's preprocessing for the architecture's published weights, at the size that they were trained for."""
-    config = _config(architecture)
-    return Preprocessing(
-        input_size=int(config.input_size[-1]),
-        mean=(config.mean[0], config.mean[1], config.mean[2]),
-        std=(config.std[0], config.std[1], config.std[2]),
-        interpolation=config.interpolation,
-        crop=config.crop_pct,
-        crop_mode=config.crop_mode or "center",
-    )
+from advalign.errors import InputError
+from advalign.models.origins.timm import Timm
 
 
 def pretrained_classes(architecture: str) -> int:
@@ -34,7 +20,7 @@ def pretrained_classes(architecture: str) -> int:
     Raises:
         InputError: timm does not know the name (offers the nearest).
     """
-    return int(_config(architecture).num_classes)
+    return int(Timm(architecture).config().num_classes)
 
 
 def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, Any], cache: Path) -> dict[str, Tensor]:
@@ -50,7 +36,9 @@ def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, An
         InputError: unknown name, or the hub does not answer or does not have the weights.
     """
     classes = pretrained_classes(architecture)
-    sized = with_size(architecture, input_size, arguments)
+    origin = Timm(architecture)
+    origin.check_arguments(arguments)
+    sized = origin.with_size(input_size, arguments)
     try:
         _ask_hub(architecture)
         network = timm.create_model(architecture, pretrained=True, num_classes=classes, cache_dir=cache, **sized)
@@ -72,7 +60,9 @@ def convert_published(
         architecture, classes, input_size, arguments: as `create_network`.
         state: as published by the architecture's authors, or as a file of the hub holds it.
     """
-    sized = with_size(architecture, input_size, arguments)
+    origin = Timm(architecture)
+    origin.check_arguments(arguments)
+    sized = origin.with_size(input_size, arguments)
     if not state:
         return None  # timm would take an empty state for none, and ask the hub
     overlay = {"state_dict": dict(state), "num_classes": classes}
@@ -87,7 +77,7 @@ def convert_published(
 
 def _ask_hub(architecture: str) -> None:
     """Ask the hub once: if it does not answer, timm would keep asking for minutes."""
-    repository = _config(architecture).hf_hub_id
+    repository = Timm(architecture).config().hf_hub_id
     if repository:
         with suppress(HfHubHTTPError):  # it answers; fetching shows whether it has the file
             get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"))
@@ -103,13 +93,3 @@ def classifier_parameters(network: nn.Module) -> set[str]:
         if any(module is part for part in parts)
         for key in module.state_dict()
     }
-
-
-def _config(architecture: str) -> Any:
-    if not timm.is_model(architecture):
-        raise unknown_name("model", architecture, timm.list_models(pretrained=True))
-    try:
-        return timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    except RuntimeError as error:
-        tags = timm.list_models(f"{architecture.split('.')[0]}.*", pretrained=True)
-        raise InputError(f"{error} timm has {', '.join(tags) or 'none'}") from None

@@ -1,22 +1,17 @@
-"""Architectures by way of timm: networks, their preprocessing and evaluation transforms."""
+"""Networks by the names of their architectures, their preprocessing and evaluation transforms."""
 
 from collections.abc import Callable
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
-from advalign.errors import InputError, shown, unknown_name
+from advalign.errors import InputError
 from advalign.models.classifier import Classifier, Preprocessing
-
-NO_ARGUMENTS = ("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only", "feature_cfg",
-                "feature_cls", "out_indices", "kwargs_filter", "model_cfg", "num_classes")  # fmt: skip
-"""What timm takes beside the arguments of an architecture (and all that begins with "pretrained"): it reads files,
-fetches from the network or returns what is no classifier."""
+from advalign.models.origins import origin_of
 
 
 def create_network(
@@ -25,65 +20,49 @@ def create_network(
     """Build an untrained network.
 
     Args:
-        architecture: a timm name.
+        architecture: a timm name, torchvision:NAME or python:package.module:function.
         classes: number of logits.
-        input_size: side of the square input in pixels; handed to architectures that fix it (transformers).
+        input_size: side of the square input in pixels; handed to architectures of timm that fix it (transformers).
         arguments: further keyword arguments of the architecture (patch_size, pad_type, ...).
 
     Raises:
-        InputError: unknown name (offers the nearest), or arguments that the architecture refuses.
+        InputError: unknown name (offers the nearest), arguments that the architecture refuses, code that is not
+            trusted, or a network that does not give one logit per class.
     """
-    if not timm.is_model(architecture):
-        raise unknown_name("model", architecture, timm.list_models())
+    origin = origin_of(architecture)
+    origin.check()
     arguments = dict(arguments or {})
+    origin.check_arguments(arguments)
     try:
-        sized = with_size(architecture, input_size, arguments)
-        network: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **sized)
+        network = origin.build(classes, input_size, arguments)
+        found = _answer(network, input_size) if origin.tried else (1, classes)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  what an architecture raises on wrong arguments is its own affair
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise InputError(f"model {architecture!r} cannot be built with {arguments}: {reason}") from None
+    if found != (1, classes):
+        raise InputError(
+            f"model {architecture!r} gives {found} for an image of {input_size} x {input_size} pixels; expected one "
+            f"logit for each of {classes} classes, {(1, classes)}: mend its code or its arguments"
+        )
     return network
 
 
-def check_arguments(architecture: str, arguments: dict[str, Any]) -> None:
-    """Refuse arguments that are timm's own and not the architecture's.
-
-    Raises:
-        InputError: there is one; it would read a file, use the network, or build something else than a classifier.
-    """
-    for name in arguments:
-        if name in NO_ARGUMENTS or name.startswith("pretrained"):
-            raise InputError(
-                f"model {architecture!r}: {shown(name)} is no argument of the architecture, and weights come from "
-                "model.safetensors or where the zoo says: take it out of the arguments"
-            )
+@torch.no_grad()
+def _answer(network: nn.Module, size: int) -> object:
+    """What one grey image gives in evaluation mode: a shape, or a type where that is no tensor."""
+    training = network.training
+    first = next((parameter for parameter in network.parameters()), torch.zeros(()))
+    found = network.eval()(torch.zeros(1, 3, size, size, device=first.device))
+    network.train(training)
+    return tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
 def default_preprocessing(architecture: str, input_size: int, crop: float = 1.0) -> Preprocessing:
-    """What timm says the architecture wants, at the input size and crop that it is trained for."""
-    config = timm.get_pretrained_cfg(architecture)
-    assert config is not None, f"timm knows no configuration of {architecture}"
-    return Preprocessing(
-        input_size=input_size,
-        mean=(config.mean[0], config.mean[1], config.mean[2]),
-        std=(config.std[0], config.std[1], config.std[2]),
-        interpolation=config.interpolation,
-        crop=crop,
-    )
-
-
-def with_size(architecture: str, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with the input's size for architectures that fix it.
-
-    Raises:
-        InputError: an argument that is not the architecture's.
-    """
-    check_arguments(architecture, arguments)
-    config = timm.get_pretrained_cfg(architecture)
-    fixed = config is not None and config.fixed_input_size
-    return {**({"img_size": input_size} if fixed else {}), **arguments}
+    """What the architecture's origin says that it wants, at the input size and crop that it is trained for."""
+    known = origin_of(architecture).preprocessing()
+    return Preprocessing(**{**known, "input_size": input_size, "crop": crop, "crop_mode": "center"})
 
 
 def create_classifier(
@@ -107,8 +86,15 @@ def create_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = create_network(architecture, classes, input_size, arguments)
+    if getattr(network, "aux_logits", False) is True:
+        raise InputError(
+            f"model {architecture!r} gives several outputs while it is trained: build it with the argument "
+            "aux_logits: false"
+        )
     if twice_differentiable:
         make_twice_differentiable(network)
+        if origin_of(architecture).tried:
+            _check_twice_differentiable(network, architecture, input_size)
     return Classifier(network, default_preprocessing(architecture, input_size, crop))
 
 
@@ -141,6 +127,26 @@ class SmoothHardswish(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         return x * F.relu6(x + 3) / 6
+
+
+def _check_twice_differentiable(network: nn.Module, architecture: str, size: int) -> None:
+    """Try what a harmonized training asks for; networks of timm are known to answer.
+
+    Raises:
+        InputError: some layer has no second derivative.
+    """
+    training = network.training
+    image = torch.full((1, 3, size, size), 0.5, requires_grad=True)
+    try:
+        (gradient,) = torch.autograd.grad(network.eval()(image * 1.0).sum(), image, create_graph=True)
+        torch.autograd.grad(gradient.square().sum(), list(network.parameters()), allow_unused=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"model {architecture!r} cannot be differentiated twice, which this recipe asks for: {reason}: choose a "
+            "recipe without a map term, or write that layer without its fused kernel"
+        ) from None
+    network.train(training)
 
 
 def make_twice_differentiable(network: nn.Module) -> None:

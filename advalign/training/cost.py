@@ -10,6 +10,7 @@ from advalign.data.training_images import training_images
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.models.zoo import create_classifier
+from advalign.names import plain_architecture
 from advalign.recipes.base import Recipe
 from advalign.settings import Settings, Training, TrainSettings
 from advalign.training.plan import resolve
@@ -33,7 +34,7 @@ def estimate(project: Project, settings: Settings, training: Training) -> dict[s
     forward = forward_flops(training, train, classes)
     steps = train.epochs * (images // train.batch_size)
     return {
-        "name": recipe.published_name(training.model),
+        "name": recipe.published_name(plain_architecture(training.model)),
         "model": training.model,
         "recipe": training.recipe,
         "images": images,

@@ -10,7 +10,8 @@ from advalign.data.training_images import data_identity, training_images, valida
 from advalign.errors import DataError, InputError
 from advalign.files import Project
 from advalign.models.declared import read_zoo
-from advalign.names import check_name
+from advalign.models.origins import origin_of
+from advalign.names import check_name, plain_architecture
 from advalign.recipes.base import STANDARD_GROUP, Recipe
 from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
 
@@ -62,11 +63,13 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     images = training_images(project, classes, train)
     if recipe.needs_maps and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
+    name = check_name(recipe.published_name(plain_architecture(training.model)))
     kind = type(recipe)
     identity = digest(
         {
             "architecture": training.model,
             "arguments": training.arguments,
+            "own_code": origin_of(training.model).code_sha256(),
             "recipe": training.recipe,
             "recipe_settings": recipe.settings.model_dump(),
             "train": train.identity(),
@@ -76,7 +79,6 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "code": closure("advalign.training.train:train", f"{kind.__module__}:{kind.__name__}").digest,
         }
     )
-    name = check_name(recipe.published_name(training.model))
     group = _group(project, recipe, training.model)
     return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed, group)
 
@@ -120,7 +122,7 @@ def as_published(project: Project, settings: Settings, training: Training) -> Tr
     Returns:
         The training itself if none is listed under its name.
     """
-    name = _recipe(settings, training).published_name(training.model)
+    name = _recipe(settings, training).published_name(plain_architecture(training.model))
     listed = read_trainings(project.trainings).get(name)
     if listed is None:
         return training

@@ -20,7 +20,7 @@ from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines import create_engine
 from advalign.evaluation.runner import Evaluator
 from advalign.files import Project, replacing, write_text
-from advalign.names import check_name
+from advalign.names import check_name, plain_architecture
 from advalign.progress import progress
 from advalign.settings import Settings, Training
 from advalign.training.plan import Plan, plan
@@ -37,7 +37,7 @@ class Study(Project):
     @property
     def folder(self) -> Path:
         """Of all that the study makes."""
-        return self.root / "outputs" / "studies" / self.name
+        return self.root / "outputs" / "studies" / plain_architecture(self.name)
 
     @property
     def evaluations(self) -> Path:
@@ -107,7 +107,7 @@ def run_study(
 
 def _planned(project: Project, settings: Settings, model: str, cell: tuple[float, float], training: Training) -> Plan:
     """The training of a cell, under a name of its own: published names do not tell lambda_1."""
-    name = check_name(f"{model}.lambda{cell[0]:g}.eps{cell[1]:g}")
+    name = check_name(f"{plain_architecture(model)}.lambda{cell[0]:g}.eps{cell[1]:g}")
     return replace(plan(project, settings, training), name=name)
 
 

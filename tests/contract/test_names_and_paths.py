@@ -287,7 +287,8 @@ def test_a_foreign_card_cannot_name_a_place(kind, foreign):
         edit(foreign, **{key: BAD_NAMES[kind]})
         with pytest.raises(InputError) as caught:
             read_card(foreign)
-        said = f"{foreign}/card.json: {key}: expected 1 to 200 ASCII letters"
+        rule = "a timm name, torchvision:NAME" if key == "architecture" else "1 to 200 ASCII letters"
+        said = f"{foreign}/card.json: {key}: expected {rule}"
         one_line(caught.value, said, ascii_start(BAD_NAMES[kind]))
 
 

@@ -1,0 +1,28 @@
+"""Where networks come from, one file per origin: timm by its plain names, torchvision, your own code."""
+
+from advalign.errors import InputError, shown
+from advalign.models.origins.base import Origin
+from advalign.models.origins.module import Handed
+from advalign.models.origins.python import OwnCode
+from advalign.models.origins.timm import Timm
+from advalign.models.origins.torchvision import Torchvision
+from advalign.names import ARCHITECTURE_RULE, is_architecture
+
+ORIGINS: dict[str, type[Origin]] = {"torchvision": Torchvision, "python": OwnCode, "module": Handed}
+
+
+def origin_of(architecture: str) -> Origin:
+    """What knows an architecture.
+
+    Args:
+        architecture: a timm name, torchvision:NAME or python:package.module:function.
+
+    Raises:
+        InputError: of no such form.
+    """
+    prefix, mark, name = architecture.partition(":")
+    if not mark:
+        return Timm(architecture)
+    if prefix not in ORIGINS or not is_architecture(architecture):
+        raise InputError(f"{shown(architecture)} cannot name an architecture: {ARCHITECTURE_RULE}")
+    return ORIGINS[prefix](name)

@@ -1,0 +1,61 @@
+"""Architectures by their timm names: resnet18, vit_base_patch16_224.augreg_in1k."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from advalign.errors import InputError, unknown_name
+from advalign.models.origins.base import Origin
+
+
+class Timm(Origin):
+    """An architecture of timm; its name may end in the tag of published weights."""
+
+    tried = False
+    not_arguments = ("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only",
+                     "feature_cfg", "feature_cls", "out_indices", "kwargs_filter", "model_cfg", "num_classes",
+                     "pretrained")  # fmt: skip
+
+    def check(self) -> None:
+        """See `Origin`."""
+        if not timm.is_model(self.name):
+            raise unknown_name("model", self.name, timm.list_models())
+
+    def build(self, classes: int, input_size: int, arguments: dict[str, Any]) -> nn.Module:
+        """See `Origin`."""
+        sized = self.with_size(input_size, arguments)
+        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=classes, **sized)
+        return network
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What timm says of the published weights, at the size that they were trained for."""
+        config = self.config()
+        return {
+            "input_size": int(config.input_size[-1]),
+            "mean": tuple(config.mean),
+            "std": tuple(config.std),
+            "interpolation": config.interpolation,
+            "crop": config.crop_pct,
+            "crop_mode": config.crop_mode or "center",
+        }
+
+    def with_size(self, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments, with the input's size for architectures that fix it."""
+        config = timm.get_pretrained_cfg(self.name)
+        fixed = config is not None and config.fixed_input_size
+        return {**({"img_size": input_size} if fixed else {}), **arguments}
+
+    def config(self) -> Any:
+        """timm's configuration of the published weights.
+
+        Raises:
+            InputError: unknown name or tag (offers others).
+        """
+        if not timm.is_model(self.name):
+            raise unknown_name("model", self.name, timm.list_models(pretrained=True))
+        try:
+            return timm.get_pretrained_cfg(self.name, allow_unregistered=False)
+        except RuntimeError as error:
+            tags = timm.list_models(f"{self.name.split('.')[0]}.*", pretrained=True)
+            raise InputError(f"{error} timm has {', '.join(tags) or 'none'}") from None
