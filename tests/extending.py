@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,8 +28,13 @@ def names(kind: str) -> list[str]:
 
 def load(kind: str, name: str) -> Any:
     """An entry's class, as the catalog loads it."""
-    with mock.patch.object(catalog, "names", names):
+    with installed():
         return catalog.load(kind, name)
+
+
+def installed() -> AbstractContextManager[object]:
+    """The catalog as it is with the examples' files in place."""
+    return mock.patch.object(catalog, "names", names)
 
 
 def _copy_out() -> None:

@@ -9,20 +9,21 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from advalign import catalog
 from advalign.attacks.base import Attack, Bounded
 from advalign.evaluation.protocols import protocol
+from tests import extending
 
 torch.set_num_threads(1)
 
-NAMES = catalog.names("attack")
+NAMES = extending.names("attack")
 COUNT = 12
 every_attack = pytest.mark.parametrize("name", NAMES)
 
 
 def short(name):
     """The attack under its own protocol, or under a small budget where that is long."""
-    attack = protocol({"fmn": "fmn-60"}.get(name, name)).attack
+    with extending.installed():
+        attack = protocol({"fmn": "fmn-60"}.get(name, name)).attack
     if isinstance(attack, Bounded):  # within a radius that most images can be flipped in
         return type(attack)(attack.settings.model_copy(update={"eps": 0.25}))
     return attack
@@ -150,7 +151,7 @@ def test_it_runs_where_gradients_are_switched_off_and_leaves_none_behind(name):
 
 @every_attack
 def test_it_is_described_and_its_settings_are_frozen(name):
-    attack_class = catalog.load("attack", name)
+    attack_class = extending.load("attack", name)
     assert issubclass(attack_class, Attack)
     for described in (sys.modules[attack_class.__module__], attack_class, attack_class.Settings, attack_class.search):
         assert inspect.getdoc(described)
@@ -167,4 +168,5 @@ def test_it_is_described_and_its_settings_are_frozen(name):
 
 def test_names_are_file_names_and_protocols_are_apart():
     assert {"fmn-fast", "fmn", "feng2025-released"} <= set(NAMES)
-    assert len({protocol(name).sha256 for name in NAMES}) == len(NAMES)
+    with extending.installed():
+        assert len({protocol(name).sha256 for name in NAMES}) == len(NAMES)

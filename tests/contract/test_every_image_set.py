@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from advalign import catalog
 from advalign.data.classes import read_classes
 from advalign.data.sets.base import ImageSet
 from advalign.data.sets.stimuli import derangement
 from advalign.errors import DataError, InputError
 from advalign.models.classifier import Preprocessing
 from advalign.models.zoo import evaluation_transform
+from tests import extending
 from tests.conftest import with_stimuli
 
-NAMES = catalog.names("image set")
+NAMES = extending.names("image set")
 every_set = pytest.mark.parametrize("name", NAMES)
 TRANSFORM = evaluation_transform(Preprocessing(input_size=48, mean=(0, 0, 0), std=(1, 1, 1), crop=1.0))
 
@@ -27,7 +27,7 @@ def project(sample_root, tmp_path_factory):
 
 
 def opened(project, name) -> ImageSet:
-    return catalog.load("image set", name).open(project, read_classes(project.data / "classes.yaml"))
+    return extending.load("image set", name).open(project, read_classes(project.data / "classes.yaml"))
 
 
 @every_set
@@ -83,10 +83,10 @@ def test_the_other_map_is_another_items(project):
 
 
 def test_a_probe_that_needs_more_than_a_set_offers_is_refused():
-    validation = catalog.load("image set", "validation")
+    validation = extending.load("image set", "validation")
     with pytest.raises(InputError, match="needs mask of each image, image set 'validation' offers none: name another"):
         validation.check_offers("validation", ("mask",), "saliency")
-    stimuli = catalog.load("image set", "stimuli")
+    stimuli = extending.load("image set", "stimuli")
     with pytest.raises(InputError, match="offers human_map, human_ranks, other_ranks"):
         stimuli.check_offers("stimuli", ("mask",), "saliency")
 

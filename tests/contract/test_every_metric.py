@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from advalign import catalog
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
 from advalign.tensors.ranks import average_ranks
+from tests import extending
 
 torch.set_num_threads(1)
 
-NAMES = catalog.names("metric")
+NAMES = extending.names("metric")
 COUNT = 14
 every_metric = pytest.mark.parametrize("name", NAMES)
 
@@ -52,7 +52,7 @@ def rows(metrics, status):
         }
     )
     for name in metrics:
-        for column, values in catalog.load("metric", name)().measure(shard(count)).items():
+        for column, values in extending.load("metric", name)().measure(shard(count)).items():
             table[column] = np.where(ok, values.double().numpy(), np.nan)
     return table
 
@@ -73,13 +73,13 @@ def images(count=6):
 
 def measured(name, status, metrics=NAMES, pictures=6):
     """Rows of the probe that a metric is about."""
-    attacked = [one for one in metrics if catalog.load("metric", one).probe == "minimum-norm"]
+    attacked = [one for one in metrics if extending.load("metric", one).probe == "minimum-norm"]
     tables = {"minimum-norm": lambda: rows(attacked, status), "predictions": lambda: images(6).iloc[:pictures]}
-    return tables[catalog.load("metric", name).probe]()
+    return tables[extending.load("metric", name).probe]()
 
 
 def summarise(name, table):
-    return catalog.load("metric", name)().summarise(Evaluation(table, human_ceiling=0.65, resamples=200, seed=0))
+    return extending.load("metric", name)().summarise(Evaluation(table, human_ceiling=0.65, resamples=200, seed=0))
 
 
 ORDINARY = ["ok"] * 9 + ["attack_failed"] * 2 + ["misclassified_clean"] * 3
@@ -129,7 +129,7 @@ def test_two_summaries_are_the_same(name):
 
 @every_metric
 def test_columns_have_one_number_per_stimulus_and_survive_constant_maps(name):
-    metric = catalog.load("metric", name)()
+    metric = extending.load("metric", name)()
     whole, spoiled, part = metric.measure(shard()), metric.measure(shard(constant=[2])), metric.measure(shard(1))
     for column, values in whole.items():
         assert values.shape == (COUNT,)
@@ -141,7 +141,7 @@ def test_columns_have_one_number_per_stimulus_and_survive_constant_maps(name):
 
 
 def test_no_two_metrics_use_one_name_for_two_things():
-    found = [catalog.load("metric", name)() for name in NAMES]
+    found = [extending.load("metric", name)() for name in NAMES]
     summaries = [key for name in NAMES for key in summarise(name, measured(name, ORDINARY))]
     assert len(summaries) == len(set(summaries))
     columns = {}
@@ -153,7 +153,7 @@ def test_no_two_metrics_use_one_name_for_two_things():
 
 @every_metric
 def test_it_is_described(name):
-    metric_class = catalog.load("metric", name)
+    metric_class = extending.load("metric", name)
     assert issubclass(metric_class, Metric)
     for described in (sys.modules[metric_class.__module__], metric_class, metric_class.summarise):
         assert described.__doc__

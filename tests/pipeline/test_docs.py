@@ -58,7 +58,7 @@ def test_links_lead_somewhere():
 
 def test_example_entries_are_found_and_run(reproduced, tmp_path):
     root = copy_of(reproduced, tmp_path / "extended")
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 7
     for name, code in EXAMPLES.items():
         (root / name).write_text(code)
     settings = yaml.safe_load((root / "params.yaml").read_text())
@@ -76,6 +76,18 @@ def test_example_entries_are_found_and_run(reproduced, tmp_path):
     summary = yaml.safe_load((folder / "test_resnet.noisy0.1.json").read_text())
     assert summary["metrics"]["median_tolerance"] == pytest.approx(valid["norm_l2"].median())
     assert (valid["queries"] <= 3 + 10).all()
+    corners = {"fmn-fast-corners": {"attack": "fmn-fast", "image_set": "corners", "settings": {"budget": "fast"}}}
+    change_params(root, "evaluate", protocols=corners)
+    for protocol, number in (("agreement", "mirror_agreement"), ("fmn-fast-corners", "perturbation_tolerance")):
+        asked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", protocol, "--json")
+        assert asked.returncode == 0, asked.stderr
+        found = yaml.safe_load((root / f"outputs/evaluations/{protocol}/test_resnet.noisy0.1.json").read_text())
+        assert 0 < found["metrics"][number] < 10
+        assert "adversarial_human_alignment" not in found["metrics"]
+    shown = run(root, *program, "protocols", "--json")
+    assert {"straight-line", "agreement", "fmn-fast-corners"} <= {
+        row["protocol"] for row in yaml.safe_load(shown.stdout)
+    }
     compared = run(root, *program, "compare", "--protocol", "straight-line")
     assert compared.returncode == 0, compared.stderr
     table = pd.read_csv(root / "outputs" / "comparison" / "zoo.csv").set_index("model")
