@@ -24,6 +24,7 @@ from advalign.files import Project, replacing, write_text
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.models.declared import read_zoo
 from advalign.settings import Settings
+from advalign.strict_files import read_json
 from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
 
@@ -224,6 +225,6 @@ def read_comparison(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     try:
         table = pd.read_csv(project.comparison / "zoo.csv")
-        return table, json.loads((project.comparison / "statistics.json").read_text())
+        return table, read_json(project.comparison / "statistics.json")
     except OSError:
         raise InputError("nothing is compared yet: run `advalign compare` (or `make repro`) first") from None

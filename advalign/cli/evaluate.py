@@ -1,6 +1,5 @@
 """`advalign evaluate`: attack and score models; what is finished is kept."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from advalign.cli._output import JSON, TRUST, print_json, print_table
 from advalign.errors import CheckFailed
+from advalign.strict_files import read_json
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.evaluation.campaign import Outcome
@@ -125,7 +125,7 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
 def _headline(summary: Path) -> dict[str, Any]:
     """What the table shows of a model's summary."""
-    found = json.loads(summary.read_text())
+    found = read_json(summary)
     return {
         **{short: found["metrics"].get(name) for short, name in METRICS.items()},
         "flags": ", ".join(found["flags"]),

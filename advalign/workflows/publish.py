@@ -29,6 +29,7 @@ from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.settings import digest
+from advalign.strict_files import read_json
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
@@ -61,7 +62,7 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
     sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")
-        name = json.loads(summary.read_text()).get("image_set", "stimuli")
+        name = read_json(summary).get("image_set", "stimuli")
         sets[name] = sets.get(name) or open_set(name, project)
         publish_evaluation(project, store, summary, sets[name], done)
     if (project.comparison / "statistics.json").is_file():
@@ -109,7 +110,7 @@ def publish_evaluation(
     Raises:
         StoreDown: the store does not answer, or refuses.
     """
-    summary = json.loads(summary_file.read_text())
+    summary = read_json(summary_file)
     label = summary_file.parent.name  # the protocol; of a trial (--limit) also how many stimuli: "fmn-fast.first6"
     key = {RESULT: sha256(summary_file), "advalign.model": summary["model"], "advalign.protocol": label}
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
@@ -197,7 +198,7 @@ def _publish_comparison(project: Project, store: Store, done: Published) -> None
     done.note("comparison", not found)
     if found:
         return
-    statistics = json.loads((project.comparison / "statistics.json").read_text())
+    statistics = read_json(project.comparison / "statistics.json")
     metrics = {f"rho_{entry['x']}_{entry['y']}": entry.get("rho") for entry in statistics["correlations"]}
     log_result(
         store,

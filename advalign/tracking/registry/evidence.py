@@ -4,7 +4,6 @@ Every file is checked against the digest that vouches for it: the version's tag 
 rows and the weights. So evidence cannot be swapped without the version's tags being changed too.
 """
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from advalign.errors import CheckFailed, InputError
 from advalign.files import sha256
+from advalign.strict_files import read_json
 from advalign.tracking.registry.gates import Evidence
 from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
@@ -50,7 +50,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
         rows_file = _artifact(store, run_id, f"{version.name}.parquet", label, folder)
         if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{noted}{RESULT}")}:
             raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
-        summary = json.loads(summary_file.read_text())
+        summary = read_json(summary_file)
         if sha256(rows_file) != summary["rows_sha256"]:
             raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
         if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):

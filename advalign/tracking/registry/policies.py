@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from advalign.errors import InputError, unknown_name
 from advalign.names import check_alias
-from advalign.settings import NOT_YAML, Strict, parse
+from advalign.settings import Strict, parse
+from advalign.strict_files import read_yaml
 
 BASELINE, HOLDER = "baseline", "holder"
 PAIRED = {"perturbation_tolerance": "norm_l2", "adversarial_human_alignment": "rho_released"}
@@ -100,13 +100,11 @@ def read_policy(path: Path, alias: str) -> Policy:
     """
     check_alias(alias)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except OSError:
         raise InputError(
             f"{path} does not exist: it declares what a promotion demands; take it back from git"
         ) from None
-    except NOT_YAML as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected a mapping of aliases to what they demand")
     policies = parse(Policies, {"aliases": values}, path.name).aliases
