@@ -15,7 +15,6 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from advalign.analysis.assembly import COLUMNS as METRIC_NAMES
 from advalign.analysis.statistics import spearman
 from advalign.analysis.table import protocol_of
 from advalign.analysis.zoo import plain
@@ -24,6 +23,7 @@ from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import Strict, parse
 from advalign.strict_files import parse_yaml
+from advalign.vocabulary import describe
 
 RELEASED = "feng2025-released"
 """The protocol of the published values: they are compared only with measurements under it."""
@@ -159,7 +159,7 @@ def released_results(project: Project) -> pd.DataFrame | None:
     if not any((project.evaluations / RELEASED).glob("*.json")):
         return None
     summaries = read_summaries(project, RELEASED)
-    rows = [{name: summary["metrics"].get(METRIC_NAMES[name]) for name in VALUES} for summary in summaries]
+    rows = [{name: summary["metrics"].get(describe(name).name) for name in VALUES} for summary in summaries]
     return pd.DataFrame(rows).assign(model=[summary["model"] for summary in summaries])
 
 

@@ -6,7 +6,7 @@ keyed by (model, digest), are the truth, and runs and versions follow them.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +43,9 @@ from advalign.tracking.registry.registered import (
 from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import checkpoint_run
+from advalign.vocabulary import short_name
 
+LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
 TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
 
 
@@ -133,7 +135,9 @@ def _evaluation_run(
     key: dict[str, str],
 ) -> str:
     data_md5 = str(summary.get("data_md5") or "")  # of the evaluation, not of the publishing
+    known = {name: value for name, value in summary["metrics"].items() if value is not None}
     tags = {
+        **_long_names(known),
         "advalign.recipe": summary["recipe"],
         "advalign.flags": ",".join(summary["flags"]) or "none",
         "advalign.group": group_of(summary, _zoo(project.zoo, project.zoo.stat().st_mtime_ns)),
@@ -151,12 +155,18 @@ def _evaluation_run(
             "evaluate",
             summary["model"],
             key,
-            metrics={name: value for name, value in summary["metrics"].items() if value is not None},
+            metrics={short_name(name): value for name, value in known.items()},
             params={name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")},
             tags=tags,
             files=Path(folder),
             dataset=Dataset(summary.get("image_set", "stimuli"), image_set.listing(), image_set.digest, context),
         )
+
+
+def _long_names(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Tags with the values of metrics that advalign 0.1 logged under their long names; to go with the next release."""
+    renamed = {name: value for name, value in metrics.items() if short_name(name) != name and "." not in name}
+    return {f"{LONG_NAME}{name}": str(value) for name, value in renamed.items()}
 
 
 @lru_cache(maxsize=1)

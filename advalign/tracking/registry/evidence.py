@@ -17,10 +17,11 @@ from advalign.errors import CheckFailed, InputError
 from advalign.files import sha256
 from advalign.strict_files import read_json
 from advalign.tracking.registry.gates import Evidence
-from advalign.tracking.registry.model_card import RESULT, RUN
+from advalign.tracking.registry.model_card import RESULT, RUN, logged
 from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
+from advalign.vocabulary import PAIRED, describe
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
@@ -103,13 +104,12 @@ def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> p
         {
             "model": model,
             "group": run.data.tags["advalign.group"],
-            "pt": run.data.metrics.get("perturbation_tolerance"),
-            "aa": run.data.metrics.get("adversarial_human_alignment"),
+            **{short: logged(run.data.metrics, describe(short)) for short in PAIRED},
         }
         for model, run in sorted(newest.items())
         if model != left_out and run.data.tags["advalign.flags"] == "none"
     ]
-    return pd.DataFrame(rows, columns=["model", "group", "pt", "aa"]).astype({"pt": float, "aa": float})
+    return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
 
 
 def _active_run(store: Store, run_id: str, label: str) -> Run:
