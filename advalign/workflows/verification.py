@@ -19,7 +19,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.evaluation.tasks import Task, open_set, run_task
 from advalign.files import Project
 from advalign.names import Reference
-from advalign.rows import NORM, NORM_LINF, RHO, STATUS, Status
+from advalign.rows import CLEAN_PREDICTION, NORM, NORM_LINF, RHO, STATUS, Status
 from advalign.settings import Settings
 from advalign.tracking.registry.evidence import read_evaluation
 from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
