@@ -15,11 +15,11 @@ from advalign.errors import InputError
 from advalign.metrics.base import Evaluation
 from advalign.models.declared import Zoo
 from advalign.rows import Status
-from advalign.vocabulary import HEADLINES, METRICS, PAIRED, ZOO, describe, short_name
+from advalign.vocabulary import HEADLINES, METRICS, PAIRED, SPREAD, ZOO, describe, short_name
 from tests.conftest import REPOSITORY
 
 SUMMARISED = [one for one in METRICS if "{}" not in one.name]
-FITS = 24  # characters that MLflow's compare view shows of a name: "adversarial_human_alignm" and then dots
+FITS = 24  # characters; MLflow's compare view cuts names off after 26
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +132,16 @@ def test_no_file_of_the_package_repeats_the_long_names():
         texts = (node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant))
         found |= {file.relative_to(package).as_posix() for text in texts if text in long_names}
     assert {path for path in found if not path.startswith("metrics/")} == {"vocabulary.py"}
+
+
+def test_the_documented_names_are_all_of_them():
+    page = (REPOSITORY / "docs" / "compare.md").read_text()
+    found = re.findall(r"^\| `(.+?)`( \*)? \| `(.+?)` \| (.+) \|$", page, re.MULTILINE)
+    told = {name: (short, unit) for name, _, short, unit in found}
+    means = tuple(name for name, star, *_ in found if star)
+    for name, short in ((name, told[name][0]) for name in means):
+        told |= {f"{name}{ending}": (f"{short}{ending}", told[name][1]) for ending in SPREAD}
+    families = {"robust_accuracy_epsRADIUS": "RADIUS", "adversarial_human_alignment.SUPERCLASS": "SUPERCLASS"}
+    for name, value in families.items():
+        told[name.replace(value, "{}")] = (told[name][0].replace(value, "{}"), told.pop(name)[1])
+    assert told == {one.name: (one.short, one.unit) for one in METRICS}
