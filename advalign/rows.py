@@ -1,7 +1,6 @@
 """What rows are made of: the statuses and columns that several files name, and how a number over rows is described.
 
-Whatever computes rows imports this file, so it is part of every row's identity. The descriptors of the house's own
-metrics, whose wording may improve without a row being computed again, are in `vocabulary`.
+The descriptors of the house's own metrics are in `vocabulary`.
 """
 
 from dataclasses import dataclass

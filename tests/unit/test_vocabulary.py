@@ -81,7 +81,7 @@ def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary
         "metrics": summary,
     }  # fmt: skip
     table = zoo_table([evaluated], Zoo())
-    told = ["model", "group", "recipe", "protocol", "flags", "big_data"]
+    told = ["model", "group", "recipe", "protocol", "flags", "big_data", "baseline"]
     measured = [column for column in table if column not in told]
     assert tuple(measured) == ZOO
     for column in measured:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from advalign.data.stimuli import load_stimuli
-from advalign.tracking import publish as publishing
-from advalign.tracking.publish import Published, publish_evaluation
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
 from advalign.tracking.registry.model_card import COLUMNS, evaluations
 from advalign.tracking.registry.promotion import promote
+from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
+from advalign.workflows import publish as publishing
+from advalign.workflows.publish import publish_evaluation
 from tests.registered import make_project, publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("metric_names")]
