@@ -63,10 +63,13 @@ METRICS: tuple[Descriptor, ...] = (
     Descriptor("clean_decision_accuracy", "decision_accuracy", "decision", "share", "higher"),
     Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
     Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
+    Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
+    Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),
+    Descriptor("robust_accuracy_ci_high", "robust_accuracy_ci_high", SPREAD["_ci_high"], "share"),
     Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
     Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
 )  # fmt: skip
-"""All that the house's own metrics summarise. In MLflow `within/` sorts last: values within one superclass."""
+"""All that the house's own metrics and probes summarise. What is `within/` one superclass sorts last in MLflow."""
 
 ZOO = (
     "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled", "multilabel_accuracy",

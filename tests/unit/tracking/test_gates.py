@@ -9,6 +9,7 @@ from scipy import stats
 from advalign import catalog
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
+from advalign.metrics.base import Metric
 from advalign.rows import Descriptor
 from advalign.tracking.registry.gates import Evidence, judge
 from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
@@ -218,7 +219,7 @@ def test_a_metric_may_be_written_short_and_is_judged_by_its_own_name(tmp_path):
     }  # fmt: skip
 
 
-class Described:
+class Described(Metric):
     describes = (Descriptor("reaction_time", "rt", "RT", "s", "lower", "seconds"),)
 
 
