@@ -5,7 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-import yaml
+from advalign.errors import InputError
+from advalign.strict_files import read_yaml
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
@@ -37,6 +38,6 @@ def _git(root: Path, *arguments: str) -> str:
 def data_md5(root: Path) -> str | None:
     """DVC's digest of data/, from data.dvc; None when the data is not tracked."""
     try:
-        return str(yaml.safe_load((root / "data.dvc").read_text())["outs"][0]["md5"])
-    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        return str(read_yaml(root / "data.dvc")["outs"][0]["md5"])
+    except (OSError, InputError, KeyError, IndexError, TypeError):
         return None

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,11 +18,10 @@ from pydantic import (
 
 from advalign.errors import InputError, shown, unknown_name
 from advalign.names import ARCHITECTURE_RULE, NAME_RULE, check_distinct, is_architecture, is_name
+from advalign.strict_files import read_yaml
 
 PARAMS = "params.yaml"
 NUMBERS = (int, float, int | None, float | None)
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What reading YAML from outside raises: also on bytes that are no text, dates that do not exist, endless nesting."""
 
 
 def _name(text: str) -> str:
@@ -247,15 +245,13 @@ def load_settings(root: Path) -> Settings:
     """Read `params.yaml` in the project's root.
 
     Raises:
-        InputError: missing file, broken YAML, unknown key, wrong type or range.
+        InputError: missing file, broken YAML, repeated or unknown key, wrong type or range.
     """
     path = root / PARAMS
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path, source=PARAMS)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run inside a project (a folder with {PARAMS})") from None
-    except NOT_YAML as error:
-        raise InputError(f"{PARAMS} is not valid YAML: {' '.join(str(error).split())}") from None
     settings = parse(Settings, values, PARAMS)
     check_distinct(settings.trainings, f"{PARAMS}: trainings")
     return settings
@@ -272,15 +268,11 @@ def read_trainings(path: Path) -> dict[str, Training]:
     """Read trainings by their published names; none where the file does not exist.
 
     Raises:
-        InputError: broken YAML, unknown key, wrong type.
+        InputError: broken YAML, repeated or unknown key, wrong type.
     """
     if not path.is_file():
         return {}
-    try:
-        values = yaml.safe_load(path.read_text())
-    except NOT_YAML as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return dict(parse(Trainings, values, str(path)).trainings)
+    return dict(parse(Trainings, read_yaml(path), str(path)).trainings)
 
 
 def digest(values: object) -> str:

@@ -11,19 +11,7 @@ from advalign.analysis.standing import baseline_of, declared, group_of
 from advalign.data.results import Paths
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.models.declared import Zoo
-
-COLUMNS = {
-    "n_valid": "n_valid",
-    "pt": "perturbation_tolerance",
-    "pt_sem": "perturbation_tolerance_sem",
-    "aa": "adversarial_human_alignment",
-    "aa_sem": "adversarial_human_alignment_sem",
-    "aa_raw": "adversarial_human_alignment_raw",
-    "aligned_minus_shuffled": "aligned_minus_shuffled",
-    "multilabel_accuracy": "multilabel_accuracy",
-    "top1_accuracy": "top1_accuracy",
-    "attack_success_rate": "attack_success_rate",
-}
+from advalign.vocabulary import ZOO, describe
 
 
 def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
@@ -41,7 +29,7 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
             "group": group_of(summary, zoo),
             "recipe": summary["recipe"],
             "protocol": summary["protocol"],
-            **{column: summary["metrics"].get(metric) for column, metric in COLUMNS.items()},
+            **{column: summary["metrics"].get(describe(column).name) for column in ZOO},
             "flags": ",".join(summary["flags"]),
             "big_data": int(entry is not None and entry.big_data),
             "baseline": baseline_of(summary),

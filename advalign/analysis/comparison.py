@@ -23,12 +23,18 @@ from advalign.errors import InputError
 from advalign.files import Project, replacing, write_text
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.models.declared import read_zoo
+from advalign.rows import NORM, STATUS, Status
 from advalign.settings import Settings
+from advalign.strict_files import read_json
 from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
+from advalign.vocabulary import HEADLINES, describe
 
-HEADLINES = ("pt", "aa", "multilabel_accuracy")
-ESTIMATES = ("perturbation_tolerance", "adversarial_human_alignment", "aligned", "alignment", "energy", "n_valid")
+ESTIMATES = (
+    "n_valid", "pt", "aa", "aligned_minus_shuffled", "alignment_shuffled", "alignment_given_centre",
+    "energy_on_human_top10",
+)  # fmt: skip
+"""Beginnings of what statistics.json holds of every model: PT and AA in all their kinds, and AA's controls."""
 GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
 PICTURED_MODELS = 24  # in the report: their perturbations are in the file
 CURVE_POINTS = 101
@@ -116,7 +122,7 @@ def _tables(project: Project, settings: Settings, protocol: str, table: pd.DataF
 
 
 def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
-    largest = np.nanmax([0.0, *(frame["norm_l2"].max() for frame in frames.values())]) or 1.0
+    largest = np.nanmax([0.0, *(frame[NORM].max() for frame in frames.values())]) or 1.0
     radii = np.linspace(0, float(largest), CURVE_POINTS)
     return {name: (radii, robust_accuracy(frame, radii)) for name, frame in frames.items()}
 
@@ -125,7 +131,7 @@ def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.Da
     """What the report's head says of data, code, and what was left out."""
     ceiling = statistics["reference"]["human_ceiling"]
     commit, dirty = provenance.git_state(project.root)
-    status = pd.concat([frame["status"] for frame in frames.values()])
+    status = pd.concat([frame[STATUS] for frame in frames.values()])
     return {
         "protocol": str(statistics["protocol"]),
         "stimuli": str(statistics["reference"]["n_stimuli"]),
@@ -139,14 +145,15 @@ def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.Da
 def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     """What is shown of a model when it is chosen."""
     metrics = summary["metrics"]
-    prefix = "adversarial_human_alignment."
+    pt, aa = describe("pt"), describe("aa")
+    prefix = f"{aa.name}."
     known = {name.removeprefix(prefix): metrics[name] for name in metrics if name.startswith(prefix)}
     by_superclass = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
     shown = {
         "architecture, recipe": f"{summary['architecture']}, {summary['recipe']}",
-        "stimuli": _counted(frame["status"]),
-        "PT (95 % interval)": _interval(metrics, "perturbation_tolerance"),
-        "AA (95 % interval)": _interval(metrics, "adversarial_human_alignment"),
+        "stimuli": _counted(frame[STATUS]),
+        f"{pt.label} (95 % interval)": _interval(metrics, pt.name),
+        f"{aa.label} (95 % interval)": _interval(metrics, aa.name),
         "AA controls": _controls(metrics),
         "AA by superclass": ", ".join(by_superclass),
         "weights (SHA-256)": summary["weights_sha256"],
@@ -168,14 +175,17 @@ def _controls(metrics: dict[str, float | None]) -> str:
 def _counted(status: "pd.Series[str]") -> str:
     """What became of the rows, in words: nothing is dropped silently."""
     counts = status.value_counts()
-    wrong, failed = counts.get("misclassified_clean", 0), counts.get("attack_failed", 0)
-    return f"{counts.get('ok', 0)} of {len(status)} valid; {wrong} wrong before the attack, {failed} attacks failed"
+    wrong, failed = counts.get(Status.MISCLASSIFIED_CLEAN, 0), counts.get(Status.ATTACK_FAILED, 0)
+    return (
+        f"{counts.get(Status.OK, 0)} of {len(status)} valid; {wrong} wrong before the attack, {failed} attacks failed"
+    )
 
 
 def _estimates(summary: dict[str, Any]) -> dict[str, Any]:
     """A model's headline numbers with SEM and bootstrap interval, and the controls that belong beside AA."""
     metrics = summary["metrics"]
-    wanted = [name for name in metrics if name.split(".")[0].startswith(ESTIMATES) and "." not in name]
+    beginnings = tuple(describe(short).name for short in ESTIMATES)
+    wanted = [name for name in metrics if name.startswith(beginnings) and "." not in name]
     return {"model": summary["model"], **{name: metrics[name] for name in wanted}}
 
 
@@ -224,6 +234,6 @@ def read_comparison(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
     """
     try:
         table = pd.read_csv(project.comparison / "zoo.csv")
-        return table, json.loads((project.comparison / "statistics.json").read_text())
+        return table, read_json(project.comparison / "statistics.json")
     except OSError:
         raise InputError("nothing is compared yet: run `advalign compare` (or `make repro`) first") from None

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from advalign.vocabulary import METRICS
+
 Vector = npt.NDArray[np.float64]
 
 INK = "#222222"
@@ -152,11 +154,7 @@ class Plot:
     size: tuple[float, float] = (7.5, 5.0)
 
 
-METRIC_NAMES = {
-    "pt": "perturbation tolerance (PT, mean l2 norm)",
-    "aa": "adversarial human alignment (AA)",
-    "multilabel_accuracy": "multi-label accuracy (%)",
-}
+METRIC_NAMES = {one.short: one.title for one in METRICS if one.title}
 """Column of the zoo's table -> title of its axis."""
 
 

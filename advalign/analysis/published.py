@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 from pydantic import Field
 
-from advalign.analysis.assembly import COLUMNS as METRIC_NAMES
 from advalign.analysis.statistics import spearman
 from advalign.analysis.table import protocol_of
 from advalign.analysis.zoo import plain
@@ -24,6 +22,8 @@ from advalign.data.results import read_summaries
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import Strict, parse
+from advalign.strict_files import parse_yaml
+from advalign.vocabulary import describe
 
 RELEASED = "feng2025-released"
 """The protocol of the published values: they are compared only with measurements under it."""
@@ -63,19 +63,6 @@ class Publication(Strict):
     protocol: Literal["feng2025-released"]
     human_ceiling: float | None = Field(None, gt=0, le=1)
     models: dict[str, PublishedValues] = Field(min_length=1)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which alone would silently keep the last of doubled keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                where = f"line {key.start_mark.line + 1}"
-                raise InputError(f"{where}: {key.value!r} is there twice; keep one entry per model and key")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def contract_name(model: str) -> str:
@@ -135,12 +122,7 @@ def _renamed(models: dict[str, PublishedValues], path: Path) -> dict[str, Publis
 
 
 def _yaml(text: str, path: Path) -> dict[str, Any]:
-    try:
-        values = _UniqueKeys(text).get_single_data()
-    except InputError as error:
-        raise InputError(f"{path}, {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; fix that line") from None
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping with source, protocol and models; see registry/published")
     return values
@@ -177,7 +159,7 @@ def released_results(project: Project) -> pd.DataFrame | None:
     if not any((project.evaluations / RELEASED).glob("*.json")):
         return None
     summaries = read_summaries(project, RELEASED)
-    rows = [{name: summary["metrics"].get(METRIC_NAMES[name]) for name in VALUES} for summary in summaries]
+    rows = [{name: summary["metrics"].get(describe(name).name) for name in VALUES} for summary in summaries]
     return pd.DataFrame(rows).assign(model=[summary["model"] for summary in summaries])
 
 

@@ -24,8 +24,12 @@ from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
 from advalign.analysis.plots import Plot
 from advalign.analysis.zoo import plain
+from advalign.vocabulary import PAIRED, describe
 
 CELL = 112  # side of a gallery picture in pixels
+METRICS = (
+    "n_valid", "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,16 @@ def render_report(material: Material) -> str:
         figures=material.plots,
         plots=_script(drawn),
         data=_script(plain(data)),
+        columns=_script(_columns()),
         plotly=get_plotlyjs(),
         count=len(material.table),
     )
+
+
+def _columns() -> list[list[str]]:
+    """Columns of the table: key, heading, and "bar" where a bar is drawn too."""
+    metrics = [[short, describe(short).label, *(["bar"] if short in PAIRED else [])] for short in METRICS]
+    return [["model", "model"], ["group", "group"], *metrics, ["flags", "flags"]]
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -15,13 +15,14 @@ from advalign.analysis.scatter import points_of, tolerance_axis
 from advalign.analysis.twins import paired_statistics
 from advalign.analysis.zoo import THRESHOLD
 from advalign.errors import InputError
+from advalign.vocabulary import SEM, describe
 
 MEASURES = {
-    "pt": ("perturbation_tolerance",),
-    "aa": ("adversarial_human_alignment", "adversarial_human_alignment_raw"),
+    "pt": ("pt",),
+    "aa": ("aa", "aa_raw"),
     "accuracy": ("multilabel_accuracy", "top1_accuracy"),
 }
-"""What a cell is judged by -> metrics of the summary, the second where no cell of the study has the first."""
+"""What a cell is judged by -> short names of metrics, the second where no cell of the study has the first."""
 PARENTS = ("robust", "harmonized")
 BOTH, OPEN = "beyond both", "open"
 RING = 13.0  # points
@@ -71,7 +72,7 @@ def study_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """
     _check(cells)
     named = {measure: _metric(cells, measure) for measure in MEASURES}
-    columns = {"n_valid": "n_valid", **named, "pt_sem": f"{named['pt']}_sem", "aa_sem": f"{named['aa']}_sem"}
+    columns = {"n_valid": "n_valid", **named, "pt_sem": f"{named['pt']}{SEM}", "aa_sem": f"{named['aa']}{SEM}"}
     rows = []
     for cell in sorted(cells, key=IN_ORDER):
         place = {"name": cell.name, "lambda_1": float(cell.lambda_1), "eps": float(cell.eps), "remedy": cell.remedy}
@@ -93,7 +94,7 @@ def _check(cells: Sequence[Cell]) -> None:
 
 def _metric(cells: Sequence[Cell], measure: str) -> str:
     """The summary's name of a measure: one for all cells, since different accuracies cannot be subtracted."""
-    names = MEASURES[measure]
+    names = [describe(short).name for short in MEASURES[measure]]
     return next((name for name in names if any(math.isfinite(_value(cell, name)) for cell in cells)), names[0])
 
 

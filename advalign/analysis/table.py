@@ -13,13 +13,14 @@ import pandas as pd
 
 from advalign import catalog
 from advalign.errors import InputError, unknown_name
+from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
 """Groups that were not trained against attacks nor towards human maps: the 309 models of Feng section 3.2."""
 GROUPS = (*STANDARD, "robust", "harmonized")
 """What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
-NUMERIC = ("pt", "aa", "multilabel_accuracy", "pt_sem", "aa_sem")
+NUMERIC = (*HEADLINES, *(f"{short}{SEM}" for short in PAIRED))
 NOT_A_FAMILY = ("tf", "legacy", "test")
 
 

@@ -8,10 +8,8 @@ import pandas as pd
 from advalign.analysis.statistics import holm, paired
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
-
-COLUMNS = {"pt": "norm_l2", "aa": "rho_released"}
-"""Metric -> column of the per-stimulus rows (docs/methods.md, section Rows)."""
-OK = "ok"
+from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status
+from advalign.vocabulary import PAIRED, describe
 
 
 def find_twins(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -60,9 +58,9 @@ def paired_statistics(
     entries = []
     for baseline, twin in wanted:
         shared = _shared(frames, baseline, twin)
-        for metric, column in COLUMNS.items():
+        for metric, column in PAIRED.items():
             names = {"baseline": baseline, "twin": twin, "metric": metric, "protocol": protocol}
-            scale = ceiling if metric == "aa" else None
+            scale = ceiling if describe(metric).unit == OF_CEILING else None
             entries.append({**names, **_entry(shared, column, scale or 1.0, seed, resamples), "ceiling": scale})
     for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
         entry["p_holm"] = float(p)
@@ -73,10 +71,10 @@ def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
     """Check the columns and stimuli of every frame and return their one protocol; None if no frame names one."""
     protocols: set[str] = set()
     for name, frame in frames.items():
-        lacking = [column for column in ("stimulus", "status", *COLUMNS.values()) if column not in frame]
+        lacking = [column for column in (STIMULUS, STATUS, *PAIRED.values()) if column not in frame]
         if lacking:
             raise InputError(f"evaluation of {name} lacks the columns {', '.join(lacking)}; evaluate it again")
-        repeated = frame["stimulus"][frame["stimulus"].duplicated()]
+        repeated = frame[STIMULUS][frame[STIMULUS].duplicated()]
         if len(repeated):
             raise InputError(f"evaluation of {name} has stimulus {repeated.iloc[0]} twice; evaluate it again")
         protocols |= {str(protocol) for protocol in frame["protocol"].dropna()} if "protocol" in frame else set()
@@ -91,10 +89,10 @@ def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str) -> pd.
     absent = [name for name in (baseline, twin) if name not in frames]
     if absent:
         return f"{' and '.join(absent)} not evaluated"
-    right = [frames[name].loc[frames[name]["status"] == OK] for name in (baseline, twin)]
-    columns = ["stimulus", *COLUMNS.values()]
-    joined = right[0][columns].merge(right[1][columns], on="stimulus", suffixes=("_baseline", "_twin"))
-    return joined.sort_values("stimulus")
+    right = [frames[name].loc[frames[name][STATUS] == Status.OK] for name in (baseline, twin)]
+    columns = [STIMULUS, *PAIRED.values()]
+    joined = right[0][columns].merge(right[1][columns], on=STIMULUS, suffixes=("_baseline", "_twin"))
+    return joined.sort_values(STIMULUS)
 
 
 def _entry(shared: pd.DataFrame | str, column: str, divisor: float, seed: int, resamples: int) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from advalign.analysis.pareto import beyond_front, pareto_front
 from advalign.analysis.statistics import holm, quadratic_fit, spearman, welch
 from advalign.analysis.table import GROUPS, check_table, family, is_standard, protocol_of, read_table
 from advalign.errors import InputError
+from advalign.vocabulary import HEADLINES
 
 __all__ = ["family", "plain", "read_table", "zoo_statistics"]
 
-METRICS = ("pt", "aa", "multilabel_accuracy")
 PAIRS = (("multilabel_accuracy", "pt"), ("multilabel_accuracy", "aa"), ("pt", "aa"))
 """x and y of each correlation, as the figures draw them (Feng Figs. 2, 3 and 4)."""
 THRESHOLD = 0.001
@@ -134,7 +134,7 @@ def _correlation(standard: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
 
 def _contrasts(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Every contrast on every metric, Holm-corrected over all of them that could be computed."""
-    entries = [_contrast(table, name, metric) for name in SIDES for metric in METRICS]
+    entries = [_contrast(table, name, metric) for name in SIDES for metric in HEADLINES]
     corrected = holm([entry["p"] for entry in entries])
     for entry, p in zip(entries, corrected, strict=True):
         entry["p_holm"] = float(p)

@@ -7,7 +7,6 @@ here: what an attack says of itself is never used.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from advalign.attacks._oracle import Logits as Logits
 from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
+from advalign.rows import Status as Status
 from advalign.settings import Strict
 from advalign.tensors.balls import BALLS
 from advalign.tensors.balls import Norm as Norm
@@ -24,14 +24,6 @@ from advalign.tensors.norms import l2_norm, linf_norm, per_sample
 STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
 STRETCHES = 10
 SPREAD = 1e-6  # relative; by which rounding may carry a point over the rim of its ball
-
-
-class Status(StrEnum):
-    """What became of one item."""
-
-    OK = "ok"
-    MISCLASSIFIED_CLEAN = "misclassified_clean"
-    ATTACK_FAILED = "attack_failed"
 
 
 @dataclass(frozen=True)

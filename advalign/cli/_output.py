@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import typer
 
+from advalign.vocabulary import describe
+
 TRUST = typer.Option(
     False, "--trust-code", help="Run the code that python: architectures name, without an entry in registry/zoo.yaml."
 )
@@ -16,6 +18,15 @@ JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 def print_json(value: Any) -> None:
     """Print a value as JSON; NaN becomes null."""
     typer.echo(json.dumps(_plain(value), indent=1))
+
+
+def headings(metrics: Sequence[str]) -> dict[str, str]:
+    """Headings of metrics in a terminal's table, by their short names.
+
+    >>> headings(["pt", "n_valid", "aa_raw"])
+    {'pt': 'pt', 'n_valid': 'n', 'aa_raw': 'aa raw'}
+    """
+    return {short: describe(short).label.lower() for short in metrics}
 
 
 def print_table(

@@ -5,26 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from advalign.cli._output import JSON, print_json, print_table
+from advalign.cli._output import JSON, headings, print_json, print_table
+from advalign.vocabulary import ZOO
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.analysis.published import Publication
 
-COLUMNS = ["model", "group", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled",
-           "multilabel_accuracy", "top1_accuracy", "attack_success_rate"]  # fmt: skip
-
-
-HEADINGS = {
-    "n_valid": "n",
-    "pt_sem": "sem",
-    "aa_sem": "sem",
-    "aa_raw": "aa raw",
-    "aligned_minus_shuffled": "aligned-shuffled",
-    "multilabel_accuracy": "multi-label",
-    "top1_accuracy": "top-1",
-    "attack_success_rate": "success",
-}
-
+COLUMNS = ["model", "group", *ZOO]
 
 # headings of the columns of `analysis.published`
 PUBLISHED = {
@@ -75,7 +62,7 @@ def compare(
     if as_json:
         print_json(result)
         return
-    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", HEADINGS)
+    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", headings(ZOO))
     _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.home}, then open http://127.0.0.1:5000")

@@ -1,13 +1,14 @@
 """`advalign evaluate`: attack and score models; what is finished is kept."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from advalign.cli._output import JSON, TRUST, print_json, print_table
+from advalign.cli._output import JSON, TRUST, headings, print_json, print_table
 from advalign.errors import CheckFailed
+from advalign.strict_files import read_json
+from advalign.vocabulary import describe
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.evaluation.campaign import Outcome
@@ -15,23 +16,10 @@ if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.files import Project
 
 DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds", "error"]
-HEADINGS = {
-    "n_valid": "n",
-    "decision_accuracy": "decision",
-    "multilabel_accuracy": "multi-label",
-    "top1_accuracy": "top-1",
-    "attack_success_rate": "success",
-}
-COLUMNS = ["model", "state", "n_valid", "pt", "aa", *list(HEADINGS)[1:], "flags", "error"]
-METRICS = {
-    "n_valid": "n_valid",
-    "pt": "perturbation_tolerance",
-    "aa": "adversarial_human_alignment",
-    "decision_accuracy": "clean_decision_accuracy",
-    "top1_accuracy": "top1_accuracy",
-    "multilabel_accuracy": "multilabel_accuracy",
-    "attack_success_rate": "attack_success_rate",
-}
+METRICS = (
+    "n_valid", "pt", "aa", "decision_accuracy", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+)  # fmt: skip
+COLUMNS = ["model", "state", *METRICS, "flags", "error"]
 
 
 def evaluate(
@@ -85,7 +73,9 @@ def evaluate(
 def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]", as_json: bool) -> None:
     """Log and print what became of every model; failures are the exit code's."""
     rows = _publish(project, evaluator, outcomes)
-    print_json(rows) if as_json else print_table(rows, COLUMNS, f"protocol {evaluator.protocol.name}", HEADINGS)
+    print_json(rows) if as_json else print_table(
+        rows, COLUMNS, f"protocol {evaluator.protocol.name}", headings(METRICS)
+    )
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         rest = "; the others are finished" if failed < len(outcomes) else ""
@@ -125,8 +115,8 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
 def _headline(summary: Path) -> dict[str, Any]:
     """What the table shows of a model's summary."""
-    found = json.loads(summary.read_text())
+    found = read_json(summary)
     return {
-        **{short: found["metrics"].get(name) for short, name in METRICS.items()},
+        **{short: found["metrics"].get(describe(short).name) for short in METRICS},
         "flags": ", ".join(found["flags"]),
     }

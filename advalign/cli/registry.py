@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+from advalign.vocabulary import describe
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.files import Project
@@ -53,12 +54,8 @@ def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     from advalign.tracking.registry.model_card import evaluations
 
     metrics = evaluations(row["tags"]).get(protocol, {})
-    names = {
-        "pt": "perturbation_tolerance",
-        "aa": "adversarial_human_alignment",
-        "accuracy": "multilabel_accuracy",
-    }
-    numbers = {short: metrics.get(name) for short, name in names.items()}
+    shown = {"pt": "pt", "aa": "aa", "accuracy": "multilabel_accuracy"}
+    numbers = {heading: metrics.get(describe(short).name) for heading, short in shown.items()}
     return {**row, "recipe": row["tags"].get("advalign.recipe"), **numbers}
 
 

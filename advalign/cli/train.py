@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-import yaml
 
 from advalign import catalog
 from advalign.cli._output import JSON, TRUST, print_json, print_table
 from advalign.errors import InputError, shown, unknown_name
+from advalign.strict_files import parse_yaml
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.files import Project
@@ -106,8 +106,8 @@ def changes_of(changes: list[str]) -> dict[str, Any]:
     for change in changes:
         key, equals, text = change.partition("=")
         try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[key] = parse_yaml(text, "--set")
+        except InputError:
             equals = ""
         if not equals or not key:
             raise InputError(f"--set: expected KEY=VALUE such as batch_size=128, got {shown(change)}")

@@ -1,12 +1,12 @@
 """`advalign zoo ...`: the declared models, and which are evaluated."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+from advalign.strict_files import read_json
 
 if TYPE_CHECKING:  # torch and timm are imported when a command needs them
     from advalign.files import Project
@@ -83,5 +83,5 @@ def _row(project: "Project", zoo: "Zoo", name: str) -> dict[str, Any]:
         "weights": zoo.weights_of(name),
         "evaluated": sorted(path.parent.name for path in protocols),
         "failed": [path.parent.parent.name for path in failures],
-        "errors": [json.loads(path.read_text())["error"] for path in failures],
+        "errors": [read_json(path)["error"] for path in failures],
     }

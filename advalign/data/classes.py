@@ -4,10 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from advalign.errors import DataError
 from advalign.files import write_text
+from advalign.strict_files import read_yaml
 
 DECISIONS = ("inanimate", "animate")  # the two outputs of the attacked decision, by index
 
@@ -56,17 +55,17 @@ def read_classes(path: Path) -> Classes:
     """Read classes.yaml: a mapping of class index to {wnid, name, superclass, animate}.
 
     Raises:
-        DataError: missing, malformed, indices not 0 .. n - 1, or a wnid of two classes.
+        DataError: missing, malformed, a repeated index or key, indices not 0 .. n - 1, or a wnid of two classes.
     """
     try:
-        table = yaml.safe_load(path.read_text())
+        table = read_yaml(path, DataError)
         entries = tuple(
             ClassInfo(int(index), str(row["wnid"]), str(row["name"]), row.get("superclass"), _boolean(row["animate"]))
             for index, row in sorted(table.items())
         )
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: not a table of classes (index: wnid, name, superclass, animate): {' '.join(str(error).split())}"
         ) from None

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from advalign.data.tfrecord import Feature, read_examples
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.strict_files import read_yaml
 
 Kind = TypeVar("Kind", bytes, int)
 
@@ -152,12 +152,13 @@ def read_human_ceiling(project: Project) -> float:
     Stored with the map set in data/clickme/ceiling.yaml (ClickMe: 0.65753, Feng et al. 2025).
 
     Raises:
-        DataError: missing, or not a number in (0, 1].
+        DataError: missing, broken YAML, or not a number in (0, 1].
     """
     path = project.need_data(project.data / "clickme" / "ceiling.yaml")
+    values = read_yaml(path, DataError)
     try:
-        ceiling = float(yaml.safe_load(path.read_text())["human_ceiling"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        ceiling = float(values["human_ceiling"])
+    except (KeyError, TypeError, ValueError):
         raise DataError(f"{path}: expected `human_ceiling: <number>`") from None
     if not 0 < ceiling <= 1:
         raise DataError(f"{path}: human_ceiling must lie in (0, 1], got {ceiling}")

@@ -1,12 +1,12 @@
 """Multi-label sets of validation images: correct and unclear labels, and the flagged images."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from advalign.errors import DataError
 from advalign.names import check_file_name
+from advalign.strict_files import read_json
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
         file name -> LabelSet.
 
     Raises:
-        DataError: missing, not that schema, or an unknown wnid (named).
+        DataError: missing, no JSON, not that schema, an image given twice, or an unknown wnid (named).
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, DataError)
         annotations, problematic = content["initial_annots"], content["problematic_images"]
         strays = [group for judged in annotations.values() for group in judged.values() if not isinstance(group, list)]
         if strays:
             raise TypeError(f"{strays[0]!r} is not a list of wnids")
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a multi-label set (initial_annots, problematic_images): {error!r}; fetch it again"
         ) from None

@@ -9,7 +9,6 @@ outputs/evaluations/PROTOCOL/failed/NAME.json
 A protocol that was only run as a companion of others (`predictions`) has rows and no summary of its own.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from advalign.errors import InputError
 from advalign.files import Project, replacing, sha256
 from advalign.names import check_name
+from advalign.strict_files import read_json
 
 SCHEMA_VERSION = 1
 
@@ -61,8 +61,8 @@ class Paths:
     def is_damaged(self) -> bool:
         """Whether the rows differ from those that were summarised."""
         try:
-            summary = json.loads(self.summary.read_text())
-        except (OSError, ValueError):
+            summary = read_json(self.summary)
+        except (OSError, InputError):
             return False  # not summarised yet
         described = stored_identity(self.rows) == summary.get("inputs_sha256")
         return bool(described and sha256(self.rows) != summary.get("rows_sha256"))
@@ -81,7 +81,7 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
         InputError: there are none, or the protocol's name is not a name.
     """
     folder = project.evaluations / check_name(protocol_name, "protocol")
-    summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    summaries = [read_json(path) for path in sorted(folder.glob("*.json"))]
     if not summaries:
         others = sorted({path.parent.name for path in project.evaluations.glob("*/*.json")})
         there = f", only under {', '.join(others)} (--protocol)" if others else ""

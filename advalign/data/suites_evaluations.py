@@ -18,11 +18,11 @@ from advalign.data.sets.stimuli import StimulusSet
 from advalign.data.suites import Tables, has_maps
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.rows import NORM, RHO, RHO_MAGNITUDE, Status
 from advalign.settings import Settings
 
 PROBE = "minimum-norm"  # whose rows these suites are about
-STATUSES = ("ok", "misclassified_clean", "attack_failed")
-RHO = ("rho_released", "rho_magnitude")
+RANKS = (RHO, RHO_MAGNITUDE)
 PRESENT = (
     "model",
     "protocol",
@@ -47,7 +47,7 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     files = [path for path in sorted(project.evaluations.glob("*/*.parquet")) if _probe(path) == PROBE]
     if not files:
         return {}
-    rho = RHO if has_maps(stimuli, settings) else ()
+    rho = RANKS if has_maps(stimuli, settings) else ()
     rows, described = [], []
     for path in files:
         table = _read(path)
@@ -61,7 +61,7 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     }
 
 
-def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RHO) -> list[Any]:
+def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RANKS) -> list[Any]:
     """Rows are unique, their stimuli and labels are the manifest's, and their numbers are possible.
 
     Args:
@@ -80,16 +80,16 @@ def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RHO) 
         ),
         gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(range(len(DECISIONS)))),
         gxe.ExpectColumnValuesToBeInSet(column="clean_prediction", value_set=list(range(len(DECISIONS)))),
-        gxe.ExpectColumnValuesToBeInSet(column="status", value_set=list(STATUSES)),
+        gxe.ExpectColumnValuesToBeInSet(column="status", value_set=[status.value for status in Status]),
         gxe.ExpectColumnPairValuesToBeEqual(
             column_A="clean_prediction",
             column_B="label",
             ignore_row_if="either_value_is_missing",
-            row_condition=status != "misclassified_clean",
+            row_condition=status != Status.MISCLASSIFIED_CLEAN.value,
         ),
-        gxe.ExpectColumnValuesToNotBeNull(column="norm_l2", row_condition=status == "ok"),
-        gxe.ExpectColumnValuesToBeNull(column="norm_l2", row_condition=status != "ok"),
-        between(column="norm_l2", min_value=0, strict_min=True, max_value=largest_norm * (1 + ROUNDING)),
+        gxe.ExpectColumnValuesToNotBeNull(column=NORM, row_condition=status == Status.OK.value),
+        gxe.ExpectColumnValuesToBeNull(column=NORM, row_condition=status != Status.OK.value),
+        between(column=NORM, min_value=0, strict_min=True, max_value=largest_norm * (1 + ROUNDING)),
         *(between(column=column, min_value=-1 - ROUNDING, max_value=1 + ROUNDING) for column in rho),
         between(column="queries", min_value=1),
     ]
@@ -119,7 +119,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: tuple[str, ...]) -> pd.DataFrame:
     """The contract's columns (null where missing), the row's name and the label that the manifest has for it."""
-    rows = table.reindex(columns=[*PRESENT, "norm_l2", *rho])
+    rows = table.reindex(columns=[*PRESENT, NORM, *rho])
     label_of_stimulus = manifest.drop_duplicates("stimulus").set_index("stimulus")["label"]
     trial = TRIAL.search(path.parent.name)
     protocol, model, stimulus = (rows[name].astype("str").fillna("?") for name in ("protocol", "model", "stimulus"))
@@ -136,7 +136,7 @@ def _description(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: t
     labels = table["label"] if "label" in table else pd.Series(dtype=float)
     return {
         "evaluation": f"{path.parent.name}/{path.stem}",
-        "missing_columns": " ".join(name for name in (*PRESENT, "norm_l2", *rho) if name not in table),
+        "missing_columns": " ".join(name for name in (*PRESENT, NORM, *rho) if name not in table),
         "stimuli": len(table),
         "stimuli_wanted": len(wanted),
         "animate": int((labels == 1).sum()),

@@ -19,7 +19,7 @@ from advalign import provenance
 from advalign.data.classes import read_classes
 from advalign.data.results import SCHEMA_VERSION, Paths, stored_identity, write_table
 from advalign.data.sets.base import ImageSet
-from advalign.errors import DataError
+from advalign.errors import DataError, InputError
 from advalign.evaluation.protocols import Protocol, protocol
 from advalign.evaluation.shards import Shards
 from advalign.evaluation.summaries import metrics_of
@@ -28,6 +28,7 @@ from advalign.files import Project, replacing, sha256, write_text
 from advalign.models.checkpoints import Card, read_card
 from advalign.probes.base import Measured
 from advalign.settings import EvaluateSettings, Settings, digest
+from advalign.strict_files import read_json
 
 TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
 """What changes a norm, beside protocol and code."""
@@ -304,7 +305,7 @@ class Evaluator:
 def _summary_identity(file: Path) -> str | None:
     """The identity that a summary was written with; None where there is no readable one."""
     try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
+        found = read_json(file)
+    except (OSError, InputError):
         return None
     return found.get("summary_sha256") if isinstance(found, dict) else None

@@ -14,6 +14,7 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
 from advalign.models.zoo import create_network
 from advalign.settings import ArchitectureName, PublishedName, Strict, parse
+from advalign.strict_files import read_json
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
 
@@ -112,15 +113,13 @@ def read_card(folder: Path) -> Card:
     """Read a checkpoint's card.
 
     Raises:
-        DataError: no card, or not JSON.
+        DataError: no card, not JSON, or a key that is given twice.
         InputError: a key that cards do not have, or a value of another type.
     """
     try:
-        values = json.loads((folder / CARD).read_text())
+        values = read_json(folder / CARD, DataError)
     except OSError:
         raise DataError(f"{folder} is not a checkpoint: it has no {CARD}") from None
-    except (ValueError, RecursionError) as error:  # no JSON, no text, a number too long, endless nesting
-        raise DataError(f"{folder / CARD} is not valid JSON: {error}") from None
     return parse(Card, values, str(folder / CARD))
 
 

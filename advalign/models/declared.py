@@ -4,12 +4,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import Field
 
 from advalign.errors import InputError, unknown_name
 from advalign.names import check_distinct, plain_architecture
-from advalign.settings import NOT_YAML, ArchitectureName, PublishedName, Strict, parse
+from advalign.settings import ArchitectureName, PublishedName, Strict, parse
+from advalign.strict_files import read_yaml
 
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)
@@ -74,29 +74,16 @@ class Zoo(Strict):
         return namesakes.pop() if len(namesakes) == 1 else None
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys; here the second is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key, _ in reversed(node.value) if keys.count(key.value) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice.value!r} is given twice", twice.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def read_zoo(path: Path) -> Zoo:
     """Read registry/zoo.yaml.
 
     Raises:
-        InputError: missing, broken YAML, unknown key or group.
+        InputError: missing, broken YAML, repeated or unknown key, unknown group.
     """
     try:
-        values = yaml.load(path.read_text(), _EachKeyOnce)  # noqa: S506  a safe loader
+        values = read_yaml(path)
     except OSError:
         raise InputError(f"{path} is missing: the zoo's models are declared there; write it, or name another") from None
-    except NOT_YAML as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend that line") from None
     zoo = parse(Zoo, values, str(path))
     check_distinct(zoo.models, f"{path}: models")
     return zoo

@@ -6,7 +6,7 @@ keyed by (model, digest), are the truth, and runs and versions follow them.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.settings import digest
+from advalign.strict_files import read_json
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
@@ -42,7 +43,9 @@ from advalign.tracking.registry.registered import (
 from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import checkpoint_run
+from advalign.vocabulary import short_name
 
+LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
 TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
 
 
@@ -61,7 +64,7 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
     sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")
-        name = json.loads(summary.read_text()).get("image_set", "stimuli")
+        name = read_json(summary).get("image_set", "stimuli")
         sets[name] = sets.get(name) or open_set(name, project)
         publish_evaluation(project, store, summary, sets[name], done)
     if (project.comparison / "statistics.json").is_file():
@@ -109,7 +112,7 @@ def publish_evaluation(
     Raises:
         StoreDown: the store does not answer, or refuses.
     """
-    summary = json.loads(summary_file.read_text())
+    summary = read_json(summary_file)
     label = summary_file.parent.name  # the protocol; of a trial (--limit) also how many stimuli: "fmn-fast.first6"
     key = {RESULT: sha256(summary_file), "advalign.model": summary["model"], "advalign.protocol": label}
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
@@ -132,7 +135,9 @@ def _evaluation_run(
     key: dict[str, str],
 ) -> str:
     data_md5 = str(summary.get("data_md5") or "")  # of the evaluation, not of the publishing
+    known = {name: value for name, value in summary["metrics"].items() if value is not None}
     tags = {
+        **_long_names(known),
         "advalign.recipe": summary["recipe"],
         "advalign.flags": ",".join(summary["flags"]) or "none",
         "advalign.group": group_of(summary, _zoo(project.zoo, project.zoo.stat().st_mtime_ns)),
@@ -150,12 +155,18 @@ def _evaluation_run(
             "evaluate",
             summary["model"],
             key,
-            metrics={name: value for name, value in summary["metrics"].items() if value is not None},
+            metrics={short_name(name): value for name, value in known.items()},
             params={name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")},
             tags=tags,
             files=Path(folder),
             dataset=Dataset(summary.get("image_set", "stimuli"), image_set.listing(), image_set.digest, context),
         )
+
+
+def _long_names(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Tags with the values of metrics that advalign 0.1 logged under their long names; to go with the next release."""
+    renamed = {name: value for name, value in metrics.items() if short_name(name) != name and "." not in name}
+    return {f"{LONG_NAME}{name}": str(value) for name, value in renamed.items()}
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +208,7 @@ def _publish_comparison(project: Project, store: Store, done: Published) -> None
     done.note("comparison", not found)
     if found:
         return
-    statistics = json.loads((project.comparison / "statistics.json").read_text())
+    statistics = read_json(project.comparison / "statistics.json")
     metrics = {f"rho_{entry['x']}_{entry['y']}": entry.get("rho") for entry in statistics["correlations"]}
     log_result(
         store,

@@ -19,6 +19,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.evaluation.tasks import Task, open_set, run_task
 from advalign.files import Project
 from advalign.names import Reference
+from advalign.rows import CLEAN_PREDICTION, NORM, NORM_LINF, RHO, STATUS, Status
 from advalign.settings import Settings
 from advalign.tracking.registry.evidence import read_evaluation
 from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
@@ -26,8 +27,8 @@ from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
 MEAN_RHO = 0.03  # absolute; of a shard's mean rank correlation
-NORMS = ("norm_l2", "norm_linf")
-EXACT = {"clean_prediction": "predictions", "prediction": "predictions", "status": "statuses"}
+NORMS = (NORM, NORM_LINF)
+EXACT = {CLEAN_PREDICTION: "predictions", "prediction": "predictions", STATUS: "statuses"}
 """Column -> what a check calls it: what chaos leaves alone."""
 
 
@@ -143,13 +144,13 @@ def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[
         if column in then and column in again:
             same = int((then[column] == again[column]).sum())
             checks.append(_check(what, f"{len(then)} as logged", f"{same} of {len(then)}", same == len(then)))
-    if "status" not in then or "status" not in again:
+    if STATUS not in then or STATUS not in again:
         return checks
-    both = (then["status"] == "ok") & (again["status"] == "ok")
+    both = (then[STATUS] == Status.OK) & (again[STATUS] == Status.OK)
     for column, allowed, relative in (
-        ("norm_l2", MEAN_NORM, True),
-        ("norm_linf", MEAN_NORM, True),
-        ("rho_released", MEAN_RHO, False),
+        (NORM, MEAN_NORM, True),
+        (NORM_LINF, MEAN_NORM, True),
+        (RHO, MEAN_RHO, False),
     ):
         if column not in then or then.loc[both, column].isna().all():
             continue
@@ -162,7 +163,7 @@ def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[
 
 
 def _identical(then: pd.DataFrame, again: pd.DataFrame) -> int:
-    columns = [name for name in (*EXACT, *NORMS, "rho_released") if name in then and name in again]
+    columns = [name for name in (*EXACT, *NORMS, RHO) if name in then and name in again]
     equal = (then[columns] == again[columns]) | (then[columns].isna() & again[columns].isna())
     return int(equal.all(axis=1).sum())
 

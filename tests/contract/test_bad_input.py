@@ -378,7 +378,7 @@ def annotated(name, wnid):
 def bad_multilabel():
     one = picture_name(1)
     for name, text, *told in [
-        ("not JSON", '{"initial_annots": {', "not a multi-label set"),
+        ("not JSON", '{"initial_annots": {', "is not valid JSON"),
         ("wrong schema", '{"annotations": []}', "not a multi-label set"),
         ("label 1000", f"{HEADER}{one},1000,1,,,False\n", "line 2", "original_label holds '1000'", "fix it"),
         ("unknown wnid", annotated(one, "n99999999"), one, "unknown wnid 'n99999999'"),

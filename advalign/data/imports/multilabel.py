@@ -12,6 +12,7 @@ from advalign.data.imports._place import images_by_stem, need_classes, only_impo
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.strict_files import parse_json
 
 REAL_IMAGES = 50_000
 COLUMNS = ("id", "original_label", "proposed_labels", "unclear_multi_labels", "wrong_multi_labels", "is_problematic")
@@ -150,10 +151,7 @@ def _indices(cell: str, column: str, classes: int, where: str) -> frozenset[int]
 
 def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
     """ReaL (Beyer et al. 2020): one list of correct labels per validation image, in the order of their numbers."""
-    try:
-        lists = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}: not JSON ({error}): fetch it again") from None
+    lists = parse_json(text, str(file), DataError)
     if len(lists) != REAL_IMAGES:
         raise DataError(f"{file}: {len(lists)} entries, ReaL has one for each of {REAL_IMAGES} images: fetch it again")
     sets = {}

@@ -4,7 +4,6 @@ Every file is checked against the digest that vouches for it: the version's tag 
 rows and the weights. So evidence cannot be swapped without the version's tags being changed too.
 """
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from advalign.errors import CheckFailed, InputError
 from advalign.files import sha256
+from advalign.strict_files import read_json
 from advalign.tracking.registry.gates import Evidence
-from advalign.tracking.registry.model_card import RESULT, RUN
+from advalign.tracking.registry.model_card import RESULT, RUN, logged
 from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
+from advalign.vocabulary import PAIRED, describe
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
@@ -50,7 +51,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
         rows_file = _artifact(store, run_id, f"{version.name}.parquet", label, folder)
         if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{noted}{RESULT}")}:
             raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
-        summary = json.loads(summary_file.read_text())
+        summary = read_json(summary_file)
         if sha256(rows_file) != summary["rows_sha256"]:
             raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
         if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
@@ -103,13 +104,12 @@ def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> p
         {
             "model": model,
             "group": run.data.tags["advalign.group"],
-            "pt": run.data.metrics.get("perturbation_tolerance"),
-            "aa": run.data.metrics.get("adversarial_human_alignment"),
+            **{short: logged(run.data.metrics, describe(short)) for short in PAIRED},
         }
         for model, run in sorted(newest.items())
         if model != left_out and run.data.tags["advalign.flags"] == "none"
     ]
-    return pd.DataFrame(rows, columns=["model", "group", "pt", "aa"]).astype({"pt": float, "aa": float})
+    return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
 
 
 def _active_run(store: Store, run_id: str, label: str) -> Run:

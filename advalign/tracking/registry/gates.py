@@ -14,7 +14,9 @@ from advalign.analysis.pareto import beyond_front
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
 from advalign.evaluation.protocols import protocol
-from advalign.tracking.registry.policies import PAIRED, Bound, Demand, Policy
+from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status
+from advalign.tracking.registry.policies import Bound, Demand, Policy
+from advalign.vocabulary import PAIRED, describe
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 
@@ -144,11 +146,12 @@ def _better(gate: str, metric: str, by: float, candidate: Evidence, other: Evide
     """Two-sided paired t test, and the size of the difference."""
     mine, theirs = _shared(metric, candidate, other)
     result = paired(mine, theirs)
-    wanted = f"higher by {by:g}, p < {p:g}"
+    direction, sign = ("lower", -1) if describe(metric).better == "lower" else ("higher", 1)
+    wanted = f"{direction} by {by:g}, p < {p:g}"
     if math.isnan(result.p):
         return Verdict(gate, wanted, result.note, False)
     got = f"{mine.mean():.3f} over {theirs.mean():.3f}: {result.difference:+.3f}, p = {result.p:.1g}, n = {result.n}"
-    return Verdict(gate, wanted, got, result.difference >= by and result.t > 0 and result.p < p)
+    return Verdict(gate, wanted, got, sign * result.difference >= by and sign * result.t > 0 and result.p < p)
 
 
 def _not_below(gate: str, metric: str, share: float, candidate: Evidence, other: Evidence, p: float) -> Verdict:
@@ -166,11 +169,14 @@ def _not_below(gate: str, metric: str, share: float, candidate: Evidence, other:
 
 
 def _shared(metric: str, candidate: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """A metric's values on the stimuli that both models got right, and where both have one."""
-    column = PAIRED[metric]
-    divisor = (candidate.human_ceiling or math.nan) if column == "rho_released" else 1.0
-    frames = [found.rows.loc[found.rows["status"] == "ok", ["stimulus", column]] for found in (candidate, other)]
-    joined = frames[0].merge(frames[1], on="stimulus", suffixes=("_mine", "_theirs")).dropna().sort_values("stimulus")
+    """A metric's values on the stimuli that both models got right, and where both have one; none for older rows."""
+    described = describe(metric)
+    column = str(described.column)
+    if column not in candidate.rows or column not in other.rows:
+        return np.empty(0), np.empty(0)
+    divisor = (candidate.human_ceiling or math.nan) if described.unit == OF_CEILING else 1.0
+    frames = [found.rows.loc[found.rows[STATUS] == Status.OK, [STIMULUS, column]] for found in (candidate, other)]
+    joined = frames[0].merge(frames[1], on=STIMULUS, suffixes=("_mine", "_theirs")).dropna().sort_values(STIMULUS)
     return joined[f"{column}_mine"].to_numpy() / divisor, joined[f"{column}_theirs"].to_numpy() / divisor
 
 
@@ -187,7 +193,7 @@ def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evide
 def _front(candidate: Evidence, zoo: pd.DataFrame) -> Verdict:
     """On or beyond the front of the standard models: none of them reaches the candidate in both."""
     standard = zoo[is_standard(zoo)]
-    pt, aa = (candidate.metrics.get(name) for name in PAIRED)
+    pt, aa = (candidate.metrics.get(describe(short).name) for short in PAIRED)
     wanted = "no standard model reaches it in both"
     if pt is None or aa is None:
         return Verdict("Pareto front", wanted, "tolerance or alignment is not measured", False)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from advalign.files import MAIN
 from advalign.models.checkpoints import Card
+from advalign.rows import Descriptor
 from advalign.tracking.lineage import COPIED
+from advalign.vocabulary import describe
 
 EVALUATED = "## Evaluated"
 DECISION = ".decision"  # tag `ALIAS.decision`: the promotion that is in force, as JSON
@@ -16,16 +18,13 @@ ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: that the alias was returned to t
 RUN = ".run_id"  # tag `PROTOCOL.run_id`: the evaluation's run
 RESULT = ".result_sha256"  # tag `PROTOCOL.result_sha256`: digest of the evaluation's summary
 LONGEST = 5000  # characters of a description that every database takes
-COLUMNS = {
-    "PT": "perturbation_tolerance",
-    "AA": "adversarial_human_alignment",
-    "aligned - shuffled": "aligned_minus_shuffled",
-    "multi-label": "multilabel_accuracy",
-    "top-1": "top1_accuracy",
-    "success": "attack_success_rate",
-    "n": "n_valid",
-}
-"""Heading -> metric that a version carries as tag `PROTOCOL.METRIC`."""
+COLUMNS = tuple(
+    describe(short)
+    for short in (
+        "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate", "n_valid",
+    )
+)  # fmt: skip
+"""Metrics that a version carries as tags `PROTOCOL.NAME`, by their long names."""
 
 
 def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
@@ -78,12 +77,17 @@ def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
     protocols = sorted(name.removesuffix(RUN) for name in tags if name.endswith(RUN))
     return {
         protocol: {
-            metric: value
-            for metric in COLUMNS.values()
-            if (value := number(tags.get(f"{protocol}.{metric}"))) is not None
+            metric.name: value
+            for metric in COLUMNS
+            if (value := number(tags.get(f"{protocol}.{metric.name}"))) is not None
         }
         for protocol in protocols
     }
+
+
+def logged(metrics: Mapping[str, float], metric: Descriptor) -> float | None:
+    """What a run has logged of a metric; advalign 0.1 logged it under its long name."""
+    return metrics.get(metric.short, metrics.get(metric.name))
 
 
 def number(text: str | None) -> float | None:
@@ -98,9 +102,11 @@ def _evaluations(tags: Mapping[str, str]) -> list[str]:
     found = evaluations(tags)
     if not found:
         return ["Not yet."]
-    lines = [f"| protocol | {' | '.join(COLUMNS)} | run |", "|---" * (len(COLUMNS) + 2) + "|"]
+    headings = " | ".join(metric.label for metric in COLUMNS)
+    lines = [f"| protocol | {headings} | run |", "|---" * (len(COLUMNS) + 2) + "|"]
     for protocol, metrics in found.items():
-        cells = [f"{metrics[metric]:.4g}" if metric in metrics else "-" for metric in COLUMNS.values()]
+        values = (metrics.get(metric.name) for metric in COLUMNS)
+        cells = ["-" if value is None else f"{value:.4g}" for value in values]
         lines.append(f"| {protocol} | {' | '.join(cells)} | `{tags[protocol + RUN]}` |")
     return lines
 

@@ -1,18 +1,18 @@
 """`registry/gates.yaml`: what a promotion to an alias demands, as typed values."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TypeVar
 
-import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from advalign.errors import InputError, unknown_name
 from advalign.names import check_alias
-from advalign.settings import NOT_YAML, Strict, parse
+from advalign.settings import Strict, parse
+from advalign.strict_files import read_yaml
+from advalign.vocabulary import describe
 
 BASELINE, HOLDER = "baseline", "holder"
-PAIRED = {"perturbation_tolerance": "norm_l2", "adversarial_human_alignment": "rho_released"}
-"""Metric -> column of the per-stimulus rows: what can be tested image by image."""
+Asked = TypeVar("Asked")
 PREVIOUS = "previous"
 
 
@@ -49,17 +49,11 @@ class Demand(Strict):
         return self
 
 
-def _testable(demands: dict[str, Demand]) -> dict[str, Demand]:
-    for metric, demand in demands.items():
-        if metric not in PAIRED and (demand.better_by is not None or demand.not_below is not None):
-            raise ValueError(f"{metric} has no value per stimulus: only drop_at_most can be asked of it")
-    return demands
-
-
 class Policy(Strict):
     """What a version must show to get an alias; see registry/gates.yaml. What is left out is asked, not waived.
 
     Attributes:
+        bounds: metric -> bound; `read_policy` takes short names of metrics too, and gives their own names.
         against: "baseline", "holder" or a registered version (NAME@ALIAS, NAME/VERSION) -> metric -> demand.
     """
 
@@ -70,7 +64,7 @@ class Policy(Strict):
     pareto_front: bool = True
     p: float = Field(0.001, gt=0, lt=1)
     bounds: dict[str, Bound] = Field(default_factory=dict)
-    against: dict[str, Annotated[dict[str, Demand], AfterValidator(_testable)]] = Field(default_factory=dict)
+    against: dict[str, dict[str, Demand]] = Field(default_factory=dict)
 
 
 class Policies(Strict):
@@ -96,17 +90,15 @@ def read_policy(path: Path, alias: str) -> Policy:
         alias: "champion", or another one that the file declares.
 
     Raises:
-        InputError: no such file, broken YAML, an unknown key or value, or an alias without gates.
+        InputError: no such file, broken YAML, an unknown key, value or metric, or an alias without gates.
     """
     check_alias(alias)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except OSError:
         raise InputError(
             f"{path} does not exist: it declares what a promotion demands; take it back from git"
         ) from None
-    except NOT_YAML as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected a mapping of aliases to what they demand")
     policies = parse(Policies, {"aliases": values}, path.name).aliases
@@ -114,6 +106,34 @@ def read_policy(path: Path, alias: str) -> Policy:
         check_alias(name)
         if name == "candidate" or name.endswith(PREVIOUS):
             raise InputError(f"{path.name}: alias {name!r} is set by registering and promoting, and has no gates")
-    if alias not in policies:
-        raise unknown_name(f"alias in {path.name}", alias, policies)
-    return policies[alias]
+    named = {name: _named(policy, f"{path.name}: {name}") for name, policy in policies.items()}
+    if alias not in named:
+        raise unknown_name(f"alias in {path.name}", alias, named)
+    return named[alias]
+
+
+def _named(policy: Policy, source: str) -> Policy:
+    """The policy with every metric known, by its own name, and asked nothing that it has no values for."""
+    against = {key: _by_metric(demands, f"{source}: against {key}") for key, demands in policy.against.items()}
+    for key, demands in against.items():
+        for metric, demand in demands.items():
+            if describe(metric).column is None and (demand.better_by is not None or demand.not_below is not None):
+                raise InputError(
+                    f"{source}: against {key}: {metric} has no value per stimulus: only drop_at_most can be asked of it"
+                )
+    return policy.model_copy(update={"bounds": _by_metric(policy.bounds, f"{source}: bounds"), "against": against})
+
+
+def _by_metric(asked: dict[str, Asked], source: str) -> dict[str, Asked]:
+    """What is asked of metrics, by their own names."""
+    named: dict[str, Asked] = {}
+    for key, what in asked.items():
+        try:
+            name = describe(key).name
+        except InputError as error:
+            mend = "a metric of your own is known once its class `describes` it"
+            raise InputError(f"{source}: {error}; {mend}") from None
+        if name in named:
+            raise InputError(f"{source}: {name} is given twice, by its own and by its short name: keep one of them")
+        named[name] = what
+    return named

@@ -197,7 +197,7 @@ def test_ceiling_outside_its_range_is_told(tmp_path, folder, value):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "- 0.6\n", "0.6\n", "ceiling: 0.6\n", "human_ceiling: high\n", "human_ceiling:\n", "a: [\n"]
+    "content", ["", "- 0.6\n", "0.6\n", "ceiling: 0.6\n", "human_ceiling: high\n", "human_ceiling:\n"]
 )
 def test_a_ceiling_file_of_another_shape_is_told(tmp_path, folder, content):
     (folder / "ceiling.yaml").write_text(content)

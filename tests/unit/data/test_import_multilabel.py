@@ -149,7 +149,7 @@ def test_a_bad_list_is_named(project, tmp_path, lists, told):
     [
         ('{"initial_annots": {}}', "not a multi-label set"),
         (json.dumps({"initial_annots": {"a": {"correct": ["n1"]}}, "problematic_images": {}}), "a: unknown wnid 'n1'"),
-        ("[[", "not JSON"),
+        ("[[", "not valid JSON"),
         ("a,b\n1,2\n", "column id is missing: expected the original JSON"),
         ("", "column id is missing"),
         ("\ufeff", "column id is missing"),

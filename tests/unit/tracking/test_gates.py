@@ -6,8 +6,11 @@ import pytest
 import yaml
 from scipy import stats
 
+from advalign import catalog
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
+from advalign.metrics.base import Metric
+from advalign.rows import Descriptor
 from advalign.tracking.registry.gates import Evidence, judge
 from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
@@ -196,6 +199,60 @@ def write(tmp_path, values):
     return path
 
 
+def asking(metric, **demand):
+    return {"champion": {"protocol": "fmn", "against": {"baseline": {metric: demand}}}}
+
+
+def bounded(*metrics):
+    return {"champion": {"protocol": "fmn", "bounds": {metric: {"at_least": 0.5} for metric in metrics}}}
+
+
+def test_a_metric_may_be_written_short_and_is_judged_by_its_own_name(tmp_path):
+    values = bounded("aa_ci_low", "robust_accuracy_eps0.25", "adversarial_human_alignment.dog", "n_valid")
+    values["champion"]["against"] = {"holder": {"pt": {"not_below": 0.9}, "aa": {"better_by": 0.1}}}
+    policy = read_policy(write(tmp_path, values), "champion")
+    assert set(policy.bounds) == {
+        "adversarial_human_alignment_ci_low", "robust_accuracy_eps0.25", "adversarial_human_alignment.dog", "n_valid",
+    }  # fmt: skip
+    assert policy.against["holder"] == {
+        "perturbation_tolerance": Demand(not_below=0.9), "adversarial_human_alignment": Demand(better_by=0.1),
+    }  # fmt: skip
+
+
+class Described(Metric):
+    describes = (Descriptor("reaction_time", "rt", "RT", "s", "lower", "seconds"),)
+
+
+@pytest.fixture
+def reaction_time(monkeypatch):
+    """A metric of the catalog that describes what it brings, and of which less is better."""
+    names, load = catalog.names, catalog.load
+    monkeypatch.setattr(catalog, "names", lambda kind: ["reaction-time"] if kind == "metric" else names(kind))
+    monkeypatch.setattr(catalog, "load", lambda kind, name: Described if kind == "metric" else load(kind, name))
+
+
+def test_a_metric_that_describes_itself_is_known(tmp_path, reaction_time):
+    values = {"champion": {"protocol": "fmn", "against": {"baseline": {"rt": {"better_by": 0.1}}}}}
+    assert "reaction_time" in read_policy(write(tmp_path, values), "champion").against["baseline"]
+    with pytest.raises(InputError, match="unknown metric 'reaction_tme'; did you mean 'reaction_time'"):
+        read_policy(write(tmp_path, bounded("reaction_tme")), "champion")
+
+
+def test_where_less_is_better_the_mean_must_be_lower(reaction_time):
+    mine, other = evidence(), evidence()
+    mine.rows["seconds"], other.rows["seconds"] = 1.0 + NOISE, 1.3 - NOISE
+    verdict = ask(against(reaction_time={"better_by": 0.2}), mine, other)[0]
+    assert (verdict.wanted, verdict.holds) == ("lower by 0.2, p < 0.001", True)
+    assert not ask(against(reaction_time={"better_by": 0.2}), other, mine)[0].holds
+    assert not ask(against(reaction_time={"better_by": 0.4}), mine, other)[0].holds
+
+
+def test_rows_from_before_a_metric_was_measured_fail_its_gate_in_words(reaction_time):
+    verdict = ask(against(reaction_time={"better_by": 0.2}), evidence(), evidence())[0]
+    assert not verdict.holds
+    assert "0 values" in verdict.got
+
+
 def test_the_projects_own_gates_are_those_that_the_readme_tells():
     policy = read_policy(REPOSITORY / "registry" / "gates.yaml", "champion")
     assert (policy.protocol, policy.p) == ("fmn-fast", 0.001)
@@ -215,7 +272,17 @@ def test_the_projects_own_gates_are_those_that_the_readme_tells():
         ({"champion": {"protocol": "fmn", "no_flag": True}}, "did you mean 'no_flags'"),
         ({"champion": {"protocol": "fmn", "bounds": {"n_valid": {}}}}, "at_least or at_most"),
         ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {}}}}}, "better_by, not_below or drop_at_most"),
-        ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {"better_by": 1}}}}}, "no value per stimulus"),
+        (asking("top1_accuracy", better_by=1), "against baseline: top1_accuracy has no value per stimulus"),
+        (asking("aa_raw", not_below=0.9), "against baseline: adversarial_human_alignment_raw has no value per"),
+        (asking("perturbation_tolerence", better_by=1), "unknown metric 'perturbation_tolerence'; did you mean 'pert"),
+        (asking("x", drop_at_most=1), "gates.yaml: champion: against baseline: unknown metric 'x'; a metric of your"),
+        (bounded("n_vald"), "gates.yaml: champion: bounds: unknown metric 'n_vald'; did you mean 'n_valid'"),
+        (bounded("robust_acuracy_eps0.25"), r"did you mean 'robust_accuracy_eps\.\.\.'"),
+        (bounded("pt", "perturbation_tolerance"), "bounds: perturbation_tolerance is given twice, by its own and by"),
+        (
+            "champion:\n  protocol: fmn\n  bounds:\n    n_valid: {at_least: 100}\n    n_valid: {at_least: 1}\n",
+            "'n_valid' is given twice, in line 4 and again in line 5",
+        ),
         ({"champion": {"protocol": "fmn", "p": 1.5}}, "less than 1"),
         ({"champion": {"protocol": "fmn"}, "previous": {"protocol": "fmn"}}, "'previous' is set by"),
         ({"champion": {"protocol": "fmn"}, "candidate": {"protocol": "fmn"}}, "'candidate' is set by"),

@@ -1,0 +1,137 @@
+"""The house's metrics, each named once: what summaries, zoo.csv, tables, figures, gates, cards and MLflow call them.
+
+A metric or probe that brings numbers of its own describes them itself (`describes` of its class).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from advalign import catalog
+from advalign.errors import InputError, unknown_name
+from advalign.rows import NORM, OF_CEILING, RHO, Descriptor
+
+SEM = "_sem"
+SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
+"""Ending of a name -> heading: what stands beside a mean (`averages.mean_with_interval`)."""
+
+
+def _mean(descriptor: Descriptor) -> tuple[Descriptor, ...]:
+    """A mean, its standard error and the ends of its bootstrap interval."""
+    return (
+        descriptor,
+        *(
+            replace(
+                descriptor,
+                name=f"{descriptor.name}{ending}",
+                short=f"{descriptor.short}{ending}",
+                label=label,
+                better=None,
+                column=None,
+                title="",
+            )
+            for ending, label in SPREAD.items()
+        ),
+    )
+
+
+METRICS: tuple[Descriptor, ...] = (
+    Descriptor("n_valid", "n_valid", "n", "stimuli"),
+    *_mean(
+        Descriptor(
+            "perturbation_tolerance", "pt", "PT", "l2 norm", "higher", NORM, "perturbation tolerance (PT, mean l2 norm)"
+        )
+    ),
+    Descriptor("perturbation_tolerance_lower_bound", "pt_lower_bound", "PT at least", "l2 norm", "higher"),
+    *_mean(
+        Descriptor(
+            "adversarial_human_alignment", "aa", "AA", OF_CEILING, "higher", RHO, "adversarial human alignment (AA)"
+        )
+    ),
+    *_mean(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
+    *_mean(Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")),
+    Descriptor("aligned_minus_shuffled", "aligned_minus_shuffled", "aligned − shuffled", "Spearman's rho", "higher"),
+    Descriptor("alignment_shuffled", "alignment_shuffled", "shuffled", "Spearman's rho"),
+    Descriptor("alignment_given_centre", "alignment_given_centre", "given centre", "Spearman's rho", "higher"),
+    Descriptor("energy_on_human_top10", "energy_on_human_top10", "energy on top 10 %", "share", "higher"),
+    Descriptor("n_without_rank_correlation", "n_without_rho", "no rho", "stimuli"),
+    Descriptor("multilabel_accuracy", "multilabel_accuracy", "multi-label", "share", "higher", None,
+               "multi-label accuracy (%)"),
+    Descriptor("multilabel_accuracy_per_class", "multilabel_per_class", "multi-label per class", "share", "higher"),
+    Descriptor("top1_accuracy", "top1_accuracy", "top-1", "share", "higher"),
+    Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
+    Descriptor("clean_decision_accuracy", "decision_accuracy", "decision", "share", "higher"),
+    Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
+    Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
+    Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
+    Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),
+    Descriptor("robust_accuracy_ci_high", "robust_accuracy_ci_high", SPREAD["_ci_high"], "share"),
+    Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
+    Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
+)  # fmt: skip
+"""All that the house's own metrics and probes summarise. What is `within/` one superclass sorts last in MLflow."""
+
+ZOO = (
+    "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled", "multilabel_accuracy",
+    "top1_accuracy", "attack_success_rate",
+)  # fmt: skip
+"""Short names of the metrics in zoo.csv, in its order."""
+
+HEADLINES = ("pt", "aa", "multilabel_accuracy")
+"""Short names of what the zoo's statistics are about."""
+
+PAIRED = {one.short: one.column for one in METRICS if one.column}
+"""Short name -> column of the rows: what is tested stimulus by stimulus."""
+
+
+def describe(name: str) -> Descriptor:
+    """The descriptor of a metric, by its name or its short name; of a family's member with its value filled in.
+
+    >>> describe("pt").name, describe("perturbation_tolerance_sem").short
+    ('perturbation_tolerance', 'pt_sem')
+    >>> describe("adversarial_human_alignment.dog").short
+    'within/aa/dog'
+
+    Raises:
+        InputError: nothing is called so (offers the nearest names).
+    """
+    for one in METRICS:
+        if found := _told(one, name):
+            return found
+    others = tuple(_of_the_catalog())
+    for one in others:
+        if found := _told(one, name):
+            return found
+    known = {key.replace("{}", "...") for one in (*METRICS, *others) for key in (one.name, one.short)}
+    raise unknown_name("metric", name, known)
+
+
+def short_name(name: str) -> str:
+    """A metric's short name; its own name where nothing describes it.
+
+    >>> short_name("perturbation_tolerance_ci_low"), short_name("of_my_own")
+    ('pt_ci_low', 'of_my_own')
+    """
+    try:
+        return describe(name).short
+    except InputError:
+        return name
+
+
+def _of_the_catalog() -> Iterator[Descriptor]:
+    """What metrics and probes describe themselves; imports all of them."""
+    for kind in ("metric", "probe"):
+        for name in catalog.names(kind):
+            yield from getattr(catalog.load(kind, name), "describes", ())
+
+
+def _told(one: Descriptor, name: str) -> Descriptor | None:
+    """The descriptor, filled in where it is a family's, if it is what a name means."""
+    for key in (one.name, one.short):
+        if name == key and "{}" not in key:
+            return one
+        before, family, after = key.partition("{}")
+        if family and (found := re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", name)):
+            filled = {field: getattr(one, field).replace("{}", found[1]) for field in ("name", "short", "label")}
+            return replace(one, **filled)
+    return None
