@@ -349,7 +349,7 @@ STATED = {
                   "'net' is not listed in registry/zoo.yaml: say how it was trained (--recipe; by others: pretrained)"),
     "the zoo's recipe": (
         {"recipe": "combined"}, "listed_l2_eps1",
-        "listed_l2_eps1 is listed in registry/zoo.yaml with 'robust', not 'combined': leave out --recipe, or mend the "
+        "listed_l2_eps1 is listed in registry/zoo.yaml with 'robust', not 'combined': leave out --recipe, or fix the "
         "entry"),
     "no group": ({"architecture": "test_vit"}, "net",
                  "'test_vit' of net is not declared: add it to registry/zoo.yaml (architectures), or list net"),
