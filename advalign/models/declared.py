@@ -62,14 +62,15 @@ class Zoo(Strict):
         return [name for name in self.models if not patterns or any(fnmatchcase(name, one) for one in patterns)]
 
     def standard_group(self, architecture: str) -> Group | None:
-        """Group of an architecture trained here: declared, or that of its supervised namesakes in the zoo."""
+        """Group of an architecture trained here: declared, or that of its supervised entries and namesakes in the zoo."""
         if architecture in self.architectures:
             return self.architectures[architecture]
         plain = plain_architecture(architecture).split(".")[0]
         namesakes = {
             entry.group
             for name, entry in self.models.items()
-            if name.split(".")[0] == plain and entry.group in ("cnn", "vit", "hybrid")
+            if (entry.architecture == architecture or name.split(".")[0] == plain)
+            and entry.group in ("cnn", "vit", "hybrid")
         }
         return namesakes.pop() if len(namesakes) == 1 else None
 
