@@ -127,7 +127,9 @@ def stars(p: float | None) -> str:
 
 
 def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]) -> Plot:
-    """Share of stimuli right and not flipped within eps, against eps, a line per model (methods.md section 3).
+    """Share of stimuli right and not flipped within eps, against eps, a line per model.
+
+    Source: docs/methods.md, section Robust accuracy.
 
     Args:
         curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], as stored norms give them.
