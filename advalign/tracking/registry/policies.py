@@ -57,7 +57,7 @@ def _testable(demands: dict[str, Demand]) -> dict[str, Demand]:
 
 
 class Policy(Strict):
-    """What a version must show to get an alias; see registry/gates.yaml. What is left out is asked, not waived.
+    """What a version must show to get an alias; see registry/gates.yaml. A switch that is left out is on.
 
     Attributes:
         against: "baseline", "holder" or a registered version (NAME@ALIAS, NAME/VERSION) -> metric -> demand.
