@@ -75,7 +75,7 @@ def test_commands_from_inside_an_experiment(two):
 
     lacking = run(second, "dvc", "repro", "validate")
     assert lacking.returncode != 0
-    assert "data/classes.yaml is missing: `advalign data import` brings in your own copies" in lacking.stderr
+    assert "data/classes.yaml is missing: `advalign data import` imports your own copies" in lacking.stderr
     shutil.copytree(root / "data", second / "data")
     frozen = run(second, "dvc", "repro", "stimuli")
     assert frozen.returncode == 0, frozen.stdout + frozen.stderr

@@ -205,7 +205,7 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     assert project.need_data(tmp_path) == tmp_path
     (tmp_path / "registry").mkdir()
     other = Project(tmp_path / "experiments" / "other")
-    with pytest.raises(DataError, match=r"^data is missing: `advalign data import` brings in your own copies"):
+    with pytest.raises(DataError, match=r"^data is missing: `advalign data import` imports your own copies"):
         other.need_data(other.data)
     assert errors.CheckFailed.exit_code == 1
 
