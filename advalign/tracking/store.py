@@ -183,7 +183,7 @@ def _check_address(uri: str) -> None:
     try:
         urlsplit(uri)
     except ValueError as error:
-        raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({error}): mend or unset it") from None
+        raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({error}): fix or unset it") from None
 
 
 def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> str:

@@ -16,7 +16,7 @@ from advalign.settings import load_settings
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked thing; `mend` says what to do where the state is not "ok"."""
+    """One checked thing; `mend` is the fix if the state is not "ok"."""
 
     what: str
     state: Literal["ok", "absent", "broken"]
@@ -70,7 +70,7 @@ def _settings(project: Project) -> Finding:
     try:
         settings = load_settings(project.root)
     except AdvalignError as error:
-        return Finding("params.yaml", "broken", str(error), "mend the named key")
+        return Finding("params.yaml", "broken", str(error), "fix the named key")
     found = f"{len(settings.trainings)} trainings, protocol {settings.evaluate.protocol}"
     return Finding("params.yaml", "ok", f"experiment {project.experiment}, {found}")
 

@@ -50,7 +50,7 @@ class Demand(Strict):
 
 
 class Policy(Strict):
-    """What a version must show to get an alias; see registry/gates.yaml. What is left out is asked, not waived.
+    """What a version must show to get an alias; see registry/gates.yaml. A switch that is left out is on.
 
     Attributes:
         bounds: metric -> bound; `read_policy` takes short names of metrics too, and gives their own names.

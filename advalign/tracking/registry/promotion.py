@@ -153,7 +153,7 @@ def _refuse(project: Project, store: Store, decision: Decision) -> Decision:
 
 
 def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
-    """Record the decision, move the alias, note it on the version; cut off anywhere, `_recover` mends it."""
+    """Record the decision, move the alias, note it on the version; if cut off, `_recover` completes or undoes it."""
     run_id = audit.begin(store, decision, lineage_tags(project))
     intent = Intent(
         decision=run_id,
