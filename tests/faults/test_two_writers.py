@@ -20,7 +20,7 @@ def test_a_new_store_is_created_once(tmp_path):
         for _ in range(4)
     ]
     for process in processes:
-        printed, errors = process.communicate(timeout=300)
+        printed, errors = process.communicate()
         assert process.returncode == 0, errors
         assert printed.strip() == "[]"
     with sqlite3.connect(tmp_path / "mlflow.db") as database:

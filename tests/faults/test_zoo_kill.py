@@ -79,7 +79,7 @@ def start(script: Path, root: Path, workers: int = 1) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> list[str]:
     """What became of the models, once the evaluation is over."""
-    printed, errors = process.communicate(timeout=600)
+    printed, errors = process.communicate()
     assert process.returncode == 0, errors
     return printed.split()
 
@@ -161,6 +161,7 @@ def test_two_evaluations_at_once_end_as_one(calm, tmp_path):
     assert_same(shared, project)
 
 
+@pytest.mark.timeout(120, func_only=True)
 def test_workers_end_with_their_killed_parent(tmp_path):
     """A worker whose parent is gone must not wait for ever."""
     script = tmp_path / "parent.py"
@@ -183,7 +184,5 @@ def test_workers_end_with_their_killed_parent(tmp_path):
     assert Path(f"/proc/{worker}").exists()
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+    while Path(f"/proc/{worker}").exists():
         time.sleep(0.1)
-    assert not Path(f"/proc/{worker}").exists()
