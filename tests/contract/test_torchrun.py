@@ -50,6 +50,13 @@ def end(process):
     return process.returncode, printed, errors
 
 
+def begin_each(roots, *words, **variables):
+    """Start `advalign WORDS` with torchrun's variables, but without its seconds; one process per project."""
+    group = {**LOCAL, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **variables}
+    ranks = zip(("0", "1"), roots, strict=True)
+    return [advalign(root, {**group, "RANK": rank, "LOCAL_RANK": rank}, *words) for rank, root in ranks]
+
+
 def one_of_each(root, steps):
     """In the store: one finished run whose curve has a point at each of the steps, and one version, its candidate."""
     store = open_store(Project(root))
@@ -76,39 +83,26 @@ def test_one_training_one_line_one_run_one_version_and_once_only(copied):
     check_store(copied, [9])
     weights = (copied.runs / NAME / "model.safetensors").read_bytes()
 
-    code, printed, errors = end(begin(copied, *TRAIN, "--epochs", "1"))
-    assert code == 0, errors
-    (line,) = printed.splitlines()
+    again = begin_each([copied.root] * 2, *TRAIN, "--epochs", "1")
+    assert [process.wait() for process in again] == [0, 0], [process.errors() for process in again]
+    (line,) = "".join(process.printed() for process in again).splitlines()
     assert line.startswith(f"{NAME}: already trained with these settings, val accuracy 0.")
     assert line.endswith("is version 1")
     assert (copied.runs / NAME / "model.safetensors").read_bytes() == weights
     check_store(copied, [9])
 
 
-def test_wrong_input_is_told_and_nothing_hangs(copied):
-    code, printed, errors = end(begin(copied, *TRAIN, "--model", "test_resnett"))
-    assert code != 0
-    assert printed == ""
-    told = [one for one in errors.splitlines() if one.startswith("advalign: error: ")]
-    assert told
-    assert all("unknown model 'test_resnett'" in one for one in told)
-
-
 @pytest.mark.parametrize(
     ("words", "variables", "line"),
     [
+        (("--model", "test_resnett"), {}, "unknown model 'test_resnett'"),
         (("--set", "batch_size=15"), {}, "train.batch_size 15 cannot be divided by 2 processes x 1 parts"),
         ((), {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "tracking server http://127.0.0.1:9 does not answer"),
     ],
 )
 def test_what_is_wrong_ends_every_process(copied, words, variables, line):
-    """Also what only the first process notices. Both with torchrun's variables, but without its seconds."""
-    group = {**LOCAL, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **variables}
-    processes = [
-        advalign(copied.root, {**group, "RANK": rank, "LOCAL_RANK": rank}, *TRAIN, "--seed", "5", *words)
-        for rank in ("0", "1")
-    ]
-    for process in processes:
+    """Also what only the first process notices."""
+    for process in begin_each([copied.root] * 2, *TRAIN, "--seed", "5", *words, **variables):
         assert process.wait() == 2, process.errors()
         (told,) = [one for one in process.errors().splitlines() if one.startswith("advalign: error: ")]
         assert line in told
@@ -169,11 +163,6 @@ def test_processes_that_see_other_data_are_refused(sample_root, tmp_path):
         shutil.copytree(sample_root, root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
     (classes,) = roots[1].glob("data/classes.yaml")
     classes.write_text(classes.read_text() + "\n")
-    group = {**LOCAL, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        advalign(root, {**group, "RANK": rank, "LOCAL_RANK": rank}, *TRAIN)
-        for rank, root in zip(("0", "1"), roots, strict=True)
-    ]
-    for process in processes:
+    for process in begin_each(roots, *TRAIN):
         assert process.wait() == 2, process.errors()
         assert "the processes see different settings, code or data: give all machines the same ones" in process.errors()

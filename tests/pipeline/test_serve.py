@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -28,7 +27,7 @@ from advalign.models.zoo import evaluation_transform
 from advalign.settings import Training, load_settings
 from advalign.training import train as training
 from advalign.training.plan import plan
-from tests.pipeline.conftest import REPOSITORY, TRAININGS, environment, run
+from tests.pipeline.conftest import REPOSITORY, TRAININGS, environment, program
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -72,10 +71,10 @@ def trained(reproduced, tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(training, "save_checkpoint", ask_and_save)
         found.card = training.train(project, planned, project.runs / planned.name, list, device="cpu", resume=False)
-        published = run(root, sys.executable, "-m", "advalign.cli.main", "publish")
+        published = program(root, "publish")
         assert published.returncode == 0, published.stderr
-        program = (sys.executable, "-m", "advalign.cli.main", "registry", "promote", NAME)
-        promoted = run(root, *program, "--force", "--reason", "to be served")  # it is not evaluated here
+        words = ("registry", "promote", NAME, "--force", "--reason", "to be served")  # it is not evaluated here
+        promoted = program(root, *words)
         assert promoted.returncode == 0, promoted.stderr
     return found
 

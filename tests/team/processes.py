@@ -61,6 +61,10 @@ class Process:
                 self.process.kill()
         return int(self.process.exitcode or 0)
 
+    def begun(self) -> bool:
+        """Whether what it prints goes to its files already."""
+        return (self.folder / "err").exists()
+
     def printed(self) -> str:
         """Its standard output."""
         return (self.folder / "out").read_text()
