@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from advalign.cli.main import run as advalign_command
+from tests.pipeline.stages import forked_stages
 from tests.team.processes import advalign as forked
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,9 +39,16 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": path, **OURS}
 
 
-def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a project and give back what it printed; its exit code is the caller's to check."""
-    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    own = environment() | variables
+    return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, check=False)
+
+
+def reproduce(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run `dvc repro`, its stages forked from a process that has imported this repository's code."""
+    with forked_stages({**dict.fromkeys(STORES), **OURS}) as folder:
+        return run(root, "dvc", "repro", PATH=f"{folder}{os.pathsep}{environment()['PATH']}")
 
 
 def program(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +118,6 @@ def new(tmp_path_factory) -> Path:
 def reproduced(new) -> Path:
     """A project after its first `dvc repro`."""
     root = shutil.copytree(new, new.with_name("project"))
-    done = run(root, "dvc", "repro")
+    done = reproduce(root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root

@@ -11,7 +11,7 @@ import torch
 
 import advalign
 from advalign.errors import AdvalignError
-from tests.pipeline.conftest import TRAININGS, change_params, program, run, stages_run
+from tests.pipeline.conftest import TRAININGS, change_params, program, reproduce, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -89,7 +89,7 @@ def test_protocols_stand_side_by_side(reproduced):
 
 
 def test_a_second_repro_runs_nothing(reproduced):
-    again = run(reproduced, "dvc", "repro")
+    again = reproduce(reproduced)
     assert again.returncode == 0
     assert stages_run(again.stdout) == []
 
@@ -176,7 +176,7 @@ def test_models_trained_by_hand_keep_their_results(reproduced):
     mine = reproduced / "outputs" / "evaluations" / "fmn-5" / "test_resnet_l2_eps0.5.parquet"
     stale = mine.with_name("gone.baseline.json")
     stale.write_text("{}")
-    done = run(reproduced, "dvc", "repro")
+    done = reproduce(reproduced)
     assert done.returncode == 0, done.stderr
     assert mine.is_file()
     assert not stale.exists()
@@ -186,7 +186,7 @@ def test_models_trained_by_hand_keep_their_results(reproduced):
 def test_changing_one_recipe_reruns_only_what_depends_on_it(reproduced):
     """Runs last: it changes the project."""
     change_params(reproduced, "recipes/harmonized", lambda_1=2.0)
-    done = run(reproduced, "dvc", "repro")
+    done = reproduce(reproduced)
     assert done.returncode == 0, done.stderr
     assert stages_run(done.stdout) == ["train@test_resnet.harmonized", "evaluate", "compare", "publish"]
     assert "test_resnet.baseline: kept" in done.stdout
