@@ -17,3 +17,4 @@ import advalign.tracking.registry.promotion
 import advalign.tracking.transfer
 import advalign.training.train
 import advalign.workflows.publish
+import advalign.workflows.tracked_training
