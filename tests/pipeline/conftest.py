@@ -21,7 +21,7 @@ CODE = ("advalign", "pipelines", "registry", "docs", "dvc.yaml", "params.yaml", 
 SMALL = {
     "stimuli": {"images_per_category": 1},
     "train": {"epochs": 2, "batch_size": 16, "threads": 1},
-    "evaluate": {"protocol": "fmn-5", "shard_size": 12, "gallery": 3, "threads": 2},  # so on two cores: no pool
+    "evaluate": {"protocol": "fmn-5", "shard_size": 12, "gallery": 3},
     "compare": {"bootstrap": 200},
 }
 GATES = {  # what two epochs on tiny data can show: that it was evaluated, on current data
@@ -45,10 +45,10 @@ def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, check=False)
 
 
-def reproduce(root: Path) -> subprocess.CompletedProcess[str]:
+def reproduce(root: Path, *stages: str) -> subprocess.CompletedProcess[str]:
     """Run `dvc repro`, its stages forked from a process that has imported this repository's code."""
     with forked_stages({**dict.fromkeys(STORES), **OURS}) as folder:
-        return run(root, "dvc", "repro", PATH=f"{folder}{os.pathsep}{environment()['PATH']}")
+        return run(root, "dvc", "repro", *stages, PATH=f"{folder}{os.pathsep}{environment()['PATH']}")
 
 
 def program(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -110,8 +110,11 @@ def stages_run(output: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def new(tmp_path_factory) -> Path:
-    """A project before its first `dvc repro`; to be copied."""
-    return make_project(tmp_path_factory.mktemp("pipeline") / "new")
+    """A project that `dvc repro validate` is done of; to be copied."""
+    root = make_project(tmp_path_factory.mktemp("pipeline") / "new")
+    done = reproduce(root, "validate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
 
 
 @pytest.fixture(scope="session")

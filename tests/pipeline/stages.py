@@ -1,10 +1,11 @@
 """The stages of a `dvc repro` without the seconds that their imports take.
 
 On PATH lies a `python` of our own. It asks this process, over a socket, for `-m pipelines.STAGE`, which is forked from
-a process that has imported everything. test_kill.py runs the same stages by a real interpreter, to the same bytes.
+a process that has imported everything. In test_kill.py a real interpreter trains and attacks, to the same bytes.
 """
 
 import json
+import os
 import runpy
 import shlex
 import socketserver
@@ -34,6 +35,7 @@ def run_module(option: str, name: str, *words: str) -> None:
     assert option == "-m"
     sys.argv = [name, *words]
     sys.path.insert(0, str(Path.cwd()))
+    os.cpu_count = lambda: 1  # an evaluation then has no pool, whose processes would import everything again
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.pipeline.conftest import TRAININGS, environment, run
+from tests.pipeline.conftest import TRAININGS, environment, reproduce
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -56,7 +56,7 @@ def test_killed_runs_end_as_an_undisturbed_one(new, reproduced, tmp_path):
     chance = random.Random(7)
     for file, longest in MOMENTS:
         kill_after(killed, file, chance.uniform(0, longest))
-    done = run(killed, "dvc", "repro")
+    done = reproduce(killed)
     assert done.returncode == 0, done.stdout + done.stderr
 
     expected, found = results(reproduced), results(killed)

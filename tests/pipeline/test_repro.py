@@ -172,7 +172,7 @@ def test_models_trained_by_hand_keep_their_results(reproduced):
     """The pipeline's stage shares the folder with what a user evaluates, and removes only what nobody has any more."""
     trained = program(reproduced, "train", "robust", "--eps", "0.5", "--epochs", "1")
     assert trained.returncode == 0, trained.stderr
-    assert program(reproduced, "evaluate", "test_resnet_l2_eps0.5").returncode == 0
+    assert program(reproduced, "evaluate", "test_resnet_l2_eps0.5", "--workers", "1").returncode == 0
     mine = reproduced / "outputs" / "evaluations" / "fmn-5" / "test_resnet_l2_eps0.5.parquet"
     stale = mine.with_name("gone.baseline.json")
     stale.write_text("{}")

@@ -31,7 +31,6 @@ from tests.pipeline.conftest import REPOSITORY, TRAININGS, environment, program
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
-PATIENCE = 180  # seconds: a busy machine takes long to import
 NAME = TRAININGS[1]
 PAGE = REPOSITORY / "docs" / "serving.md"
 
@@ -111,13 +110,11 @@ def server(trained, port, tmp_path_factory):
 
 
 def wait_until_it_answers(server: subprocess.Popen, port: int, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
+    while server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
             return
         time.sleep(0.2)
-    raise AssertionError(f"no answer after {PATIENCE} s:\n{log.read_text()}")
+    raise AssertionError(f"it ended:\n{log.read_text()}")
 
 
 def end(server: subprocess.Popen) -> None:
@@ -135,7 +132,7 @@ def post(port, body):
         f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
