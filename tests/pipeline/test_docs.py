@@ -68,7 +68,7 @@ def test_example_entries_are_found_and_run(reproduced, tmp_path):
         trained = run(root, *program, "train", recipe, "--epochs", "1")
         assert trained.returncode == 0, trained.stderr
     assert "confidence_term" in pd.read_csv(root / "outputs" / "runs" / "test_resnet.unsure" / "history.csv")
-    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--json")
+    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--workers", "1")
     assert attacked.returncode == 0, attacked.stderr
     folder = root / "outputs" / "evaluations" / "straight-line"
     rows = pd.read_parquet(folder / "test_resnet.noisy0.1.parquet")
