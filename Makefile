@@ -16,10 +16,10 @@ repro: $(VENV)/.installed
 	@$(RUN) advalign compare --show
 
 test: $(VENV)/.installed $(PEERS)/.installed lint
-	$(RUN) PYTHONPATH=$(PEERS) pytest -n 2 --dist loadgroup tests advalign
+	$(RUN) PYTHONPATH=$(PEERS) OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup tests advalign
 
 test-fast: $(VENV)/.installed
-	$(RUN) pytest -n 2 -m "not slow" tests advalign
+	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" tests advalign
 
 lint: $(VENV)/.installed
 	$(RUN) ruff check .

@@ -1,7 +1,6 @@
 """The report in a real browser: opens without errors or network, sorts, filters, hovers, shows a model's gallery."""
 
 import shutil
-import time
 
 import numpy as np
 import pandas as pd
@@ -98,16 +97,13 @@ def test_opens_without_errors_and_without_network(page, large_report):
     assert page.locator("dd").first.inner_text() == "0123.dir"
 
 
-def test_opens_fast_with_351_models(browser, large_report):
+def test_draws_351_models(browser, large_report):
     context = browser.new_context(offline=True)
     page = context.new_page()
-    start = time.perf_counter()
     page.goto(large_report.as_uri())
     page.wait_for_selector("#models tbody tr:nth-child(351)", state="attached")
     page.wait_for_selector("#plot-pt_aa_plane .main-svg")
-    taken = time.perf_counter() - start
     context.close()
-    assert taken < 10  # a guard against hanging, far above what it takes
 
 
 def test_sorts_by_every_column(page):

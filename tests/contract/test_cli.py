@@ -74,7 +74,7 @@ def test_wrong_input_is_one_line_and_exit_2(small_outputs, arguments, wanted):
 
 @pytest.mark.slow
 def test_outside_a_project_it_says_so(tmp_path):
-    done = cli("registry", "list", cwd=tmp_path)
+    done = typed(tmp_path, "registry", "list")
     assert done.returncode == 2
     assert "is not inside a project" in done.stderr
 

@@ -373,7 +373,9 @@ def convolutions():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("name", ["baseline", "robust"])
-def test_a_compiled_step_is_the_same(name, tmp_path):
+def test_a_compiled_step_is_the_same(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes that import torch for it
+
     def stepped(compiled):
         torch.compiler.reset()
         found = fit(tmp_path, recipe(name, **SMALL[name]), network=convolutions, compile=compiled, ema=0.5)

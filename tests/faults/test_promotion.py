@@ -1,10 +1,9 @@
 """Promotion when things go wrong: cut off at any write, raced, tampered with, asked for what is not there."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -21,7 +20,9 @@ from advalign.tracking.registry.registered import find_model, resolve, set_tags,
 from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all, publish_checkpoint
+from tests.pipeline.conftest import STORES
 from tests.registered import DATA, make_project, publish
+from tests.team.processes import Process, command_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("promotion")]
 
@@ -193,23 +194,24 @@ def test_a_rollback_that_was_cut_off_is_mended_too(project, store, monkeypatch):
     assert write > 6
 
 
+def promote_and_die(name):
+    """What a process runs that is killed once the alias is in place."""
+    original = MlflowClient.set_registered_model_alias
+
+    def dying(self, name, alias, version):
+        original(self, name, alias, version)
+        if alias == "champion":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MlflowClient.set_registered_model_alias = dying
+    command_line("registry", "promote", name, "--version", "2")
+
+
 def test_a_process_killed_for_real_is_mended(project, store):
     name = two_versions(project, store, "kill")
     promote(project, store, name, 1)
-    code = f"""
-import os, signal
-from mlflow.tracking import MlflowClient
-from advalign.cli.main import app
-original = MlflowClient.set_registered_model_alias
-def dying(self, name, alias, version):
-    original(self, name, alias, version)
-    if alias == "champion":
-        os.kill(os.getpid(), signal.SIGKILL)
-MlflowClient.set_registered_model_alias = dying
-app(["registry", "promote", "{name}", "--version", "2"])
-"""
-    died = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    died = Process(project.root, dict.fromkeys(STORES), promote_and_die, name)
+    assert died.wait() == -signal.SIGKILL, died.errors()
     assert aliases.INTENT in find_model(store, name).tags
     assert rows(store, name)[-1]["outcome"] == "under way"
     again = promote(project, store, name, 2)

@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 NAME, EPOCHS, STEPS = "test_resnet.harmonized", 3, 9  # steps of an epoch
 COMMAND = ("train", "harmonized", "--epochs", str(EPOCHS), "--set", "threads=1", "--set", "save_minutes=0.00001")
 LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
-SECONDS = 300  # after which a hang has failed
 MOMENTS = ("loading", "steps", "saving", "validation", "writing the checkpoint")
 
 
@@ -72,12 +71,10 @@ def kill_at(moment, project, chance):
     watched.look()
     before, leftover, history = watched.mark, watched.temporary(), watched.written()
     process = advalign(project.root, LOCAL, *COMMAND)
-    limit = time.monotonic() + SECONDS
 
     def wait(reached):
         while not reached():
             assert process.process.exitcode is None, f"ended before {moment}: {process.printed()}{process.errors()}"
-            assert time.monotonic() < limit, f"no {moment}: {process.errors()}"
             time.sleep(0.0005)
 
     if moment == "loading":
@@ -132,7 +129,7 @@ def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, 
         chance.shuffle(planned)
         planned += [MOMENTS[4], MOMENTS[4], "registering"]  # when all epochs are done
         hit = [kill_at(moment, killed, chance) for moment in planned]
-        printed, _ = undisturbed.communicate(timeout=SECONDS)
+        printed, _ = undisturbed.communicate()
         assert undisturbed.returncode == 0, printed
     finally:
         undisturbed.kill()
@@ -142,14 +139,14 @@ def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, 
     assert not list(killed.resume.glob("*.pt")), "the result is safe"
 
     done = advalign(killed.root, LOCAL, *COMMAND)
-    assert done.wait(SECONDS) == 0, done.errors()
+    assert done.wait() == 0, done.errors()
     assert done.printed().startswith(f"{NAME}: already trained with these settings")
     for name in ("model.safetensors", "history.csv"):
         assert (killed.runs / NAME / name).read_bytes() == (calm.runs / NAME / name).read_bytes(), name
     visible = {path.name for path in (killed.runs / NAME).iterdir() if path.name[0] != "."}
     assert visible == {"model.safetensors", "history.csv", "card.json"}
     check = Process(killed.root, LOCAL, one_of_each, killed.root)
-    assert check.wait(SECONDS) == 0, check.errors()
+    assert check.wait() == 0, check.errors()
 
 
 def one_of_each(root):
@@ -177,6 +174,6 @@ def test_what_a_killed_process_was_writing_is_no_state(sample_root, tmp_path):
     half = own.with_name(f".{own.name}.{'0' * 12}.tmp")
     half.write_bytes(b"PK half of a state")
     done = advalign(project.root, LOCAL, *words)
-    assert done.wait(SECONDS) == 0, done.errors()
+    assert done.wait() == 0, done.errors()
     assert "trained, val accuracy" in done.printed()
     assert not half.exists()

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from advalign.cli.main import run as advalign_command
+from tests.pipeline.stages import forked_stages
+from tests.team.processes import advalign as forked
 
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("advalign", "pipelines", "registry", "docs", "dvc.yaml", "params.yaml", ".dvcignore", "pyproject.toml")
@@ -26,20 +28,33 @@ GATES = {  # what two epochs on tiny data can show: that it was evaluated, on cu
     "champion": {"protocol": "fmn-5", "no_flags": False, "pareto_front": False, "bounds": {"n_valid": {"at_least": 1}}}
 }
 TRAININGS = ("test_resnet.baseline", "test_resnet.harmonized")
+OURS = {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_REGISTRY_URI")
 
 
 def environment() -> dict[str, str]:
     """The environment of commands: this interpreter's programs first, no store from outside, one thread."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_TRACKING", "MLFLOW_REGISTRY"))
-    }
-    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    kept = {name: value for name, value in os.environ.items() if name not in STORES}
+    return {**kept, "PATH": path, **OURS}
 
 
-def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a project and give back what it printed; its exit code is the caller's to check."""
-    return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    own = environment() | variables
+    return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, check=False)
+
+
+def reproduce(root: Path, *stages: str) -> subprocess.CompletedProcess[str]:
+    """Run `dvc repro`, its stages forked from a process that has imported this repository's code."""
+    with forked_stages({**dict.fromkeys(STORES), **OURS}) as folder:
+        return run(root, "dvc", "repro", *stages, PATH=f"{folder}{os.pathsep}{environment()['PATH']}")
+
+
+def program(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `advalign WORDS` in a project in a process of its own, forked from one that has imported everything."""
+    process = forked(root, {**dict.fromkeys(STORES), **OURS}, *words)
+    return subprocess.CompletedProcess(words, process.wait(), process.printed(), process.errors())
 
 
 def typed(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,7 +87,7 @@ def make_project(root: Path) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (root / "registry" / "gates.yaml").write_text(yaml.safe_dump(GATES))
     assert run(root, "dvc", "init", "--no-scm", "-q").returncode == 0
-    made = run(root, sys.executable, "-m", "advalign.cli.main", "data", "sample", "--scale", "0.01")
+    made = program(root, "data", "sample", "--scale", "0.01")
     assert made.returncode == 0, made.stderr
     assert run(root, "dvc", "add", "-q", "data").returncode == 0
     return root
@@ -94,9 +109,18 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory) -> Path:
+def new(tmp_path_factory) -> Path:
+    """A project that `dvc repro validate` is done of; to be copied."""
+    root = make_project(tmp_path_factory.mktemp("pipeline") / "new")
+    done = reproduce(root, "validate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def reproduced(new) -> Path:
     """A project after its first `dvc repro`."""
-    root = make_project(tmp_path_factory.mktemp("pipeline") / "project")
-    done = run(root, "dvc", "repro")
+    root = shutil.copytree(new, new.with_name("project"))
+    done = reproduce(root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root

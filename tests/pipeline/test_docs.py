@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.extending import EXAMPLES
-from tests.pipeline.conftest import REPOSITORY, change_params, run, typed
+from tests.pipeline.conftest import REPOSITORY, change_params, program, run, typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -30,7 +30,7 @@ def copy_of(reproduced: Path, root: Path) -> Path:
     """A copy of the reproduced project with a tracking store of its own: these tests change what they run in."""
     left_out = shutil.ignore_patterns("mlflow.db", "mlartifacts", "regenerated")
     shutil.copytree(reproduced, root, ignore=left_out)
-    published = run(root, sys.executable, "-m", "advalign.cli.main", "publish")
+    published = program(root, "publish")
     assert published.returncode == 0, published.stderr
     return root
 
@@ -68,7 +68,7 @@ def test_example_entries_are_found_and_run(reproduced, tmp_path):
         trained = run(root, *program, "train", recipe, "--epochs", "1")
         assert trained.returncode == 0, trained.stderr
     assert "confidence_term" in pd.read_csv(root / "outputs" / "runs" / "test_resnet.unsure" / "history.csv")
-    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--json")
+    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--workers", "1")
     assert attacked.returncode == 0, attacked.stderr
     folder = root / "outputs" / "evaluations" / "straight-line"
     rows = pd.read_parquet(folder / "test_resnet.noisy0.1.parquet")

@@ -6,6 +6,7 @@ DVC and its stages.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.pipeline.conftest import TRAININGS, environment, make_project, run
+from tests.pipeline.conftest import TRAININGS, environment, reproduce
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -50,12 +51,12 @@ def kill_after(root: Path, file: str, seconds: float) -> None:
     process.wait()
 
 
-def test_killed_runs_end_as_an_undisturbed_one(reproduced, tmp_path):
-    killed = make_project(tmp_path / "killed")
+def test_killed_runs_end_as_an_undisturbed_one(new, reproduced, tmp_path):
+    killed = shutil.copytree(new, tmp_path / "killed")
     chance = random.Random(7)
     for file, longest in MOMENTS:
         kill_after(killed, file, chance.uniform(0, longest))
-    done = run(killed, "dvc", "repro")
+    done = reproduce(killed)
     assert done.returncode == 0, done.stdout + done.stderr
 
     expected, found = results(reproduced), results(killed)

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,9 @@ from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_classifier, evaluation_transform
 from tests.foreign import encoded, example, raw, shard
-from tests.pipeline.conftest import REPOSITORY, change_params, run
+from tests.pipeline.conftest import OURS, REPOSITORY, change_params, program
+from tests.pipeline.stages import run_module
+from tests.team.processes import Process
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -51,7 +52,7 @@ ZOO = {
 
 
 def advalign(root, *words, code=0):
-    done = run(root, sys.executable, "-m", "advalign.cli.main", *map(str, words))
+    done = program(root, *map(str, words))
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -169,8 +170,8 @@ def imported(lab):
         root, "data", "import", "imagenet", own_validation(own, names), "--labels", own / "val.txt", "--workers", 1
     )
     advalign(root, "data", "import", "multilabel", judged_by_us(own, names))
-    frozen = run(root, sys.executable, "-m", "pipelines.stimuli")
-    assert frozen.returncode == 0, frozen.stderr
+    frozen = Process(root, dict(OURS), run_module, "-m", "pipelines.stimuli")
+    assert frozen.wait() == 0, frozen.errors()
     return root, names
 
 
@@ -247,7 +248,8 @@ def test_real_multilabel_sets_are_read_and_scored(imported, tmp_path, file):
         original = pd.concat([table.head(12), table[both].head(3)])["original_label"].to_dict()
     else:
         original = dict.fromkeys(list(json.loads(path.read_text())["initial_annots"]), 65)
-    run(root, "rm", "-r", "data/imagenet", "outputs/evaluations")
+    shutil.rmtree(root / "data/imagenet")
+    shutil.rmtree(root / "outputs/evaluations")
     advalign(root, "data", "import", "imagenet", own_validation(tmp_path, original), "--labels", tmp_path / "val.txt")
     done = advalign(root, "data", "import", "multilabel", path, "--json")
     counts = json.loads(done.stdout)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ import torch
 
 import advalign
 from advalign.errors import AdvalignError
-from tests.pipeline.conftest import TRAININGS, change_params, run, stages_run
+from tests.pipeline.conftest import TRAININGS, change_params, program, reproduce, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -47,10 +45,6 @@ ZOO_COLUMNS = [
     "top1_accuracy",
     "attack_success_rate",
 ]
-
-
-def cli(root: Path, *arguments: str):
-    return run(root, sys.executable, "-m", "advalign.cli.main", *arguments)
 
 
 def test_files_are_where_the_contract_says(reproduced):
@@ -95,7 +89,7 @@ def test_protocols_stand_side_by_side(reproduced):
 
 
 def test_a_second_repro_runs_nothing(reproduced):
-    again = run(reproduced, "dvc", "repro")
+    again = reproduce(reproduced)
     assert again.returncode == 0
     assert stages_run(again.stdout) == []
 
@@ -111,16 +105,16 @@ def test_pt_is_the_mean_of_the_stored_norms(reproduced):
 
 
 def test_store_is_rebuilt_after_it_is_deleted(reproduced):
-    before = json.loads(cli(reproduced, "registry", "list", "--json").stdout)
+    before = json.loads(program(reproduced, "registry", "list", "--json").stdout)
     assert sorted(row["name"] for row in before) == sorted(TRAININGS)
     assert all(row["aliases"] == ["candidate"] for row in before)
-    assert json.loads(cli(reproduced, "publish", "--json").stdout)["created"] == []
+    assert json.loads(program(reproduced, "publish", "--json").stdout)["created"] == []
     (reproduced / "mlflow.db").unlink()
-    published = json.loads(cli(reproduced, "publish", "--json").stdout)
+    published = json.loads(program(reproduced, "publish", "--json").stdout)
     # a run and a version per checkpoint, a run per evaluation under two protocols, the comparison
     assert len(published["created"]) == 4 * len(TRAININGS) + 1
-    assert json.loads(cli(reproduced, "publish", "--json").stdout)["created"] == []
-    after = json.loads(cli(reproduced, "registry", "list", "--json").stdout)
+    assert json.loads(program(reproduced, "publish", "--json").stdout)["created"] == []
+    after = json.loads(program(reproduced, "registry", "list", "--json").stdout)
     digests = [{row["name"]: row["tags"]["advalign.weights_sha256"] for row in rows} for rows in (before, after)]
     assert digests[0] == digests[1]
     tags = after[0]["tags"]
@@ -148,7 +142,8 @@ def test_registered_model_predicts_as_the_checkpoint_does(reproduced, monkeypatc
 
 
 def test_evaluation_by_hand_is_kept_apart_and_resumes(reproduced):
-    first = cli(reproduced, "evaluate", TRAININGS[0], "--limit", "6", "--protocol", "feng2025-released", "--json")
+    words = ("evaluate", TRAININGS[0], "--limit", "6", "--protocol", "feng2025-released", "--json")
+    first = program(reproduced, *words, "--workers", "2")
     assert first.returncode == 0, first.stderr
     row = json.loads(first.stdout)[0]
     assert row["state"] == "evaluated"
@@ -156,9 +151,9 @@ def test_evaluation_by_hand_is_kept_apart_and_resumes(reproduced):
         reproduced / "outputs" / "evaluations" / "feng2025-released.first6" / f"{TRAININGS[0]}.parquet"
     )
     assert len(rows) == 6
-    again = cli(reproduced, "evaluate", TRAININGS[0], "--limit", "6", "--protocol", "feng2025-released", "--json")
+    again = program(reproduced, *words)
     assert json.loads(again.stdout)[0]["state"] == "kept"
-    estimate = cli(reproduced, "evaluate", TRAININGS[0], "--protocol", "fmn", "--dry-run", "--json")
+    estimate = program(reproduced, "evaluate", TRAININGS[0], "--protocol", "fmn", "--dry-run", "--json")
     cost = json.loads(estimate.stdout)[0]
     assert cost["passes"] == 36 * 1000
     assert cost["gflop_per_pass"] > 0.01
@@ -175,13 +170,13 @@ def test_dvc_shows_metrics_and_plots(reproduced):
 
 def test_models_trained_by_hand_keep_their_results(reproduced):
     """The pipeline's stage shares the folder with what a user evaluates, and removes only what nobody has any more."""
-    trained = cli(reproduced, "train", "robust", "--eps", "0.5", "--epochs", "1")
+    trained = program(reproduced, "train", "robust", "--eps", "0.5", "--epochs", "1")
     assert trained.returncode == 0, trained.stderr
-    assert cli(reproduced, "evaluate", "test_resnet_l2_eps0.5").returncode == 0
+    assert program(reproduced, "evaluate", "test_resnet_l2_eps0.5", "--workers", "1").returncode == 0
     mine = reproduced / "outputs" / "evaluations" / "fmn-5" / "test_resnet_l2_eps0.5.parquet"
     stale = mine.with_name("gone.baseline.json")
     stale.write_text("{}")
-    done = run(reproduced, "dvc", "repro")
+    done = reproduce(reproduced)
     assert done.returncode == 0, done.stderr
     assert mine.is_file()
     assert not stale.exists()
@@ -191,11 +186,11 @@ def test_models_trained_by_hand_keep_their_results(reproduced):
 def test_changing_one_recipe_reruns_only_what_depends_on_it(reproduced):
     """Runs last: it changes the project."""
     change_params(reproduced, "recipes/harmonized", lambda_1=2.0)
-    done = run(reproduced, "dvc", "repro")
+    done = reproduce(reproduced)
     assert done.returncode == 0, done.stderr
     assert stages_run(done.stdout) == ["train@test_resnet.harmonized", "evaluate", "compare", "publish"]
     assert "test_resnet.baseline: kept" in done.stdout
     assert "test_resnet.harmonized: evaluated" in done.stdout
-    versions = json.loads(cli(reproduced, "registry", "show", "test_resnet.harmonized", "--json").stdout)
+    versions = json.loads(program(reproduced, "registry", "show", "test_resnet.harmonized", "--json").stdout)
     assert sorted(row["version"] for row in versions) == [1, 2]
     assert {row["version"]: row["aliases"] for row in versions}[2] == ["candidate"]

@@ -54,7 +54,7 @@ def team_sample(sample_root, tmp_path_factory):
     with_stimuli(sample_root, root)
     shutil.copy(REPOSITORY / "registry" / "gates.yaml", root / "registry")
     local = {"MLFLOW_TRACKING_URI": None}
-    for words in (("train", "baseline"), ("evaluate", NAME, "--protocol", PROTOCOL)):
+    for words in (("train", "baseline"), ("evaluate", NAME, "--protocol", PROTOCOL, "--workers", "1")):
         done = advalign(root, local, *words)
         assert done.wait() == 0, done.errors()
     return root

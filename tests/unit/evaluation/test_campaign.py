@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -403,11 +402,9 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_task_only_its_model(made, tm
     project = Project(tmp_path / "project")
     shutil.copytree(made.root, project.root, ignore=shutil.ignore_patterns("evaluations"))
     expected = undisturbed(project, names=[ONE, THREE], limit=24)
-    begun = time.monotonic()
     outcomes = run(project, local(2, deadly), limit=24)
     assert states(outcomes) == ["evaluated", "failed", "evaluated"]
     assert outcomes[TWO][1] == "RuntimeError: its worker process died twice (out of memory?)"
     assert (project.root / "killed-once").exists()
     found = files(project)
     assert {name: found[name] for name in expected} == expected
-    assert time.monotonic() - begun < 300

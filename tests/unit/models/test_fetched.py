@@ -3,12 +3,13 @@
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import dill
 import pytest
@@ -740,15 +741,16 @@ def test_another_input_size_of_a_transformer_is_built_in(tmp_path):
 # the hub, by its own protocol
 
 FETCH = """
-import sys, torch
+import json, sys
 from pathlib import Path
 from tests.unit.models.test_fetched import model
 from advalign.errors import AdvalignError
-try:
-    model(Path(sys.argv[1]), "hub", 1000, architecture="test_resnet.r160_in1k", preprocessing={}).fetch()
-except AdvalignError as error:
-    print(f"refused: {error}")
-    sys.exit(2)
+for root in sys.stdin:
+    try:
+        model(Path(root.strip()), "hub", 1000, architecture="test_resnet.r160_in1k", preprocessing={}).fetch()
+        print(json.dumps("fetched"), flush=True)
+    except AdvalignError as error:
+        print(json.dumps(f"refused: {error}"), flush=True)
 """
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILE = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
@@ -781,9 +783,36 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module")
+def fetching(tmp_path_factory):
+    """A process that fetches into the folders it is told: huggingface_hub reads its environment when it is imported."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("hub")
+    environment = os.environ | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "2",
+        "HF_HUB_ETAG_TIMEOUT": "2",
+        "HF_HOME": str(home),
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-c", FETCH]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield SimpleNamespace(port=port, home=home, process=process)
+
+
 @pytest.fixture
-def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+def hub(fetching):
+    """The hub that the process asks, with nothing in it."""
+    server = ThreadingHTTPServer(("127.0.0.1", fetching.port), Hub)
     server.files, server.asked = {}, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -791,22 +820,10 @@ def hub():
     server.server_close()
 
 
-def fetch_from(address, root, timeout):
-    """The fetch in its own process: huggingface_hub reads its environment when it is imported."""
-    environment = os.environ | {
-        "HF_ENDPOINT": address,
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "2",
-        "HF_HUB_ETAG_TIMEOUT": "2",
-        "HF_HOME": str(root / "home"),
-        "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-c", FETCH, str(root)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+def fetch(fetching, root):
+    """What came of it."""
+    print(root, file=fetching.process.stdin, flush=True)
+    return json.loads(fetching.process.stdout.readline())
 
 
 def hidden(root):
@@ -814,47 +831,49 @@ def hidden(root):
 
 
 @pytest.mark.slow
-def test_weights_come_from_the_hub_and_leave_no_cache_behind(hub, tmp_path):
+@pytest.mark.xdist_group("hub")
+def test_weights_come_from_the_hub_and_leave_no_cache_behind(hub, fetching, tmp_path):
     network = original(classes=1000, size=160)
     hub.files[FILE] = save(copied(network))
-    done = fetch_from(f"http://127.0.0.1:{hub.server_port}", tmp_path, 120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert fetch(fetching, tmp_path) == "fetched"
     source = model(tmp_path, "hub", 1000, architecture="test_resnet.r160_in1k", preprocessing={})
     card = same_logits(source, network, "test_resnet.r160_in1k", size=160)
     assert source.known() == card
     assert ("GET", FILE) in hub.asked
     assert hidden(tmp_path) == []
     assert sorted(path.name for path in source.folder.iterdir()) == sorted([WEIGHTS, CARD])
-    assert not list((tmp_path / "home").rglob("*.safetensors"))  # nor in the user's cache
+    assert not list(fetching.home.rglob("*.safetensors"))  # nor in the user's cache
 
 
-def refused_by_hub(address, root):
-    started = time.monotonic()
-    done = fetch_from(address, root, 120)
-    seconds = time.monotonic() - started
-    assert done.returncode == 2, done.stdout + done.stderr
-    (line,) = done.stdout.splitlines()
+def refused_by_hub(fetching, root):
+    line = fetch(fetching, root)
+    assert "\n" not in line
     assert line.startswith("refused: the weights of 'test_resnet.r160_in1k' cannot be fetched: ")
     assert "put the file on disk and name it in the zoo (weights: FILE)" in line
     assert hidden(root) == []
     assert not (root / "outputs" / "zoo" / "net").exists()
-    assert seconds < 30  # timm alone would ask for longer
     return line
 
 
 @pytest.mark.slow
-def test_a_hub_that_does_not_have_them_is_one_line(hub, tmp_path):
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)
+@pytest.mark.xdist_group("hub")
+@pytest.mark.timeout(120, func_only=True)  # timm alone would ask for longer
+def test_a_hub_that_does_not_have_them_is_one_line(hub, fetching, tmp_path):
+    refused_by_hub(fetching, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_hub_that_is_not_there_is_one_line_and_soon(hub, tmp_path):
+@pytest.mark.xdist_group("hub")
+@pytest.mark.timeout(120, func_only=True)  # timm alone would ask for longer
+def test_a_hub_that_is_not_there_is_one_line_and_soon(hub, fetching, tmp_path):
     hub.shutdown()
     hub.server_close()
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)
+    refused_by_hub(fetching, tmp_path)
 
 
 @pytest.mark.slow
-def test_what_the_hub_has_that_does_not_fit_is_one_line(hub, tmp_path):
+@pytest.mark.xdist_group("hub")
+@pytest.mark.timeout(120, func_only=True)
+def test_what_the_hub_has_that_does_not_fit_is_one_line(hub, fetching, tmp_path):
     hub.files[FILE] = save(copied(original("test_vit")))
-    refused_by_hub(f"http://127.0.0.1:{hub.server_port}", tmp_path)
+    refused_by_hub(fetching, tmp_path)

@@ -20,6 +20,7 @@ from advalign.models.zoo import create_network, make_twice_differentiable
 from advalign.recipes.base import Position
 from advalign.recipes.harmonized import Harmonized
 from advalign.training.synced_batch_norm import SumOverRanks, SyncedBatchNorm2d, synchronise_batch_norms
+from tests.team.processes import Process
 
 torch.set_num_threads(1)
 
@@ -185,7 +186,8 @@ def worker(rank, folder):
 def two_processes(tmp_path_factory):
     """What both ranks saved."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(worker, (str(folder),), nprocs=2)
+    ranks = [Process(folder, {"OMP_NUM_THREADS": "1"}, worker, rank, folder) for rank in range(2)]
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.errors() for rank in ranks]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
