@@ -62,7 +62,7 @@ class Zoo(Strict):
         return [name for name in self.models if not patterns or any(fnmatchcase(name, one) for one in patterns)]
 
     def standard_group(self, architecture: str) -> Group | None:
-        """Group of an architecture trained here: declared, or that of its supervised entries and namesakes in the zoo."""
+        """Group of an architecture trained here: declared, or that of its supervised entries in the zoo."""
         if architecture in self.architectures:
             return self.architectures[architecture]
         plain = plain_architecture(architecture).split(".")[0]
