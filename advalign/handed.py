@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import evaluation_transform
 from advalign.names import check_name, is_architecture
 from advalign.settings import Settings, load_settings
+from advalign.strict_files import read_json
 
 LOOKED_AT = 4  # items whose answers tell one model from another
 
@@ -154,5 +154,5 @@ def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
 
 def _evaluated(evaluator: Evaluator, card: Card) -> Evaluated:
     paths = evaluator.paths(card.name)
-    summary = json.loads(paths.summary.read_text())
+    summary = read_json(paths.summary)
     return Evaluated(pd.read_parquet(paths.rows), summary["metrics"], tuple(summary["flags"]))

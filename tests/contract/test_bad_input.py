@@ -501,7 +501,7 @@ def published(text, root, own):
 def bad_published():
     for name, text, *told in [
         ("missing file", None, "cannot be read (No such file", "give a YAML or CSV file"),
-        ("not YAML", "models: [", "is not valid YAML", "mend that line"),
+        ("not YAML", "models: [", "is not valid YAML", "fix that line"),
         ("other YAML", "- 1\n- 2\n", "expected a mapping with source, protocol and models", "see registry/published"),
     ]:
         yield f"published: {name}", Kind(partial(published, text), ("OWN/p.yaml", *told))
