@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 import advalign
 from advalign.data.results import stored_identity, write_table
 from advalign.files import sha256
-from tests.pipeline.conftest import TRAININGS, program, typed
+from tests.pipeline.conftest import TRAININGS, run, typed
 from tests.pipeline.test_docs import copy_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -98,7 +98,7 @@ def test_what_is_fetched_from_the_store_goes_with_the_command(root, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.chdir(root)
         advalign.load(reference)
-    exported = program(root, "checkpoint", "export", reference, str(root / "exported.safetensors"))
+    exported = run(root, "advalign", "checkpoint", "export", reference, str(root / "exported.safetensors"))
     assert exported.returncode == 0, exported.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
     assert [path.name for path in (root / "outputs").iterdir() if path.name.startswith(".registered")] == []
