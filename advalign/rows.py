@@ -11,6 +11,10 @@ STIMULUS, STATUS = "stimulus", "status"
 CLEAN_PREDICTION = "clean_prediction"
 NORM = "norm_l2"  # of the smallest perturbation found; l2, stimulus space, pixels in [0, 1]
 NORM_LINF = "norm_linf"  # the same under attacks on linf
+NORMS = {"l2": NORM, "linf": NORM_LINF}
+LARGEST_TRIED = "largest_tried"  # largest l2 norm at which the model was queried: what a failed search says
+QUERIES = "queries"  # forward passes spent on the item
+FLAGS = "flags"  # sanity flags of the model, joined by commas
 RHO = "rho_released"  # rank correlation in [-1, 1] of perturbation map (as the released code makes it) and human map
 RHO_MAGNITUDE = "rho_magnitude"  # the same with magnitude maps
 

@@ -122,7 +122,7 @@ def _of_the_catalog() -> Iterator[Descriptor]:
     """What metrics and probes describe themselves; imports all of them."""
     for kind in ("metric", "probe"):
         for name in catalog.names(kind):
-            yield from getattr(catalog.load(kind, name), "describes", ())
+            yield from catalog.load(kind, name).describes
 
 
 def _told(one: Descriptor, name: str) -> Descriptor | None:

@@ -38,6 +38,7 @@ ESTIMATES = (
 GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
 PICTURED_MODELS = 24  # in the report: their perturbations are in the file
 CURVE_POINTS = 101
+HEADLINE = describe("pt").name  # what a protocol must measure of models that are compared
 
 
 def compare(
@@ -59,6 +60,11 @@ def compare(
     """
     protocol = protocol or settings.evaluate.protocol
     summaries = read_summaries(project, protocol)
+    if not any(HEADLINE in summary["metrics"] for summary in summaries):
+        raise InputError(
+            f"protocol {protocol!r} measures no perturbation tolerance, by which models are compared: name one that "
+            "searches for minimum norms, such as fmn-fast"
+        )
     table = zoo_table(summaries, read_zoo(project.zoo))
     folder = project.evaluations / protocol
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
+from advalign.rows import RHO, RHO_MAGNITUDE
 from advalign.tensors.heatmaps import magnitude_map
 from advalign.tensors.ranks import average_ranks, correlation
 
@@ -18,8 +19,8 @@ class AdversarialHumanAlignment(Metric):
         """Rank correlation under the released map (the default) and under the magnitude map; NaN for constant maps."""
         magnitude = average_ranks(magnitude_map(shard.perturbations).flatten(1))
         return {
-            "rho_released": correlation(shard.released_ranks, shard.extras["human_ranks"]),
-            "rho_magnitude": correlation(magnitude, shard.extras["human_ranks"]),
+            RHO: correlation(shard.released_ranks, shard.extras["human_ranks"]),
+            RHO_MAGNITUDE: correlation(magnitude, shard.extras["human_ranks"]),
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
@@ -28,10 +29,10 @@ class AdversarialHumanAlignment(Metric):
         Stimuli with a constant perturbation map have no rank correlation: they are left out and counted.
         """
         valid = evaluation.valid
-        rho = valid["rho_released"].dropna().to_numpy(np.float64)
-        magnitude = valid["rho_magnitude"].dropna().to_numpy(np.float64)
+        rho = valid[RHO].dropna().to_numpy(np.float64)
+        magnitude = valid[RHO_MAGNITUDE].dropna().to_numpy(np.float64)
         raw = mean_with_interval("adversarial_human_alignment_raw", rho, evaluation.resamples, evaluation.seed)
-        by_superclass = valid.groupby("superclass")["rho_released"].mean() / evaluation.human_ceiling
+        by_superclass = valid.groupby("superclass")[RHO].mean() / evaluation.human_ceiling
         return {
             **raw,
             **{name.replace("_raw", ""): value / evaluation.human_ceiling for name, value in raw.items()},

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
+from advalign.rows import RHO
 from advalign.tensors.heatmaps import centre_distance, energy_on_top
 from advalign.tensors.ranks import average_ranks, correlation, partial_correlation
 
@@ -21,7 +22,7 @@ class AlignmentControls(Metric):
         distance = average_ranks(centre_distance(*maps.shape[1:]).flatten()).to(found)
         constant = maps.amax((1, 2)) == maps.amin((1, 2))  # its top 10 % would be any
         return {
-            "rho_released": correlation(found, human),
+            RHO: correlation(found, human),
             "rho_shuffled": correlation(found, shard.extras["other_ranks"]),
             "rho_partial": partial_correlation(found, human, distance),
             "energy_top10": energy_on_top(shard.perturbations, maps).masked_fill(constant, torch.nan),
@@ -34,7 +35,7 @@ class AlignmentControls(Metric):
             names = ("aligned_minus_shuffled", "alignment_shuffled", "alignment_given_centre", "energy_on_human_top10")
             return dict.fromkeys(names, math.nan)
         return {
-            "aligned_minus_shuffled": float((valid["rho_released"] - valid["rho_shuffled"]).mean()),
+            "aligned_minus_shuffled": float((valid[RHO] - valid["rho_shuffled"]).mean()),
             "alignment_shuffled": float(valid["rho_shuffled"].mean()),
             "alignment_given_centre": float(valid["rho_partial"].mean()),
             "energy_on_human_top10": float(valid["energy_top10"].mean()),

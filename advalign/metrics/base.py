@@ -9,6 +9,7 @@ from typing import ClassVar
 import pandas as pd
 from torch import Tensor
 
+from advalign.rows import STATUS, Descriptor, Status
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import average_ranks
 
@@ -50,7 +51,7 @@ class Evaluation:
     @property
     def valid(self) -> pd.DataFrame:
         """The rows that count: right on the clean image and successfully attacked."""
-        return self.rows[self.rows["status"] == "ok"]
+        return self.rows[self.rows[STATUS] == Status.OK]
 
 
 class Metric(ABC):
@@ -59,10 +60,12 @@ class Metric(ABC):
     Attributes:
         probe: name of the probe whose rows it is about.
         needs: extras of the items that it cannot do without; on image sets without them it is left out.
+        describes: its numbers, where `vocabulary` does not: what makes them known to gates and tables.
     """
 
     probe: ClassVar[str] = "minimum-norm"
     needs: ClassVar[tuple[str, ...]] = ()
+    describes: ClassVar[tuple[Descriptor, ...]] = ()
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
         """Columns per item, (N,) each; none by default. NaN is stored where the attack failed."""

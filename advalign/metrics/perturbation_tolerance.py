@@ -6,6 +6,7 @@ import numpy as np
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
+from advalign.rows import LARGEST_TRIED, NORM, QUERIES, STATUS, Status
 
 
 class PerturbationTolerance(Metric):
@@ -18,14 +19,14 @@ class PerturbationTolerance(Metric):
         failures out biases PT down.
         """
         rows = evaluation.rows
-        norms = evaluation.valid["norm_l2"].to_numpy(np.float64)
-        attacked = rows[rows["status"] != "misclassified_clean"]
-        bounded = attacked["norm_l2"].fillna(attacked["largest_tried"]).to_numpy(np.float64)
+        norms = evaluation.valid[NORM].to_numpy(np.float64)
+        attacked = rows[rows[STATUS] != Status.MISCLASSIFIED_CLEAN]
+        bounded = attacked[NORM].fillna(attacked[LARGEST_TRIED]).to_numpy(np.float64)
         return {
             **mean_with_interval("perturbation_tolerance", norms, evaluation.resamples, evaluation.seed),
             "perturbation_tolerance_lower_bound": float(bounded.mean()) if len(bounded) else math.nan,
             "n_valid": float(len(norms)),
             "attack_success_rate": len(norms) / len(attacked) if len(attacked) else math.nan,
             "clean_decision_accuracy": len(attacked) / len(rows) if len(rows) else math.nan,
-            "queries_per_stimulus": float(attacked["queries"].mean()) if len(attacked) else math.nan,
+            "queries_per_stimulus": float(attacked[QUERIES].mean()) if len(attacked) else math.nan,
         }

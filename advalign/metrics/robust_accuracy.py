@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from advalign.metrics.base import Evaluation, Metric
+from advalign.rows import NORM, STATUS, Status
 
 RADII = (0.25, 0.5, 1.0, 2.0)  # reported as numbers; the curve has them all
 
@@ -21,9 +22,9 @@ def robust_accuracy(rows: pd.DataFrame, radii: NDArray[np.float64]) -> NDArray[n
     Returns:
         (R,) values in [0, 1], falling with the radius; an upper bound, as for any attack.
     """
-    norms = rows["norm_l2"].to_numpy(np.float64).copy()
-    norms[(rows["status"] == "attack_failed").to_numpy()] = np.inf
-    norms[(rows["status"] == "misclassified_clean").to_numpy()] = -np.inf
+    norms = rows[NORM].to_numpy(np.float64).copy()
+    norms[(rows[STATUS] == Status.ATTACK_FAILED).to_numpy()] = np.inf
+    norms[(rows[STATUS] == Status.MISCLASSIFIED_CLEAN).to_numpy()] = -np.inf
     shares: NDArray[np.float64] = (norms[None, :] > radii[:, None]).mean(1)
     return shares
 

@@ -13,6 +13,7 @@ from advalign.data.sets.base import Items
 from advalign.metrics.base import Evaluation, Metric
 from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
+from advalign.rows import CLEAN_PREDICTION, LARGEST_TRIED, NORMS, QUERIES, STATUS, Descriptor
 from advalign.settings import Strict
 
 
@@ -76,6 +77,7 @@ class Probe(ABC):
         keeps: whether tensors are kept beside the rows (`Measured.kept`).
         depends_on: settings of `evaluate` that change its rows, beside the number of threads.
         items_per_task: members of a task; None: `evaluate.shard_size`.
+        describes: its numbers, where `vocabulary` does not.
     """
 
     class Settings(Strict):
@@ -87,6 +89,7 @@ class Probe(ABC):
     keeps: ClassVar[bool] = False
     depends_on: ClassVar[tuple[str, ...]] = ()
     items_per_task: ClassVar[int | None] = None
+    describes: ClassVar[tuple[Descriptor, ...]] = ()
 
     def __init__(
         self, settings: Strict | None = None, metrics: Sequence[Metric] = (), attack: Attack | None = None
@@ -122,10 +125,10 @@ class Probe(ABC):
 
 def attacked_rows(items: Items, result: AttackResult, norm: str) -> pd.DataFrame:
     """One row per item: which, and what became of it under an attack."""
-    return items.table.assign(
-        clean_prediction=result.clean_predictions.cpu().numpy(),
-        status=[str(status) for status in result.status],
-        **{f"norm_{norm}": result.norms.cpu().numpy()},
-        largest_tried=result.largest_tried.cpu().numpy(),
-        queries=result.queries.cpu().numpy(),
-    )
+    rows = items.table.copy()
+    rows[CLEAN_PREDICTION] = result.clean_predictions.cpu().numpy()
+    rows[STATUS] = [str(status) for status in result.status]
+    rows[NORMS[norm]] = result.norms.cpu().numpy()
+    rows[LARGEST_TRIED] = result.largest_tried.cpu().numpy()
+    rows[QUERIES] = result.queries.cpu().numpy()
+    return rows

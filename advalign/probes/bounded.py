@@ -10,6 +10,7 @@ from advalign.metrics.base import Evaluation
 from advalign.models.zoo import evaluation_transform
 from advalign.probes._sanity import checked_flags
 from advalign.probes.base import Conditions, Measured, Model, Probe, attacked_rows
+from advalign.rows import FLAGS, STATUS, Status
 
 
 class BoundedProbe(Probe):
@@ -27,7 +28,7 @@ class BoundedProbe(Probe):
         run = self.attack.run
         result = run(model.classifier, inputs, labels, groups=model.groups, batch_size=conditions.batch_size)
         rows = attacked_rows(items, result, self.attack.norm)
-        rows["flags"] = ",".join(flags)
+        rows[FLAGS] = ",".join(flags)
         return Measured(rows)
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
@@ -35,9 +36,9 @@ class BoundedProbe(Probe):
 
         `attack_success_rate` is the share of right items that the attack changed: (clean - robust) / clean.
         """
-        status = evaluation.rows["status"]
-        total, held = len(status), int((status == "attack_failed").sum())
-        right = held + int((status == "ok").sum())
+        status = evaluation.rows[STATUS]
+        total, held = len(status), int((status == Status.ATTACK_FAILED).sum())
+        right = held + int((status == Status.OK).sum())
         interval = binomtest(held, total).proportion_ci(method="wilson") if total else None
         return {
             **super().summarise(evaluation),

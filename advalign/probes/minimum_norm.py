@@ -13,6 +13,7 @@ from advalign.models.stand_in import stand_in
 from advalign.models.zoo import evaluation_transform
 from advalign.probes._sanity import LOOKED_AT, checked_flags
 from advalign.probes.base import Conditions, Measured, Model, Probe, attacked_rows
+from advalign.rows import FLAGS, STATUS, Status
 
 
 class MinimumNormProbe(Probe):
@@ -36,9 +37,9 @@ class MinimumNormProbe(Probe):
         )
         perturbations = result.adversarials - inputs
         rows = attacked_rows(items, result, self.attack.norm)
-        rows["flags"] = ",".join(flags)
+        rows[FLAGS] = ",".join(flags)
         shard = AttackedShard(perturbations, {name: values.to(model.device) for name, values in items.extras.items()})
         for metric in self.metrics:
             for column, values in metric.measure(shard).items():
-                rows[column] = np.where(rows["status"] == "ok", values.cpu().double().numpy(), np.nan)
+                rows[column] = np.where(rows[STATUS] == Status.OK, values.cpu().double().numpy(), np.nan)
         return Measured(rows, {position: perturbations[position].cpu() for position in conditions.kept})

@@ -19,7 +19,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.evaluation.tasks import Task, open_set, run_task
 from advalign.files import Project
 from advalign.names import Reference
-from advalign.rows import CLEAN_PREDICTION, NORM, NORM_LINF, RHO, STATUS, Status
+from advalign.rows import CLEAN_PREDICTION, NORMS, RHO, STATUS, Status
 from advalign.settings import Settings
 from advalign.tracking.registry.evidence import read_evaluation
 from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
@@ -27,7 +27,6 @@ from advalign.tracking.store import Store
 
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
 MEAN_RHO = 0.03  # absolute; of a shard's mean rank correlation
-NORMS = (NORM, NORM_LINF)
 EXACT = {CLEAN_PREDICTION: "predictions", "prediction": "predictions", STATUS: "statuses"}
 """Column -> what a check calls it: what chaos leaves alone."""
 
@@ -148,8 +147,7 @@ def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[
         return checks
     both = (then[STATUS] == Status.OK) & (again[STATUS] == Status.OK)
     for column, allowed, relative in (
-        (NORM, MEAN_NORM, True),
-        (NORM_LINF, MEAN_NORM, True),
+        *((norm, MEAN_NORM, True) for norm in NORMS.values()),
         (RHO, MEAN_RHO, False),
     ):
         if column not in then or then.loc[both, column].isna().all():
@@ -163,7 +161,7 @@ def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[
 
 
 def _identical(then: pd.DataFrame, again: pd.DataFrame) -> int:
-    columns = [name for name in (*EXACT, *NORMS, RHO) if name in then and name in again]
+    columns = [name for name in (*EXACT, *NORMS.values(), RHO) if name in then and name in again]
     equal = (then[columns] == again[columns]) | (then[columns].isna() & again[columns].isna())
     return int(equal.all(axis=1).sum())
 

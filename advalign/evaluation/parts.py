@@ -1,0 +1,65 @@
+"""One protocol on its image set, as an evaluation runs it: its tasks, and the identity of a model's rows."""
+
+from dataclasses import dataclass
+
+from advalign.data.results import SCHEMA_VERSION
+from advalign.data.sets.base import ImageSet
+from advalign.evaluation.protocols import Protocol
+from advalign.models.checkpoints import Card
+from advalign.settings import EvaluateSettings, digest
+
+
+@dataclass(frozen=True)
+class Part:
+    """One protocol on its image set.
+
+    Attributes:
+        protocol: what is asked.
+        image_set: of whom.
+        count: how many of its items, from the first.
+        folder: of its results.
+        evaluate: settings.
+        seed: of what items have beside themselves.
+        human_ceiling: of the set's human maps; None without any.
+    """
+
+    protocol: Protocol
+    image_set: ImageSet
+    count: int
+    folder: str
+    evaluate: EvaluateSettings
+    seed: int
+    human_ceiling: float | None
+
+    @property
+    def size(self) -> int:
+        """Members of a task."""
+        return self.protocol.probe.items_per_task or self.evaluate.shard_size
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last members of every task; they do not depend on the engine or the number of workers."""
+        return [(first, min(first + self.size, self.count)) for first in range(0, self.count, self.size)]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Positions that are pictured: the first ones, since every prefix of the stimuli is balanced."""
+        return tuple(range(min(self.evaluate.gallery, self.count))) if self.protocol.probe.keeps else ()
+
+    def identity(self, card: Card) -> str:
+        """Digest of everything that a model's rows depend on."""
+        model = [card.architecture, card.code_sha256, card.arguments, card.preprocessing.model_dump()]
+        conditions = {**self.evaluate.model_dump(mode="json"), "seed": self.seed}
+        return digest(
+            {
+                "schema": SCHEMA_VERSION,
+                "name": card.name,
+                "weights": card.weights_sha256,
+                "model": [*model, card.group_of_class if self.image_set.grouped else None],
+                "items": [self.protocol.spec.image_set, self.image_set.digest, self.count],
+                "protocol": [self.protocol.name, self.protocol.sha256],
+                "metrics": self.protocol.spec.metrics,
+                "conditions": {name: conditions[name] for name in ("threads", *self.protocol.probe.depends_on)},
+                "code": self.protocol.rows_code,
+            }
+        )
