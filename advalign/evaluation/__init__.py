@@ -1,1 +1,1 @@
-"""Evaluation: every model attacked on every stimulus, one row each, resumable."""
+"""Evaluation: models under protocols, one row per item of an image set, resumable."""

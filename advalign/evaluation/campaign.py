@@ -1,7 +1,7 @@
-"""The evaluation of many models: what is there is kept, models are fetched as they are needed, a failure is recorded.
+"""The evaluation of many models: finished ones are kept, the others fetched when needed, failures recorded.
 
-Models come one after the other, a task ahead of the workers: a zoo larger than the disk goes through when weights are
-pruned, and the network is used while the workers are busy.
+Models are fetched one after the other, one task ahead of the workers. So downloads run while the workers are busy, and
+a zoo larger than the disk can be evaluated when weights are pruned.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from advalign.models.checkpoints import Card, read_card
 
 
 class Source(Protocol):
-    """A model and how its checkpoint comes to lie in its folder."""
+    """A model, and how its checkpoint is brought into its folder."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class Source(Protocol):
         """The card, if it can be had without fetching."""
 
     def fetch(self) -> Card:
-        """Make sure that the checkpoint is there, weights and all."""
+        """Make sure that the checkpoint is complete, weights included."""
 
     def prune(self) -> None:
         """Remove weights that can be fetched again."""
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint that is there; never pruned."""
+    """A checkpoint on disk; its weights are never pruned."""
 
     folder: Path
 
@@ -55,12 +55,12 @@ class TrainedModel:
     fetch = known
 
     def prune(self) -> None:
-        """Nothing: it could not be fetched again."""
+        """Do nothing: the weights could not be fetched again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one model: "kept" (its rows were there), "evaluated" or "failed" (with the error's line)."""
+    """The outcome for one model: "kept" (its rows were finished), "evaluated" or "failed" (with the error's line)."""
 
     name: str
     state: Literal["kept", "evaluated", "failed"]
@@ -69,7 +69,7 @@ class Outcome:
 
 @dataclass
 class _Open:
-    """A model that is under way."""
+    """A model that is being evaluated."""
 
     source: Source
     subject: Subject
@@ -81,10 +81,10 @@ class Campaign:
     """One run over some models under one protocol.
 
     Args:
-        evaluator: what an evaluation is.
+        evaluator: makes the tasks and summaries of a model.
         sources: the models; each name once.
         engine: runs tasks.
-        on_task: called with (units done, units in all, model) whenever something ends.
+        on_task: called with (units done, units in all, model) whenever a task or a model ends.
         prune: remove the weights of fetched models once they are finished.
     """
 
@@ -102,7 +102,7 @@ class Campaign:
         self._open: dict[Path, _Open] = {}
 
     def run(self) -> list[Outcome]:
-        """Evaluate what is not finished; the outcomes are in the order of the sources."""
+        """Evaluate the unfinished models; the outcomes are in the order of the sources."""
         self._tell("")
         for task, result in self.engine(self._tasks()):
             entry = self._open.get(task.checkpoint)
@@ -112,7 +112,7 @@ class Campaign:
         return [self.outcomes[name] for name in self.sources]
 
     def _tasks(self) -> Iterator[Task]:
-        """Tasks of all models, made as they are asked for."""
+        """Tasks of all models, made when the engine takes them."""
         for source in self.sources.values():
             try:
                 yield from self._tasks_of(source)
@@ -134,7 +134,7 @@ class Campaign:
                 self._done(entry, task)
         for task in [task for task in tasks if task in entry.missing]:
             if source.name in self.outcomes:
-                return  # failed: its other tasks would fail alike
+                return  # failed: its other tasks would fail too
             yield task
 
     def _take(self, entry: _Open, task: Task, result: TaskOutcome) -> None:
@@ -159,7 +159,7 @@ class Campaign:
 
     def _fail(self, source: Source, error: Exception) -> None:
         line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        with suppress(OSError):  # a full disk: the outcome still says it
+        with suppress(OSError):  # a full disk: the outcome still has the error
             self.evaluator.record_failure(source.name, line)
         self._end(source, Outcome(source.name, "failed", line))
 
@@ -172,7 +172,7 @@ class Campaign:
         self._tell(source.name)
 
     def _tell(self, note: str) -> None:
-        """Units are tasks, as many for each model."""
+        """Units are tasks; every model has the same number."""
         units = self.evaluator.tasks_per_model
         done = units * len(self.outcomes) + sum(units - len(entry.missing) for entry in self._open.values())
         self.on_task(done, units * len(self.sources), note)

@@ -17,7 +17,7 @@ from advalign.models.classifier import Classifier
 from advalign.models.fetched import FetchedModel
 from advalign.models.zoo import evaluation_transform
 
-YARDSTICK = ("resnet50", 8)  # architecture and images that a device's speed is measured with
+YARDSTICK = ("resnet50", 8)  # architecture and number of images for measuring a device's speed
 
 
 def estimate(
@@ -27,8 +27,8 @@ def estimate(
 ) -> list[dict[str, Any]]:
     """One row per model: state, passes (forward and input gradient), GFLOP per pass, PFLOP in all, seconds.
 
-    Seconds are for one worker: of a trained model from one timed pass over a shard; of a zoo model, which is not
-    fetched for this, from its arithmetic and the speed that ResNet-50 has on the device. A finished model costs none.
+    Seconds are for one worker. A trained model is timed on one pass over a shard. A zoo model is not fetched: its
+    seconds follow from its arithmetic and the speed of ResNet-50 on the device. A finished model takes none.
     """
     rows: list[dict[str, Any]] = []
     speed: float | None = None
@@ -66,7 +66,7 @@ def _remaining(evaluator: Evaluator, source: Source) -> int:
 
 
 def planned_flops(model: FetchedModel, size: int) -> float:
-    """FLOP of one pass of a zoo model that is not fetched: counted on a network without storage.
+    """FLOP of one pass of a zoo model, counted on a network without storage; nothing is fetched.
 
     Args:
         model: an entry of the zoo.
@@ -78,7 +78,7 @@ def planned_flops(model: FetchedModel, size: int) -> float:
 
 
 def yardstick(device: str) -> float:
-    """FLOP per second that passes of ResNet-50 at 224 pixels reach on a device."""
+    """FLOP per second of ResNet-50 at 224 pixels on a device."""
     from advalign.models.zoo import create_classifier
 
     architecture, count = YARDSTICK
@@ -92,7 +92,7 @@ def _speed(classifier: Classifier, images: Tensor) -> float:
 
 
 def _seconds(oracle: Oracle) -> float:
-    """Duration of one pass over all of an oracle's inputs, after one that warms up."""
+    """Duration of one pass over all of an oracle's inputs, after a warm-up pass."""
     index = torch.arange(len(oracle.inputs), device=oracle.inputs.device)
     oracle.margin_and_gradient(oracle.inputs, index)
     start = time.perf_counter()
@@ -117,7 +117,7 @@ def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:
     """Floating-point operations of a forward pass with input gradient, as PyTorch's counter counts them.
 
     Args:
-        classifier: whose parameters want no gradient.
+        classifier: its parameters require no gradient.
         image: (1, 3, H, W); on the device "meta" nothing is computed.
     """
     image = image.detach().clone().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""One protocol on its image set, as an evaluation runs it: its tasks, and the identity of a model's rows."""
+"""One part of an evaluation: a protocol on its image set, with its tasks and the identity of a model's rows."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ class Part:
     """One protocol on its image set.
 
     Attributes:
-        protocol: what is asked.
-        image_set: of whom.
-        count: how many of its items, from the first.
-        folder: of its results.
+        protocol: the probe, its attack and settings.
+        image_set: the items that are measured.
+        count: number of items, from the first.
+        folder: name of the results' folder.
         evaluate: settings.
-        seed: of what items have beside themselves.
-        human_ceiling: of the set's human maps; None without any.
+        seed: for extras that are drawn at random (another item's map).
+        human_ceiling: of the image set's human maps; None without maps.
     """
 
     protocol: Protocol
@@ -43,7 +43,7 @@ class Part:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Positions that are pictured: the first ones, since every prefix of the stimuli is balanced."""
+        """Positions shown in the gallery: the first ones, since every prefix of the stimuli is balanced."""
         return tuple(range(min(self.evaluate.gallery, self.count))) if self.protocol.probe.keeps else ()
 
     def identity(self, card: Card) -> str:

@@ -1,7 +1,7 @@
-"""Protocols: a probe, the attack it uses, and settled settings, known by a name; their results are never mixed.
+"""Protocols: a name for a probe, its attack and their settings; results of different protocols are never mixed.
 
-A name is resolved in this order: one that `evaluate.protocols` in params.yaml declares; an attack's (`fmn-fast`) or
-NAME-BUDGET (`fmn-100`), which the probe of the attack's kind asks; a probe's that attacks nothing (`predictions`).
+A name is looked up in this order: protocols declared in params.yaml (`evaluate.protocols`); attacks (`fmn-fast`) and
+NAME-BUDGET (`fmn-100`), run by the probe of the attack's kind; probes without an attack (`predictions`).
 """
 
 import json
@@ -22,13 +22,13 @@ from advalign.settings import ProtocolSettings, digest, parse
 
 @dataclass(frozen=True)
 class Spec:
-    """A protocol in plain values, so that it travels with a task.
+    """A protocol in plain values, so that a task can carry it to another process.
 
     Attributes:
         name: of the protocol.
-        probe, attack, image_set: names of entries; attack "" for a probe that attacks nothing.
+        probe, attack, image_set: names of entries; attack "" for a probe without one.
         settings: JSON of the attack's settings, or of the probe's where there is no attack.
-        metrics: names of the metrics on its rows.
+        metrics: names of the metrics computed on its rows.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Protocol:
     """A protocol that is ready to run.
 
     Args:
-        spec: what it is.
+        spec: the protocol in plain values.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -67,7 +67,7 @@ class Protocol:
         """The attack.
 
         Raises:
-            InputError: the protocol attacks nothing.
+            InputError: the protocol has no attack.
         """
         if self.probe.attack is None:
             raise InputError(f"protocol {self.name!r} attacks nothing: name an attack's protocol, such as fmn-fast")
@@ -75,25 +75,25 @@ class Protocol:
 
     @property
     def minimum_norm(self) -> bool:
-        """Whether it searches for minimum norms."""
+        """Whether the protocol searches for minimum norms."""
         return self.probe.attack is not None and self.probe.attack.minimum_norm
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of what is asked, with its settings."""
+        """Digest of the probe or attack, with its settings."""
         if self._attack_class is not None:
             return digest({"attack": self._attack_class.__name__, **self._settings.model_dump()})
         return digest({"probe": self._probe_class.__name__, **self._settings.model_dump()})
 
     @cached_property
     def summary(self) -> str:
-        """What it measures, in a line."""
+        """What the protocol measures, in a line."""
         described = (self._attack_class or self._probe_class).__doc__ or ""
         return described.strip().splitlines()[0].rstrip(".")
 
     @cached_property
     def rows_code(self) -> str:
-        """Digest of the code that computes rows: what a task and all entries reach."""
+        """Digest of the code that computes rows: all that the task and the protocol's entries reach."""
         set_class = catalog.load("image set", self.spec.image_set)
         return _code("tasks:run_task", self._probe_class, self._attack_class, set_class, *self._metric_classes)
 
@@ -116,7 +116,7 @@ def protocol(
     Args:
         name: see the module's docstring.
         declared: of params.yaml.
-        metrics: names of those that are wanted, of whatever probe; None: all that the catalog has.
+        metrics: names of the wanted metrics, of any probe; None: all in the catalog.
 
     >>> protocol("fmn-100").attack.settings.steps
     100
@@ -126,7 +126,7 @@ def protocol(
     'validation'
 
     Raises:
-        InputError: unknown name, a budget that the attack does not take, settings that are refused.
+        InputError: unknown name, a budget that the attack does not take, or invalid settings.
     """
     if declared and name in declared:
         if name in names():
@@ -146,7 +146,7 @@ def protocol(
 
 
 def names(declared: Mapping[str, ProtocolSettings] | None = None) -> list[str]:
-    """All protocols that have a name of their own: declared ones, attacks, and probes that need none."""
+    """Names of all protocols: declared ones, attacks, and probes without an attack."""
     probes = [name for name in catalog.names("probe") if catalog.load("probe", name).attacks is None]
     return sorted({*(declared or {}), *catalog.names("attack"), *probes})
 
@@ -172,7 +172,7 @@ def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[
 
 
 def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics of a probe's rows that an image set has all the extras for."""
+    """The metrics of a probe whose extras the image set has."""
     classes = {name: catalog.load("metric", name) for name in (wanted or catalog.names("metric"))}
     return tuple(
         name for name, metric in classes.items() if metric.probe == probe and {*metric.needs} <= {*offered.offers}
@@ -181,7 +181,7 @@ def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) 
 
 def _declared(name: str, told: ProtocolSettings) -> Spec:
     if told.attack is None:
-        assert told.probe is not None  # the settings demand one of them
+        assert told.probe is not None  # the settings require one of them
         if catalog.load("probe", told.probe).attacks is not None:
             raise InputError(f"protocol {name!r}: probe {told.probe!r} needs an attack: add `attack: NAME`")
         return Spec(name, told.probe, "", told.image_set or "", json.dumps(told.settings))
@@ -205,7 +205,7 @@ def _of_attack(name: str) -> Spec:
         if not values:
             raise InputError(f"protocol {name!r}: {attack!r} is fixed and takes no budget")
         settings = parse(attack_class.Settings, values, f"protocol {name!r}")
-        if attack_class.budget is not None:  # one name for one thing
+        if attack_class.budget is not None:  # each protocol has one name
             value = getattr(settings, attack_class.budget)
             proper = attack if settings == attack_class.Settings() else f"{attack}-{value}"
             if name != proper:

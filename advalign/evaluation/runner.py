@@ -1,7 +1,7 @@
-"""What an evaluation of one model is: its identity, its tasks, the files that come of it and their summary.
+"""The evaluation of one model: its identity, its tasks, its files and its summary.
 
-An evaluation has parts: the protocol that was asked for, and its companions (`evaluate.companions`), each a probe on an
-image set with rows of its own. The summary joins their numbers. Nothing here knows what a probe measures.
+An evaluation has parts: its protocol and the protocol's companions (`evaluate.companions`). Each part is a probe on an
+image set and has its own rows. The summary joins the numbers of all parts. Nothing here knows what a probe measures.
 """
 
 import json
@@ -32,7 +32,7 @@ from advalign.settings import Settings, digest
 from advalign.strict_files import read_json
 
 TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
-"""What changes a norm, beside protocol and code."""
+"""Packages whose version changes norms."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Subject:
     """A model to evaluate.
 
     Attributes:
-        card: the checkpoint's.
-        checkpoint: its folder.
+        card: of the checkpoint.
+        checkpoint: folder of the checkpoint.
         identities: protocol -> digest of everything that the model's rows under it depend on.
     """
 
@@ -62,7 +62,7 @@ class Evaluator:
         project: where image sets and results lie.
         settings: params.yaml.
         protocol_name: default: settings.evaluate.protocol.
-        limit: only the first `limit` items (a trial run; its results lie apart).
+        limit: only the first `limit` items (a trial run; its results are kept apart).
         device: "cpu" or "cuda".
     """
 
@@ -92,10 +92,10 @@ class Evaluator:
         self.folder = project.evaluations / self.main.folder
 
     def subject(self, checkpoint: Path) -> Subject:
-        """Describe a checkpoint as something to evaluate; its card is enough.
+        """Describe a checkpoint for its evaluation; only its card is read.
 
         Raises:
-            DataError: not a checkpoint, damaged, or of other classes than the data.
+            DataError: not a checkpoint, damaged, or trained on other classes than the data's.
         """
         card = read_card(checkpoint)
         if [entry.wnid for entry in card.classes] != [entry.wnid for entry in self.classes.entries]:
@@ -106,22 +106,22 @@ class Evaluator:
         return Subject(card, checkpoint, {name: part.identity(card) for name, part in self.parts.items()})
 
     def paths(self, name: str, protocol_name: str | None = None) -> Paths:
-        """Where a model's results lie; by default those of the protocol that was asked for."""
+        """Paths of a model's results; by default those of the evaluation's own protocol."""
         part = self.parts[protocol_name or self.protocol.name]
         return Paths(self.project.evaluations / part.folder, name)
 
     def is_finished(self, subject: Subject) -> bool:
-        """Whether the model's rows are there and were made from what is there now."""
+        """Whether the model's rows exist and were computed from the present inputs and code."""
         return all(self._is_there(subject, name) for name in self.parts)
 
     def _is_there(self, subject: Subject, name: str) -> bool:
-        """Whether the rows of a part were made from what is there now."""
+        """Whether the rows of a part exist and were computed from the present inputs and code."""
         paths = self.paths(subject.name, name)
         whole = paths.gallery.is_file() or not self.parts[name].protocol.probe.keeps
         return stored_identity(paths.rows) == subject.identities[name] and whole and not paths.is_damaged()
 
     def shards(self, subject: Subject, name: str) -> Shards:
-        """Where finished tasks of a part wait for the others."""
+        """Finished tasks of a part, kept until all are finished."""
         keeps = self.parts[name].protocol.probe.keeps
         return Shards(self.paths(subject.name, name).shards, subject.identities[name], keeps)
 
@@ -138,7 +138,7 @@ class Evaluator:
         return sum(len(part.spans) for part in self.parts.values())
 
     def tasks(self, subject: Subject) -> list[Task]:
-        """What is to be run of a model."""
+        """Tasks of the model's unfinished parts."""
         evaluate = self.settings.evaluate
         return [
             Task(
@@ -161,9 +161,9 @@ class Evaluator:
         ]
 
     def finish(self, subject: Subject, tasks: list[Task]) -> None:
-        """Put a model's finished tasks together, those of the companions first, and summarise them.
+        """Join a model's finished tasks, those of the companions first, and summarise them.
 
-        Another process may do the same on the same folder: one at a time, and what is there already is left.
+        Another process may do the same in the same folder: a lock admits one at a time, and finished parts are kept.
         """
         paths = self.paths(subject.name)
         paths.folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ class Evaluator:
                 wanted = [task for task in tasks if task.protocol.name == name]
                 parts = [part for task in wanted if (part := shards.load(task)) is not None]
                 if not parts or len(parts) < len(wanted):
-                    raise DataError(f"{shards.folder}: a finished part is gone; evaluate again to make it anew")
+                    raise DataError(f"{shards.folder}: a finished part was removed: evaluate the model again")
                 self._write(subject, name, parts)
             for name in self.parts:
                 self.shards(subject, name).clear()
@@ -183,7 +183,7 @@ class Evaluator:
         paths.failure.unlink(missing_ok=True)
 
     def _write(self, subject: Subject, name: str, parts: list[Measured]) -> None:
-        """Write a part's results, the rows last: with them it counts."""
+        """Write a part's results, the rows last: a part with rows is complete."""
         paths, probe = self.paths(subject.name, name), self.parts[name].protocol.probe
         if probe.keeps:
             kept: dict[int, Tensor] = {}
@@ -195,11 +195,11 @@ class Evaluator:
         write_table(paths.rows, rows, subject.identities[name], probe=self.parts[name].protocol.spec.probe)
 
     def record_failure(self, name: str, line: str) -> None:
-        """Keep why a model failed, until it is finished."""
+        """Record why a model failed; the record is removed once the model is finished."""
         write_text(self.paths(name).failure, json.dumps({"model": name, "error": line}) + "\n")
 
     def summarise(self, subject: Subject) -> None:
-        """Compute a model's numbers from its rows; a summary that was made from what is there now is left as it is."""
+        """Compute a model's numbers from its rows; an up-to-date summary is kept."""
         described = self._description(subject)
         identity = digest(
             [described, self.settings.compare.bootstrap, [part.protocol.summary_code for part in self.parts.values()]]
@@ -217,7 +217,7 @@ class Evaluator:
         write_text(file, json.dumps(summary, indent=1) + "\n")
 
     def _description(self, subject: Subject) -> dict[str, Any]:
-        """What a summary says beside its metrics."""
+        """The fields of a summary other than its metrics."""
         card, main = subject.card, self.paths(subject.name)
         rows = pd.read_parquet(main.rows)
         flags = {flag for flags in rows.get(FLAGS, ()) for flag in flags.split(",") if flag}
@@ -248,7 +248,7 @@ class Evaluator:
 
 
 def _summary_identity(file: Path) -> str | None:
-    """The identity that a summary was written with; None where there is no readable one."""
+    """The identity stored in a summary; None where there is no readable summary."""
     try:
         found = read_json(file)
     except (OSError, InputError):

@@ -1,4 +1,4 @@
-"""Finished parts of a model's evaluation on disk: a run that is killed continues from them."""
+"""Finished parts of a model's evaluation on disk; a killed run resumes from them."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Shards:
     """The parts of one model under one protocol.
 
     Attributes:
-        folder: theirs alone.
-        identity: of what they were made from; parts of another identity do not count.
-        keeps: whether tensors belong to them.
+        folder: holds nothing but these parts.
+        identity: digest of the inputs and code; parts with another identity are ignored.
+        keeps: whether the parts include tensors.
     """
 
     folder: Path
@@ -28,7 +28,7 @@ class Shards:
     keeps: bool
 
     def load(self, task: Task) -> Measured | None:
-        """The task's result, where it is there, whole and of this identity."""
+        """The task's result; None unless it is on disk, complete and of this identity."""
         rows = self._rows(task)
         if stored_identity(rows) != self.identity:
             return None
@@ -39,9 +39,9 @@ class Shards:
             return None
 
     def save(self, task: Task, result: Measured) -> None:
-        """Write a result, the rows last: with them it counts.
+        """Write a result, the rows last: a result with rows is complete.
 
-        Another process may finish the same model and clear the folder meanwhile: then it is written once more.
+        Another process may finish the same model and clear the folder meanwhile: then the result is written once more.
         """
         try:
             self._save(task, result)
@@ -56,7 +56,7 @@ class Shards:
         write_table(rows, result.rows, self.identity)
 
     def clear(self) -> None:
-        """Remove all parts, of whatever identity."""
+        """Remove all parts, whatever their identity."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _rows(self, task: Task) -> Path:

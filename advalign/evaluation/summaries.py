@@ -1,4 +1,4 @@
-"""From a model's rows to its numbers: the `metrics` of a summary. Their code has an identity of its own."""
+"""The `metrics` of a summary, computed from a model's rows; this code has its own identity."""
 
 import math
 from collections.abc import Iterable

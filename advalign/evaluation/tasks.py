@@ -1,7 +1,7 @@
 """The unit of work that an engine runs: one model under one protocol on fixed members of an image set.
 
-A task names files and settings only, so that it travels to another process or machine; the same task gives the same
-result wherever it runs with the same thread count.
+A task holds only file names and settings, so that it can be sent to another process or machine. The same task gives
+the same result wherever it runs with the same thread count.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class Task:
     """One model under one protocol on the members first .. last - 1 of the protocol's image set.
 
     Attributes:
-        protocol: what is asked.
+        protocol: the probe, its attack and settings.
         root: of the project.
         checkpoint: the model's folder.
         weights: SHA-256 of its weights.
         first, last: members.
-        kept: positions in the set whose tensors are kept as pictures.
-        seed: of what items have beside themselves.
-        device, threads, batch_size, search_precision: how it is computed.
+        kept: positions in the set whose tensors are kept for pictures.
+        seed: for extras that are drawn at random (another item's map).
+        device, threads, batch_size, search_precision: how the task is computed.
     """
 
     protocol: Spec
@@ -58,15 +58,15 @@ def run_task(task: Task) -> Measured:
 
 
 def measure(task: Task, classifier: Classifier, card: Card) -> Measured:
-    """Ask a model that is in memory.
+    """Run a task on a model in memory.
 
     Args:
-        task: what is asked; its checkpoint is not read.
-        classifier: in evaluation mode on the task's device; its parameters want no gradient.
-        card: its classes and their decisions.
+        task: the work; its checkpoint is not read.
+        classifier: in evaluation mode on the task's device; its parameters require no gradient.
+        card: of the model: its classes and their decisions.
 
     Returns:
-        Rows that begin with model and protocol, and what is kept, by position in the set.
+        Rows that begin with model and protocol, and the kept tensors by position in the set.
     """
     torch.set_num_threads(task.threads)
     torch.backends.cudnn.deterministic = True
@@ -86,7 +86,7 @@ def measure(task: Task, classifier: Classifier, card: Card) -> Measured:
 def _model(checkpoint: Path, weights: str, device: str) -> tuple[Classifier, Card]:
     classifier, card = load_checkpoint(checkpoint)
     if card.weights_sha256 != weights:
-        raise DataError(f"{checkpoint} was replaced while it was evaluated; evaluate it again")
+        raise DataError(f"{checkpoint} was replaced during its evaluation: evaluate it again")
     return classifier.to(device).to(memory_format=torch.channels_last).requires_grad_(False), card
 
 
@@ -100,7 +100,7 @@ def open_set(name: str, project: Project) -> ImageSet:
 
     Raises:
         InputError: there is no such set.
-        DataError: it is missing or damaged.
+        DataError: the set is missing or damaged.
     """
     opened: ImageSet = catalog.load("image set", name).open(project, read_classes(project.data / "classes.yaml"))
     return opened

@@ -1,1 +1,1 @@
-"""Probes: one file each; a probe asks one question of one model on one image set, a row per item."""
+"""Probes: one file each; a probe measures one property of a model on an image set, one row per item."""

@@ -1,6 +1,6 @@
-"""Flags for models whose gradients mislead an attack: a norm found on them is no minimum (Croce and Hein 2020, checks).
+"""Flags for models whose gradients mislead an attack, so that norms are not minima (Croce and Hein 2020, checks).
 
-A flag does not stop an evaluation. It is stored with the rows, logged with the run, and keeps the model out of the
+A flag does not stop an evaluation. It is stored with the rows and logged with the run. It excludes the model from the
 statistics of a comparison.
 """
 
@@ -18,23 +18,23 @@ FLAGS = {
     "zero-gradients": "input gradients that vanish: gradient attacks see a flat function",
     "probabilities": "outputs look like probabilities: a softmax hides gradients, attack the logits",
 }
-LOOKED_AT = 8  # items of a task that a model's sanity is judged by
+LOOKED_AT = 8  # number of a task's items that the checks use
 NOT_FINITE = "its logits of clean images are not finite: fetch the weights again, or fix the entry's preprocessing"
-REPEATS = 1e-3  # difference of two passes, relative to the spread of the logits, that is no rounding
+REPEATS = 1e-3  # largest difference of two passes that counts as rounding, relative to the spread of the logits
 SUM_TO_ONE = 1e-3
 
 
 def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None = None) -> list[str]:
-    """Look at a model's answers to a few clean images, with two passes.
+    """Check a model's logits and gradients on a few clean images, with two passes.
 
     Args:
-        logits: (N, 3, H, W) in [0, 1] -> (N, K); where it is a module, its layers' modes are looked at too.
+        logits: (N, 3, H, W) in [0, 1] -> (N, K); the layers' modes of a module are checked too.
         inputs: (N, 3, H, W) the images.
         labels: (N,) right decisions.
         groups: (K,) decision of each class, or None.
 
     Returns:
-        Names among FLAGS, in their order; empty where nothing is suspicious.
+        Keys of FLAGS, in their order; empty where no check fails.
     """
     oracle = Oracle(logits, inputs, labels, groups=groups)
     index = torch.arange(len(inputs), device=inputs.device)

@@ -1,4 +1,4 @@
-"""What every probe shares: settings, the metrics on its rows, and items turned into rows and rows into numbers."""
+"""Base of probes: a probe turns items into rows, and rows into numbers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from advalign.settings import Strict
 
 @dataclass(frozen=True)
 class Model:
-    """The model that is asked.
+    """The model that is measured.
 
     Attributes:
-        name: the published one, for messages.
-        classifier: pixels in [0, 1] -> logits, in evaluation mode on `device`; its parameters want no gradient.
+        name: the published name, for messages.
+        classifier: pixels in [0, 1] -> logits, in evaluation mode on `device`; its parameters require no gradient.
         groups: (K,) int64, the decision that each class belongs to; None where an item's label is a class.
-        device: where items belong.
+        device: where items must be moved.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a task is computed: part of what its rows depend on.
+    """How a task is computed; its rows depend on this.
 
     Attributes:
-        batch_size: the most images in one pass; None: as the probe likes.
-        search_precision: of passes that only search (Oracle.step).
-        kept: which of the items' perturbations are kept as pictures, by position among them.
+        batch_size: the most images in one pass; None: the probe decides.
+        search_precision: of passes that only serve the search (Oracle.step).
+        kept: positions among the items whose perturbations are kept for pictures.
     """
 
     batch_size: int | None = None
@@ -55,7 +55,7 @@ class Measured:
 
     Attributes:
         rows: one row per item, in order: the items' own columns first.
-        kept: position among the items -> what is kept of it.
+        kept: position among the items -> the tensor kept for it.
     """
 
     rows: pd.DataFrame
@@ -66,18 +66,18 @@ class Probe(ABC):
     """Base of all probes.
 
     Args:
-        settings: the probe's own.
-        metrics: of its rows.
-        attack: for a probe with `attacks`.
+        settings: of the probe.
+        metrics: computed on its rows.
+        attack: of a probe with `attacks`.
 
     Attributes:
-        image_set: the set that is asked where a protocol names no other.
+        image_set: the image set where a protocol names no other.
         needs: extras that items must have.
-        attacks: the kind of attack that the probe runs; None: it attacks nothing.
-        keeps: whether tensors are kept beside the rows (`Measured.kept`).
-        depends_on: settings of `evaluate` that change its rows, beside the number of threads.
+        attacks: the kind of attack that the probe runs; None: no attack.
+        keeps: whether tensors are kept in addition to the rows (`Measured.kept`).
+        depends_on: settings of `evaluate` that change its rows, other than the number of threads.
         items_per_task: members of a task; None: `evaluate.shard_size`.
-        describes: its numbers, where `vocabulary` does not.
+        describes: descriptors of its numbers that `vocabulary` lacks.
     """
 
     class Settings(Strict):
@@ -99,24 +99,24 @@ class Probe(ABC):
 
     @property
     def passes(self) -> float:
-        """Passes (forward and input gradient) per item, at most or as is typical; 0 where that is not known."""
+        """Passes (forward and input gradient) per item, the maximum or a typical value; 0 where unknown."""
         return float(self.attack.typical_passes or self.attack.passes or 0) if self.attack is not None else 0.0
 
     @abstractmethod
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:
-        """Ask the model.
+        """Measure the model on some items.
 
         Args:
             model: on its device.
             items: some members of the image set, on the CPU.
-            conditions: how.
+            conditions: how the task is computed.
 
         Raises:
             DataError: the model gives nothing that can be measured (its logits are not finite, say).
         """
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """Named numbers over all rows; by default what the metrics say, NaN where there is nothing to average."""
+        """Named numbers over all rows; by default those of the metrics, NaN where there is nothing to average."""
         found: dict[str, float] = {}
         for metric in self.metrics:
             found |= metric.summarise(evaluation)
@@ -124,7 +124,7 @@ class Probe(ABC):
 
 
 def attacked_rows(items: Items, result: AttackResult, norm: str) -> pd.DataFrame:
-    """One row per item: which, and what became of it under an attack."""
+    """One row per item: its columns, and the result of an attack on it."""
     rows = items.table.copy()
     rows[CLEAN_PREDICTION] = result.clean_predictions.cpu().numpy()
     rows[STATUS] = [str(status) for status in result.status]

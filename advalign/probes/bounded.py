@@ -1,4 +1,4 @@
-"""Does anything within a radius change the decision? Asked with a bounded attack (`pgd`)."""
+"""Whether a perturbation within a radius changes the decision, measured with a bounded attack (`pgd`)."""
 
 import math
 
@@ -14,7 +14,7 @@ from advalign.rows import FLAGS, STATUS, Status
 
 
 class BoundedProbe(Probe):
-    """What the attack changes of what the model gets right."""
+    """Which of the model's right decisions a bounded attack changes."""
 
     attacks = Bounded
     depends_on = ("shard_size", "batch_size")
@@ -32,7 +32,7 @@ class BoundedProbe(Probe):
         return Measured(rows)
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """Robust accuracy: the share of all items that are right and stay right, with Wilson's 95 % interval.
+        """Robust accuracy: the share of all items whose decision is right and stays right, with Wilson's 95 % interval.
 
         `attack_success_rate` is the share of right items that the attack changed: (clean - robust) / clean.
         """

@@ -1,7 +1,7 @@
-"""Smallest perturbations that change the decision: how long they are, and where they fall.
+"""Smallest perturbations that change the decision: their norms, and where they lie in the image.
 
-Asked with a minimum-norm attack (`fmn-fast`, `fmn`, `feng2025-released`). What is measured of each perturbation beyond
-its norm is the metrics' affair.
+A minimum-norm attack (`fmn-fast`, `fmn`, `feng2025-released`) searches for them. Beyond the norm, the metrics say what
+is measured of each perturbation.
 """
 
 import numpy as np

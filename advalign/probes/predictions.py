@@ -1,4 +1,4 @@
-"""What a model says of validation images under its own evaluation transform, and how sure it is."""
+"""Predictions of a model on validation images under its own evaluation transform, with their probabilities."""
 
 import torch
 
@@ -9,11 +9,11 @@ from advalign.models.zoo import evaluation_transform
 from advalign.probes._sanity import NOT_FINITE
 from advalign.probes.base import Conditions, Measured, Model, Probe
 
-IMAGES_AT_ONCE = 64  # in one pass; halved where memory runs out
+IMAGES_AT_ONCE = 64  # images in one pass; halved where memory runs out
 
 
 class Predictions(Probe):
-    """Top class of every image, with the probabilities that calibration is judged by."""
+    """Top class of every image, with the probabilities that calibration needs."""
 
     image_set = "validation"
     items_per_task = 240
