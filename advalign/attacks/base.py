@@ -1,8 +1,8 @@
-"""What every attack shares: bounds, the meter, verification, success. An attack writes only its search.
+"""Base of attacks: bounds, counted passes, verification and success. An attack implements only its search.
 
 There are two kinds. A *minimum-norm* attack looks for the smallest perturbation that changes the decision; a *bounded*
-attack looks for any that does within a radius. Both ask the model through one `Oracle`, and what they find is verified
-here: what an attack says of itself is never used.
+attack looks for any perturbation within a radius that does. Both query the model through an `Oracle`. What they find is
+verified here, so no attack's own claim of success is used.
 """
 
 from abc import ABC, abstractmethod
@@ -21,9 +21,9 @@ from advalign.tensors.balls import BALLS
 from advalign.tensors.balls import Norm as Norm
 from advalign.tensors.norms import l2_norm, linf_norm, per_sample
 
-STRETCH = 1e-3  # the most that a found perturbation is lengthened along its ray when rounding undid the flip
+STRETCH = 1e-3  # largest stretch of a perturbation along its ray when rounding undid the flip
 STRETCHES = 10
-SPREAD = 1e-6  # relative; by which rounding may carry a point over the rim of its ball
+SPREAD = 1e-6  # relative; how far rounding may carry a point outside its ball
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class AttackResult:
         clean_predictions: (N,) int64.
         adversarials: (N, ...) float32 in [0, 1]; equal to the input where the status is not ok.
         norms: (N,) float64, ||adversarial - input|| in the attack's norm; NaN where the status is not ok.
-        largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a failed search for the
-            minimum says "not below", so PT can be bounded from below.
+        largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a lower bound of the
+            minimum where the search failed.
         queries: (N,) int64, forward passes spent on the input, its clean pass and verification included.
     """
 
@@ -54,17 +54,17 @@ class Attack(ABC):
     class Settings(Strict):
         """The attack's own settings, with its protocol's values as defaults."""
 
-    probe: ClassVar[str]  # whose question it answers, by its kind
+    probe: ClassVar[str]  # name of the probe that runs the attack, by its kind
 
-    budget: ClassVar[str | None] = None  # the setting that NAME-VALUE gives, where that is a protocol too
+    budget: ClassVar[str | None] = None  # the setting whose value follows in NAME-VALUE, if such names exist
 
-    named_budgets: ClassVar[tuple[str, ...]] = ()  # values of `budget` that listings show, without the default
+    named_budgets: ClassVar[tuple[str, ...]] = ()  # values of `budget` in listings, without the default
 
-    typical_passes: ClassVar[int | None] = None  # where that is far from the most: for estimates
+    typical_passes: ClassVar[int | None] = None  # for estimates, where far below the maximum
 
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
 
-    minimum_norm: ClassVar[bool] = False  # whether the search goes on until the norm is small: what a promotion may ask
+    minimum_norm: ClassVar[bool] = False  # whether norms found are the smallest: gates may require it
 
     def __init__(self, settings: Strict | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -78,13 +78,13 @@ class Attack(ABC):
 
     @property
     def norm(self) -> Norm:
-        """What its perturbations are measured in."""
+        """The norm that perturbations are measured in."""
         norm: Norm = getattr(self.settings, "norm", "l2")
         return norm
 
     @property
     def passes(self) -> int | None:
-        """Passes (forward and input gradient) per image, at most; None where that is not known beforehand."""
+        """Largest number of passes (forward and input gradient) per image; None where unknown beforehand."""
         steps: int | None = getattr(self.settings, "steps", None)
         return steps
 
@@ -102,10 +102,10 @@ class Attack(ABC):
 
     @abstractmethod
     def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate what a search found once more, in float32.
+        """Evaluate again, in float32, the points that a search found.
 
         Args:
-            oracle: the meter, with the judge.
+            oracle: counts passes; holds the attacked function.
             candidates: (M, ...) in [0, 1].
             index: (M,) the inputs that they belong to.
 
@@ -130,8 +130,8 @@ class Attack(ABC):
             inputs: (N, ...) float32 in [0, 1].
             labels: (N,) int64: the right decisions.
             groups: (K,) int64: the decision that each class belongs to; None: every class is its own.
-            search: a cheaper stand-in for `logits` that a search may step along; `logits` stays the judge.
-            batch_size: the most images in one pass; None: as the attack likes.
+            search: a cheaper stand-in for `logits` that a search may follow; `logits` decides success.
+            batch_size: the most images in one pass; None: the attack decides.
 
         Raises:
             InputError: inputs outside [0, 1], not finite or not float32.
@@ -186,7 +186,7 @@ class Bounded(Attack):
     probe = "bounded"
 
     def verify(self, oracle: Oracle, candidates: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What lies outside the ball is brought back to its rim first: no attack gets more than its radius."""
+        """Project points outside the ball onto it first: no attack may exceed its radius."""
         inputs, eps = oracle.inputs[index], float(self.settings.eps)
         outside = NORMS[self.norm](candidates - inputs) > eps * (1 + SPREAD)
         inside = BALLS[self.norm](inputs, eps).project(candidates)

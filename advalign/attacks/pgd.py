@@ -1,4 +1,4 @@
-"""Projected gradient descent within a radius (Madry et al. 2018): the plainest bounded attack.
+"""Projected gradient descent within a radius (Madry et al. 2018): the simplest bounded attack.
 
 Every step follows the gradient of the margin (the right decision's logit minus the largest other one), in the steepest
 direction of the norm, and returns to the ball and to the box. An image that flips leaves the batch.
@@ -20,7 +20,7 @@ BUDGET = re.compile(r"([0-9]{1,6})-(l2|linf)([0-9]+(?:\.[0-9]+)?)")
 
 
 class ProjectedGradientDescent(Bounded):
-    """PGD on the margin: does anything within eps change the decision?"""
+    """PGD on the margin: whether a perturbation within eps changes the decision."""
 
     class Settings(Strict):
         """The threat model and the search; the paper's values (Kannappan 2025): 20 steps of 2 eps / 20."""

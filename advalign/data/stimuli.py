@@ -1,8 +1,8 @@
 """The frozen stimulus set: a stratified, seeded subset of a ClickMe split, brought into the attack space.
 
-The attack space is one for all models, so that norms compare: every image is resized and centre-cropped to the same
-size and min-max scaled to [0, 1]; its human map is cropped with it and min-max scaled (docs/methods.md, section Attack
-space).
+All models share the attack space, so that their norms can be compared. Every image is resized and centre-cropped to the
+same size and min-max scaled to [0, 1]; its human map is cropped with it and min-max scaled (docs/methods.md, section
+Attack space).
 """
 
 import hashlib
@@ -30,9 +30,9 @@ def choose(
 ) -> list[ClickMeRecord]:
     """Choose `images_per_category` records of `categories_per_superclass` categories of every superclass.
 
-    Each record's place in the draw is a hash of the seed and its content, so the same images are chosen whatever the
-    order or number of shards; one pass, memory bounded by the size of the result. Superclasses take turns in the
-    result, so that every prefix of it is balanced.
+    Each record's rank in the draw is a hash of the seed and its content, so the choice does not depend on the order or
+    number of shards. One pass; memory is bounded by the size of the result. Superclasses take turns in the result, so
+    that every prefix of it is balanced.
 
     Raises:
         DataError: some superclass has too few categories with enough images (lists them).
@@ -116,7 +116,7 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
 
 
 def _refuse_training_images(project: Project, records: list[ClickMeRecord]) -> None:
-    """A model would be tested on what it was trained on."""
+    """Refuse stimuli that are training images: models would be tested on data they were trained on."""
     if not any((project.data / "clickme").glob("train-*.tfrecords")):
         return
     chosen = {record.sha256: record.source for record in records}

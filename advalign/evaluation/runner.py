@@ -32,7 +32,7 @@ from advalign.settings import Settings, digest
 from advalign.strict_files import read_json
 
 TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
-"""Packages whose version changes norms."""
+"""Settings that change rows, in addition to the protocol."""
 
 
 @dataclass(frozen=True)

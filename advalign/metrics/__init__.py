@@ -1,1 +1,1 @@
-"""Metrics: one file each; what is measured per stimulus, and how it becomes a model's number."""
+"""Metrics: one file each; a metric adds columns per stimulus and summarises them into a model's numbers."""

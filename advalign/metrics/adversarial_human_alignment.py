@@ -24,9 +24,9 @@ class AdversarialHumanAlignment(Metric):
         }
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """AA (divided by the ceiling), AA raw (undivided), both under the released map; the magnitude map beside them.
+        """AA (divided by the ceiling) and raw AA (undivided) under the released map, and AA under the magnitude map.
 
-        Stimuli with a constant perturbation map have no rank correlation: they are left out and counted.
+        Stimuli with a constant perturbation map have no rank correlation: they are counted and left out of the means.
         """
         valid = evaluation.valid
         rho = valid[RHO].dropna().to_numpy(np.float64)

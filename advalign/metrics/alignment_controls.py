@@ -1,4 +1,4 @@
-"""Controls for AA: a fixed centred Gaussian can beat every model on raw AA, so specificity must be shown."""
+"""Controls for AA: a fixed centred Gaussian can beat every model on raw AA, so AA alone shows no specificity."""
 
 import math
 
@@ -17,10 +17,10 @@ class AlignmentControls(Metric):
     needs = ("human_map", "human_ranks", "other_ranks")
 
     def measure(self, shard: AttackedShard) -> dict[str, Tensor]:
-        """rho_released (what it is compared with), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
+        """rho_released (the reference), rho_shuffled, rho_partial, energy_top10; NaN for constant maps."""
         found, human, maps = shard.released_ranks, shard.extras["human_ranks"], shard.extras["human_map"]
         distance = average_ranks(centre_distance(*maps.shape[1:]).flatten()).to(found)
-        constant = maps.amax((1, 2)) == maps.amin((1, 2))  # its top 10 % would be any
+        constant = maps.amax((1, 2)) == maps.amin((1, 2))  # any pixels could be its top 10 %
         return {
             RHO: correlation(found, human),
             "rho_shuffled": correlation(found, shard.extras["other_ranks"]),

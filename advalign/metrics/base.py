@@ -1,4 +1,4 @@
-"""What every metric shares: columns measured per item, numbers summarised over a model's rows."""
+"""Base of metrics: columns measured per item, numbers summarised over a model's rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from advalign.tensors.ranks import average_ranks
 
 @dataclass(frozen=True)
 class AttackedShard:
-    """Items that one model was attacked on.
+    """Items, and the perturbations that an attack on one model found.
 
     Attributes:
-        perturbations: (N, 3, H, W) float32, adversarial - input; zero where there is none.
-        extras: what else is known of each item: `human_map` (N, H, W) float32, `human_ranks` (N, H * W) average ranks
+        perturbations: (N, 3, H, W) float32, adversarial - input; zero where none was found.
+        extras: further data of each item: `human_map` (N, H, W) float32, `human_ranks` (N, H * W) average ranks
             of its pixels, `other_ranks` the same of other items' maps (a seeded derangement of the whole set).
     """
 
@@ -38,7 +38,7 @@ class Evaluation:
     """A model's rows under one protocol.
 
     Attributes:
-        rows: one row per item, with all that its probe and the probe's metrics measured.
+        rows: one row per item, with all columns of its probe and the probe's metrics.
         human_ceiling: rank correlation between halves of the participants; NaN without human maps.
         resamples, seed: of bootstrap intervals.
     """
@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def valid(self) -> pd.DataFrame:
-        """The rows that count: right on the clean image and successfully attacked."""
+        """The valid rows: right on the clean image and successfully attacked."""
         return self.rows[self.rows[STATUS] == Status.OK]
 
 
@@ -58,9 +58,9 @@ class Metric(ABC):
     """Base of all metrics.
 
     Attributes:
-        probe: name of the probe whose rows it is about.
-        needs: extras of the items that it cannot do without; on image sets without them it is left out.
-        describes: its numbers, where `vocabulary` does not: what makes them known to gates and tables.
+        probe: name of the probe whose rows the metric summarises.
+        needs: extras of the items that the metric requires; it is left out on image sets without them.
+        describes: descriptors of its numbers that `vocabulary` lacks; gates and tables read them.
     """
 
     probe: ClassVar[str] = "minimum-norm"

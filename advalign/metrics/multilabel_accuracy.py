@@ -1,4 +1,4 @@
-"""Accuracy against all labels people accept (Shankar et al. 2020; Vasudevan et al. 2022), top-1 beside it."""
+"""Accuracy against all labels that people accept (Shankar et al. 2020; Vasudevan et al. 2022), and top-1."""
 
 import math
 from typing import Any

@@ -10,13 +10,13 @@ from advalign.rows import LARGEST_TRIED, NORM, QUERIES, STATUS, Status
 
 
 class PerturbationTolerance(Metric):
-    """PT over valid stimuli, with n, the attack's success rate, and a bound that does not leave failures out."""
+    """PT over valid stimuli, with n, the attack's success rate, and a lower bound that includes failed attacks."""
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """Norms are l2 in the stimulus space, pixels in [0, 1].
 
-        `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried: leaving
-        failures out biases PT down.
+        `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried. Leaving failures
+        out would bias PT down.
         """
         rows = evaluation.rows
         norms = evaluation.valid[NORM].to_numpy(np.float64)

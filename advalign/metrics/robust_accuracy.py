@@ -1,4 +1,4 @@
-"""Robust accuracy over eps: the share of stimuli that are right and not flipped within eps, free from stored norms."""
+"""Robust accuracy over eps: the share of stimuli right and not flipped within eps, computed from stored norms."""
 
 import math
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from advalign.metrics.base import Evaluation, Metric
 from advalign.rows import NORM, STATUS, Status
 
-RADII = (0.25, 0.5, 1.0, 2.0)  # reported as numbers; the curve has them all
+RADII = (0.25, 0.5, 1.0, 2.0)  # radii reported as numbers; the curve has all radii
 
 
 def robust_accuracy(rows: pd.DataFrame, radii: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-"""Training recipes: one file each; a recipe turns a batch into a loss and the loop knows none of them."""
+"""Training recipes: one file each; a recipe turns a batch into a loss. The training loop knows no recipe."""

@@ -16,7 +16,7 @@ from advalign.tensors.balls import BALLS, Ball, Norm
 
 
 class BallSettings(Strict):
-    """The threat model of adversarial training and how its inner maximum is looked for."""
+    """The threat model of adversarial training, and the search for its inner maximum."""
 
     constraint: Norm = "l2"
     eps: float = Field(1.0, gt=0, description="radius of the ball, pixels in [0, 1]")
@@ -34,7 +34,7 @@ class BallSettings(Strict):
         return fraction(value) if isinstance(value, str) else value
 
     def suffix(self) -> str:
-        """The published name's part: l2_eps0.25, or linf_eps0.5_255 for 0.5 / 255."""
+        """The ball's part of a published name: l2_eps0.25, or linf_eps0.5_255 for 0.5 / 255."""
         if self.constraint == "linf":
             return f"linf_eps{round(self.eps * 255, 6):g}_255"
         return f"l2_eps{self.eps:g}"
@@ -48,7 +48,7 @@ class Adversarial(Inputs):
 
     @property
     def passes(self) -> float:
-        """Each step of the search costs a forward and a backward pass to the image."""
+        """Forward passes of the search: each step costs a forward and a backward pass to the image."""
         return 2.0 * float(self.settings.steps)
 
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> Tensor:
@@ -57,9 +57,9 @@ class Adversarial(Inputs):
 
 
 def worst_case(classifier: nn.Module, images: Tensor, target: Tensor, ball: BallSettings, position: Position) -> Tensor:
-    """The last iterate of PGD on the cross-entropy, the model in evaluation mode meanwhile (Madry et al. 2018).
+    """The last iterate of PGD on the cross-entropy, with the model in evaluation mode (Madry et al. 2018).
 
-    The search asks for gradients of the images alone, so that PyTorch computes none of the weights'.
+    Only gradients of the images are computed, none of the weights.
 
     Args:
         classifier: pixels in [0, 1] -> logits, bare or inside DistributedDataParallel; its mode is restored afterwards.

@@ -1,4 +1,4 @@
-"""Where a training stands, for what a recipe schedules."""
+"""Progress of a training, for the schedules of recipes."""
 
 from dataclasses import dataclass
 
@@ -12,5 +12,5 @@ class Position:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done, in [0, 1)."""
+        """Finished share of the training, in [0, 1)."""
         return self.step / self.steps

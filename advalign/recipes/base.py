@@ -1,4 +1,4 @@
-"""What every recipe shares: an input policy, loss terms, settings, and what its models are called and compared with."""
+"""Base of recipes: input policy, loss terms, settings, and the names, group and baseline of their models."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -14,11 +14,11 @@ from advalign.recipes.terms.base import Term
 from advalign.settings import Strict
 
 STANDARD_GROUP = "standard"
-"""Group of a recipe whose models count as their architecture does: cnn, vit or hybrid, as registry/zoo.yaml says."""
+"""Group of a recipe whose models are in their architecture's group (cnn, vit or hybrid in registry/zoo.yaml)."""
 
 
 class Inputs(ABC):
-    """Base of input policies: which images the loss is taken at.
+    """Base of input policies: they make the images that the loss is computed on.
 
     Args:
         settings: of the recipe, whose `Settings` derive from the policy's.
@@ -32,7 +32,7 @@ class Inputs(ABC):
 
     @property
     def passes(self) -> float:
-        """What the policy adds to a step's arithmetic, in forward passes."""
+        """Cost that the policy adds to a step, in forward passes."""
         return 0.0
 
     @abstractmethod
@@ -40,8 +40,8 @@ class Inputs(ABC):
         """Make the images.
 
         Args:
-            classifier: pixels in [0, 1] -> logits, in training mode, which it is in afterwards too.
-            batch: images, labels, human maps; stays as it is.
+            classifier: pixels in [0, 1] -> logits, in training mode before and after.
+            batch: images, labels, human maps; not changed.
             position: for schedules.
 
         Returns:
@@ -53,7 +53,7 @@ class Clean(Inputs):
     """The images as they are."""
 
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> Tensor:
-        """Nothing is done."""
+        """Return the batch's images."""
         return batch.images
 
 
@@ -61,7 +61,7 @@ class Recipe(ABC):
     """Cross-entropy at the input policy's images, plus loss terms. A recipe names both, its settings, and its models.
 
     Args:
-        settings: the recipe's own: those of its input policy and of its terms, side by side.
+        settings: of the recipe: those of its input policy and of its terms in one mapping.
         label_smoothing: shared by twins.
     """
 
@@ -71,11 +71,11 @@ class Recipe(ABC):
     inputs: ClassVar[type[Inputs]] = Clean
     terms: ClassVar[tuple[type[Term], ...]] = ()
     group: ClassVar[str]  # of its models: STANDARD_GROUP, "harmonized" or "robust"; by default the recipe's own name
-    twice_differentiable: ClassVar[bool] = False  # whether a term holds an input gradient that is differentiated
+    twice_differentiable: ClassVar[bool] = False  # whether a term differentiates an input gradient
     needs_maps: ClassVar[bool] = False  # whether a term needs images with human maps
 
     def __init_subclass__(cls) -> None:
-        """Models of a recipe that says no group are in one of its own: nothing counts as standard by inheritance."""
+        """Give a recipe without a group one of its own: no recipe inherits the standard group."""
         super().__init_subclass__()
         if "group" not in vars(cls):
             cls.group = _entry(cls).replace("_", "-")
@@ -90,16 +90,16 @@ class Recipe(ABC):
 
     @abstractmethod
     def published_name(self, architecture: str) -> str:
-        """The registered model's name, as published models are named."""
+        """The registered model's name, in the form of published names."""
 
     @classmethod
     def baseline(cls, architecture: str) -> str | None:
-        """Published name of the twin that its models are compared with; None where there is nothing to compare with."""
+        """Published name of the baseline that a model is compared with; None where there is none."""
         return baseline_name(architecture)
 
     @property
     def passes(self) -> float:
-        """The least arithmetic of a step, in forward passes; a gradient of images or of weights costs one each."""
+        """Least cost of a step in forward passes; a gradient of images and one of weights cost one pass each."""
         return 3.0 + sum(term.passes for term in self._terms.values()) + self._inputs.passes
 
     def __call__(self, classifier: nn.Module, batch: Batch, position: Position) -> dict[str, Tensor]:
@@ -111,8 +111,8 @@ class Recipe(ABC):
             position: for schedules.
 
         Returns:
-            "loss" (scalar, differentiable), "logits" (N, classes) of what the loss was taken at, and scalar parts to
-            log: of a recipe with terms "cross_entropy", and NAME_term of each term that enters this step.
+            "loss" (scalar, differentiable), "logits" (N, classes) of the images that the loss is computed on, and
+            scalar parts to log: in a recipe with terms "cross_entropy", and NAME_term of each term in this step.
         """
         entering = {name: term for name, term in self._terms.items() if term.enters(position)}
         watched = any(term.twice_differentiable for term in entering.values())
@@ -131,5 +131,5 @@ class Recipe(ABC):
 
 
 def _entry(entry: type) -> str:
-    """Name of the file that an entry of the catalog is defined in."""
+    """Name of a catalog entry's file."""
     return entry.__module__.rpartition(".")[2]

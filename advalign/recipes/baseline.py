@@ -1,4 +1,4 @@
-"""Cross-entropy, nothing else.
+"""Cross-entropy without further terms.
 
 advalign train baseline --model test_resnet      # sample: about 15 s on 2 cores, iid accuracy about 0.94
 """
@@ -18,4 +18,4 @@ class Baseline(Recipe):
 
     @classmethod
     def baseline(cls, architecture: str) -> None:
-        """It is compared with nothing."""
+        """None: a baseline has no twin to be compared with."""

@@ -1,4 +1,4 @@
-"""Both remedies at once: x' = PGD(x), then cross-entropy and the map term, both taken at x'.
+"""Both remedies at once: x' = PGD(x), then cross-entropy and the map term, both computed at x'.
 
     advalign train combined --model test_resnet --eps 0.5   # sample: harmonized AA and several times the baseline's PT
 

@@ -1,1 +1,1 @@
-"""Image sets: one file each; named, frozen items (images, labels and what else is known of them) with a digest."""
+"""Image sets: one file each; named, frozen items (images, labels, further data) with a digest."""

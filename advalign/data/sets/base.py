@@ -1,4 +1,4 @@
-"""What every image set shares: a digest, and items by position as a probe gets them."""
+"""Base of image sets: a digest, and items by position as probes read them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ class Items:
     """Some members of an image set.
 
     Attributes:
-        table: one row per item: the columns that every row of a result begins with.
+        table: one row per item: the first columns of a result's rows.
         labels: (N,) int64: the right class, or the right decision where the set's labels are decisions.
-        pixels: gives (N, 3, H, W) float32 in [0, 1] for a model's transform. Images that have one size for all models
-            are given as they are; others pass through the transform.
-        extras: what else is known of each item, by name: (N, ...) each.
+        pixels: returns (N, 3, H, W) float32 in [0, 1] for a model's transform. Images with one size for all models are
+            returned unchanged; others pass through the transform.
+        extras: further data of each item, by name: (N, ...) each.
     """
 
     table: pd.DataFrame
@@ -39,7 +39,7 @@ class Items:
 
 
 class ImageSet(ABC):
-    """Base of all image sets: items in a fixed order, known by a digest.
+    """Base of all image sets: items in a fixed order, identified by a digest.
 
     Attributes:
         grouped: whether labels are decisions (groups of classes), not classes.
@@ -55,13 +55,13 @@ class ImageSet(ABC):
         """Read the set of a project.
 
         Raises:
-            DataError: it is missing or damaged.
+            DataError: the set is missing or damaged.
         """
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 of everything that items consist of: the identity of the set."""
+        """SHA-256 of all data of the items: the identity of the set."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -72,19 +72,19 @@ class ImageSet(ABC):
 
         Args:
             first, last: positions in the set.
-            seed: of what an item has beside itself (another item's map, say).
+            seed: for extras that are drawn at random (another item's map).
         """
 
     @abstractmethod
     def listing(self) -> pd.DataFrame:
-        """One row per item: what it is and where it comes from."""
+        """One row per item: its description and source."""
 
     def human_ceiling(self, project: Project) -> float | None:
         """Rank correlation between halves of the participants; None for a set without human maps."""
         return None
 
     def absent(self) -> list[str]:
-        """What cannot be measured on the set as it is, a sentence each."""
+        """What cannot be measured on the set as it is, one sentence each."""
         return []
 
     @classmethod
@@ -92,7 +92,7 @@ class ImageSet(ABC):
         """Refuse a probe whose extras the set does not have.
 
         Raises:
-            InputError: naming what is missing.
+            InputError: some are missing; the message names them.
         """
         missing = [need for need in needs if need not in cls.offers]
         if missing:

@@ -20,7 +20,7 @@ from advalign.files import Project
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.tensors.ranks import average_ranks
 
-RANKED_AT_ONCE = 32  # maps; ranking takes about 50 bytes of memory per pixel
+RANKED_AT_ONCE = 32  # maps ranked at once; ranking takes about 50 bytes of memory per pixel
 COLUMNS = ["stimulus", "category", "superclass", "label"]
 
 
@@ -48,7 +48,7 @@ class StimulusSet(ImageSet):
 
     @cached_property
     def has_maps(self) -> bool:
-        """Whether people's maps are there at all: not for stimuli from validation images."""
+        """Whether any stimulus has a human map; stimuli from validation images have none."""
         return bool(self.map_pixels.any())
 
     @cached_property
@@ -63,7 +63,7 @@ class StimulusSet(ImageSet):
 
     @cached_property
     def heatmap_ranks(self) -> Tensor:
-        """(N, size * size) float32, exact: average ranks of every human map's pixels, for all models to use."""
+        """(N, size * size) float32, exact: average ranks of every human map's pixels, computed once for all models."""
         maps = self.heatmaps.flatten(1)
         starts = range(0, len(maps), RANKED_AT_ONCE)
         return torch.cat([average_ranks(maps[start : start + RANKED_AT_ONCE]).float() for start in starts])
@@ -91,7 +91,7 @@ class StimulusSet(ImageSet):
         return self.manifest
 
     def items(self, first: int, last: int, seed: int) -> Items:
-        """Stimuli with their human maps; each with the map of another stimulus too (a seeded derangement of the set).
+        """Stimuli with their human maps, and with another stimulus's map each (a seeded derangement of the set).
 
         Extras: `human_map` (N, H, W) in [0, 1], `human_ranks` and `other_ranks` (N, H * W).
         """
@@ -109,11 +109,11 @@ class StimulusSet(ImageSet):
         )
 
     def human_ceiling(self, project: Project) -> float | None:
-        """The map set's ceiling, as data/ has it; None where there are no maps."""
+        """The ceiling of the human maps, from data/; None where there are no maps."""
         return read_human_ceiling(project) if self.has_maps else None
 
     def absent(self) -> list[str]:
-        """Says that maps are missing."""
+        """Say that maps are missing."""
         if self.has_maps:
             return []
         return ["the stimuli have no human maps: tolerance and accuracy are measured, alignment is not"]
@@ -135,7 +135,7 @@ def derangement(count: int, seed: int) -> Tensor:
 
 
 def names_digest(manifest: pd.DataFrame) -> str:
-    """Digest of the stimuli's names: binds the two files to each other."""
+    """Digest of the stimuli's names; both files hold it, so that mismatched files are found."""
     return hashlib.sha256("\n".join(manifest["stimulus"]).encode()).hexdigest()
 
 
@@ -143,7 +143,7 @@ def load_stimuli(project: Project) -> StimulusSet:
     """Read the frozen stimulus set.
 
     Raises:
-        DataError: it has not been made yet, or manifest and tensors disagree.
+        DataError: the set does not exist yet, or manifest and tensors disagree.
     """
     try:
         manifest = pd.read_parquet(project.stimuli / "manifest.parquet")

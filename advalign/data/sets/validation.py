@@ -1,4 +1,4 @@
-"""The validation images with everything that people accept as their label; each model sees them its own way."""
+"""The validation images with all labels that people accept, under each model's own transform."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +25,8 @@ class ValidationImages(ImageSet):
     """Files of data/imagenet/val, by name.
 
     Attributes:
-        images: in order.
-        tables: the files that labels come from.
+        images: in the order of their names.
+        tables: files with the labels.
     """
 
     images: tuple[ValidationImage, ...]
@@ -49,7 +49,7 @@ class ValidationImages(ImageSet):
         return digest([images, [sha256(table) for table in self.tables]])
 
     def listing(self) -> pd.DataFrame:
-        """One row per image: its file, its original label, and what people say of it."""
+        """One row per image: its file, its original label, and the labels that people accept."""
         return self._table
 
     @cached_property
@@ -65,13 +65,13 @@ class ValidationImages(ImageSet):
         )
 
     def items(self, first: int, last: int, seed: int) -> Items:
-        """Images under the model's evaluation transform, with the labels that people accept in the table."""
+        """Images under the model's evaluation transform; the table has the labels that people accept."""
         images = self.images[first:last]
         table = self._table.iloc[first:last].reset_index(drop=True)
         return Items(table, torch.tensor(table["label"].to_numpy()), lambda transform: _decode(images, transform))
 
     def absent(self) -> list[str]:
-        """Says that nobody judged the images."""
+        """Say that the labels of the images were not judged by people."""
         if any(image.labels.correct for image in self.images):
             return []
         return ["no multi-label sets (data/imagenet/multilabel.json): top-1 accuracy only"]
@@ -81,5 +81,5 @@ def _decode(images: tuple[ValidationImage, ...], transform: Transform) -> Tensor
     def read(image: ValidationImage) -> Tensor:
         return transform(Image.open(image.path).convert("RGB"))
 
-    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1)) as pool:  # decoding would keep a GPU waiting
+    with ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1)) as pool:  # one thread keeps a GPU waiting
         return torch.stack(list(pool.map(read, images)))

@@ -1,1 +1,1 @@
-"""Loss terms: one file each; a recipe adds those it names to the cross-entropy."""
+"""Loss terms: one file each; a recipe names the terms that it adds to the cross-entropy."""

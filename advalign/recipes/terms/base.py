@@ -1,4 +1,4 @@
-"""What every loss term shares: settings, a weight, the steps that it enters, and a batch turned into a number."""
+"""Base of loss terms: settings, a weight, the steps that include the term, and its value on a batch."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -11,18 +11,18 @@ from advalign.settings import Strict
 
 
 class Term(ABC):
-    """A summand of the loss beside the cross-entropy.
+    """A summand of the loss, added to the cross-entropy.
 
     Args:
-        settings: of the recipe that holds the term, whose `Settings` derive from the term's: their keys lie side by
-            side, so no two terms may share one.
+        settings: of the recipe with the term; its `Settings` derive from those of all its terms, so no two terms
+            may share a key.
     """
 
     class Settings(Strict):
         """The term's own settings."""
 
-    twice_differentiable: ClassVar[bool] = False  # whether it holds an input gradient that is differentiated
-    needs_maps: ClassVar[bool] = False  # whether it does nothing for images without human maps
+    twice_differentiable: ClassVar[bool] = False  # whether the term differentiates an input gradient
+    needs_maps: ClassVar[bool] = False  # whether the term ignores images without human maps
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -30,11 +30,11 @@ class Term(ABC):
     @property
     @abstractmethod
     def weight(self) -> float:
-        """What the term is multiplied by, at least 0; with 0 it is not computed."""
+        """Factor of the term, at least 0; with 0 the term is not computed."""
 
     @property
     def passes(self) -> float:
-        """What the term adds to a step's arithmetic, in forward passes, on the average over steps."""
+        """Cost that the term adds to a step, in forward passes, averaged over steps."""
         return 0.0
 
     def enters(self, position: Position) -> bool:
@@ -46,10 +46,10 @@ class Term(ABC):
         """Compute the term, unweighted.
 
         Args:
-            classifier: pixels in [0, 1] -> logits, in training mode; it has seen the batch once, and batch norms
-                must not see it again.
+            classifier: pixels in [0, 1] -> logits, in training mode; it has already processed the batch, so batch
+                norms must not update again.
             logits: (N, classes), of the batch.
-            batch: what the loss is taken at; its images require a gradient where the term is `twice_differentiable`.
+            batch: what the loss is computed on; its images require a gradient where the term is `twice_differentiable`.
 
         Returns:
             A differentiable scalar: a mean over the images, so that parts of a batch add up to it.

@@ -1,6 +1,6 @@
 """The neural harmonizer's map term: the model's saliency is pulled towards human maps.
 
-Feng et al. 2025, A.3, eq. 1; where they differ, Fel et al. 2022.
+Source: Feng et al. 2025, A.3, eq. 1; where it differs from Fel et al. 2022, the latter is followed.
 """
 
 import torch
@@ -38,7 +38,7 @@ class Map(Term):
 
     @property
     def passes(self) -> float:
-        """Gradient of the image, and both passes differentiated once more, by images and by weights."""
+        """Cost of the image's gradient and of differentiating both passes again, by images and by weights."""
         return 3.0 / self.settings.every if self.settings.lambda_1 else 0.0
 
     def enters(self, position: Position) -> bool:

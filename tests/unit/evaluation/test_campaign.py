@@ -339,7 +339,7 @@ def test_weights_that_are_replaced_meanwhile_are_not_taken_for_the_old(project):
     task = evaluator(project).tasks(evaluator(project).subject(project.checkpoints / ONE))[0]
     error = attempt(replace(task, weights="0" * 64))
     assert isinstance(error, DataError)
-    assert "was replaced while it was evaluated" in str(error)
+    assert "was replaced during its evaluation" in str(error)
 
 
 def test_weights_are_pruned_when_their_model_is_finished(project):
