@@ -1,4 +1,4 @@
-"""`advalign evaluate`: attack and score models; what is finished is kept."""
+"""`advalign evaluate`: attack and score models; finished results are kept."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,20 +26,22 @@ def evaluate(
     models: list[str] = typer.Argument(
         None, help="Trained names, checkpoint folders, models:/NAME@alias, zoo names or patterns; default: all trained."
     ),
-    zoo: Path = typer.Option(None, help="All of this zoo (registry/zoo.yaml), or what MODEL names of it."),
-    protocol: str = typer.Option(
-        None, help="What is measured (`advalign protocols` lists them); default: params.yaml."
+    zoo: Path = typer.Option(
+        None, help="Evaluate a zoo (registry/zoo.yaml): all models, or those named as MODEL."
     ),
-    limit: int = typer.Option(None, min=1, help="Only the first N items: a trial, kept apart."),
+    protocol: str = typer.Option(
+        None, help="What to measure (`advalign protocols` lists all); default: in params.yaml."
+    ),
+    limit: int = typer.Option(None, min=1, help="Evaluate the first N items only: a trial, kept apart."),
     engine: str = typer.Option("local", help="local, or ray: a cluster (RAY_ADDRESS), else one on this machine."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
-    workers: int = typer.Option(None, min=1, help="Tasks at once; default: as the cores or GPUs serve."),
-    prune: bool = typer.Option(False, "--prune", help="Remove a zoo model's weights once it is finished."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be run."),
+    workers: int = typer.Option(None, min=1, help="Tasks at once; default: by the number of cores or GPUs."),
+    prune: bool = typer.Option(False, "--prune", help="Remove each zoo model's weights once it is finished."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the cost and run nothing."),
     trust: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
-    """Measure tolerance, alignment, accuracy or what else a protocol asks of models, one row per item."""
+    """Measure tolerance, alignment, accuracy or what else a protocol measures, one row per item."""
     from advalign.evaluation.campaign import Campaign
     from advalign.evaluation.engines import create_engine
     from advalign.evaluation.estimate import estimate
@@ -71,7 +73,7 @@ def evaluate(
 
 
 def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]", as_json: bool) -> None:
-    """Log and print what became of every model; failures are the exit code's."""
+    """Log and print every model's outcome; a failure sets the exit code."""
     rows = _publish(project, evaluator, outcomes)
     print_json(rows) if as_json else print_table(
         rows, COLUMNS, f"protocol {evaluator.protocol.name}", headings(METRICS)
@@ -92,14 +94,14 @@ def _print_costs(costs: list[dict[str, Any]]) -> None:
 
 
 def _say_what_is_absent(evaluator: "Evaluator") -> None:
-    """What cannot be measured with the data that is there."""
+    """What cannot be measured with the present data."""
     for part in evaluator.parts.values():
         for line in part.image_set.absent():
             typer.echo(line, err=True)
 
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
-    """Log what is finished; returns the table's rows."""
+    """Log finished models; return the table's rows."""
     from advalign.tracking.results import Published
     from advalign.tracking.store import open_store
     from advalign.workflows.publish import publish_evaluation
@@ -114,7 +116,7 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
 
 def _headline(summary: Path) -> dict[str, Any]:
-    """What the table shows of a model's summary."""
+    """The table's columns of a model's summary."""
     found = read_json(summary)
     return {
         **{short: found["metrics"].get(describe(short).name) for short in METRICS},

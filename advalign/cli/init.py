@@ -8,7 +8,7 @@ from advalign.cli._output import JSON, print_json
 
 
 def init(
-    folder: Path = typer.Argument(..., metavar="DIR", help="Absent or empty."),
+    folder: Path = typer.Argument(..., metavar="DIR", help="New folder, or an empty one."),
     as_json: bool = JSON,
 ) -> None:
     """Write a new project: params.yaml, dvc.yaml, registry and a pointer to the sample data."""

@@ -1,4 +1,4 @@
-"""`advalign protocols`: what can be asked of a model."""
+"""`advalign protocols`: what can be measured of a model."""
 
 import typer
 
@@ -8,7 +8,7 @@ COLUMNS = ["protocol", "measures", "image set", "needs", "passes"]
 
 
 def protocols(as_json: bool = JSON) -> None:
-    """List every protocol: what it measures, what it needs of the image set, and passes per image."""
+    """List every protocol: what it measures, what it needs of the image set, and its passes per image."""
     from advalign.errors import InputError
     from advalign.evaluation.protocols import listed
     from advalign.files import Project
@@ -17,7 +17,7 @@ def protocols(as_json: bool = JSON) -> None:
     try:
         settings = load_settings(Project.find().root)
         declared, headline = settings.evaluate.protocols, settings.evaluate.protocol
-    except InputError:  # outside a project there are the built-in ones
+    except InputError:  # outside a project only built-in protocols exist
         declared, headline = {}, ""
     rows = listed(declared)
     if as_json:

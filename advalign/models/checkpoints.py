@@ -1,4 +1,4 @@
-"""Checkpoints on disk: model.safetensors (weights) and card.json (everything else one must know to use them)."""
+"""Checkpoints on disk: model.safetensors (weights) and card.json (everything else needed to use the weights)."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
 
 
 class ClassCard(Strict):
-    """One class a model tells apart; the superclass mapping travels with the weights."""
+    """One class of a model; cards hold the mapping from classes to decisions."""
 
     wnid: str
     name: str
@@ -28,7 +28,7 @@ class ClassCard(Strict):
 
 
 class Card(Strict):
-    """What a checkpoint says of itself.
+    """Description of a checkpoint.
 
     Attributes:
         name: the published name ("test_resnet.harmonized").
@@ -36,17 +36,16 @@ class Card(Strict):
             arguments.
         code_sha256: of the code that builds a python: architecture; None where a library builds it.
         preprocessing: input size, mean, std, interpolation, crop.
-        classes: per logit; `decisions` names the groups.
-        recipe, settings, seed: how it was trained.
-        group: what the model counts as in comparisons: cnn, vit, hybrid, ssl, harmonized, robust, or a recipe's own
-            group. None in cards written before cards said it, and of architectures that registry/zoo.yaml did not
-            declare then: what the recipe says holds (`recipes.base.Recipe.group`), and of a standard one what
-            registry/zoo.yaml says now.
-        baseline: published name of the twin that it is compared with. None: what the recipe says, which in cards
-            written since is that there is none.
-        inputs_sha256: digest of all that the training depended on (settings, data, code).
+        classes: one per logit; `decisions` names the groups of classes.
+        recipe, settings, seed: of the training.
+        group: of the model in comparisons: cnn, vit, hybrid, ssl, harmonized, robust, or a recipe's own group. None in
+            older cards, and where registry/zoo.yaml did not declare the architecture: then the recipe's group is used
+            (`recipes.base.Recipe.group`), and for a standard recipe the group in registry/zoo.yaml now.
+        baseline: published name of the twin that the model is compared with. None in older cards: then the recipe names
+            it. None in newer cards: there is no twin.
+        inputs_sha256: digest of the training's settings, data and code.
         data_md5: DVC's digest of the data it was trained on, None when the data is not tracked.
-        weights_sha256: of model.safetensors, so that changed weights are noticed.
+        weights_sha256: of model.safetensors, so that changed weights are found.
         metrics: of the last epoch ("val_accuracy", ...).
     """
 
@@ -72,7 +71,7 @@ class Card(Strict):
     def _decisions_of_classes(self) -> "Card":
         last, known = max(self.group_of_class), len(self.decisions)
         if last >= known:
-            raise ValueError(f"a class belongs to decision {last}, there are {known}: mend the card")
+            raise ValueError(f"a class belongs to decision {last}, there are {known}: fix the card")
         return self
 
     @property
@@ -82,10 +81,10 @@ class Card(Strict):
 
 
 def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) -> Card:
-    """Write weights, then the card that names their digest: a folder with a card is complete.
+    """Write the weights, then the card with their digest: a folder with a card is complete.
 
     Args:
-        folder: the checkpoint's directory; made if needed.
+        folder: of the checkpoint; made if needed.
         classifier: the trained classifier.
         card: the fields of `Card` other than weights_sha256, code_sha256 and preprocessing.
     """
@@ -113,8 +112,8 @@ def read_card(folder: Path) -> Card:
     """Read a checkpoint's card.
 
     Raises:
-        DataError: no card, not JSON, or a key that is given twice.
-        InputError: a key that cards do not have, or a value of another type.
+        DataError: no card, not JSON, or a repeated key.
+        InputError: an unknown key, or a value of another type.
     """
     try:
         values = read_json(folder / CARD, DataError)

@@ -1,4 +1,4 @@
-"""The declared zoo: registry/zoo.yaml says of every model what differs; nothing is a special case in code."""
+"""The declared zoo: registry/zoo.yaml lists every model and its particulars; the code has no special cases."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,11 +14,11 @@ from advalign.strict_files import read_yaml
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)
 HUB = "hub"
-OWN = "own"  # the weights are those that a python: callable gives
+OWN = "own"  # the weights of the network that a python: callable returns
 
 
 class ZooEntry(Strict):
-    """What is known of a published model."""
+    """The zoo's entry of a published model."""
 
     group: Group
     big_data: bool = False
@@ -32,19 +32,19 @@ class ZooEntry(Strict):
 
     @property
     def recipe(self) -> str:
-        """How it was trained, as far as groups tell."""
+        """How the model was trained, as far as its group shows."""
         return self.group if self.group in ("harmonized", "robust") else "pretrained"
 
 
 class Zoo(Strict):
     """All of zoo.yaml."""
 
-    weights: dict[str, str] = Field(default_factory=dict, description="pattern of names -> where weights come from")
-    architectures: dict[str, Group] = Field(default_factory=dict, description="groups of what is only trained here")
+    weights: dict[str, str] = Field(default_factory=dict, description="pattern of names -> source of weights")
+    architectures: dict[str, Group] = Field(default_factory=dict, description="groups of architectures that are only trained here")
     models: dict[PublishedName, ZooEntry] = Field(default_factory=dict)
 
     def weights_of(self, name: str) -> str:
-        """Where a model's weights come from: its own word, or else the first pattern that matches, or else the hub."""
+        """Source of a model's weights: its entry's, else that of the first matching pattern, else the hub."""
         own = self.models[name].weights
         by_pattern = (place for pattern, place in self.weights.items() if fnmatchcase(name, pattern))
         return (own or next(by_pattern, HUB)).replace("{name}", name)
@@ -62,7 +62,7 @@ class Zoo(Strict):
         return [name for name in self.models if not patterns or any(fnmatchcase(name, one) for one in patterns)]
 
     def standard_group(self, architecture: str) -> Group | None:
-        """Group of an architecture trained here: declared, or that of its supervised entries in the zoo."""
+        """Group of an architecture trained here: the declared one, or that of its supervised entries in the zoo."""
         if architecture in self.architectures:
             return self.architectures[architecture]
         plain = plain_architecture(architecture).split(".")[0]
@@ -84,7 +84,7 @@ def read_zoo(path: Path) -> Zoo:
     try:
         values = read_yaml(path)
     except OSError:
-        raise InputError(f"{path} is missing: the zoo's models are declared there; write it, or name another") from None
+        raise InputError(f"{path} is missing: it declares the zoo's models; write it, or name another file") from None
     zoo = parse(Zoo, values, str(path))
     check_distinct(zoo.models, f"{path}: models")
     return zoo

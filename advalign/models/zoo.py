@@ -1,4 +1,4 @@
-"""Networks by the names of their architectures, their preprocessing and evaluation transforms."""
+"""Networks built by the name of their architecture, with preprocessing and evaluation transforms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def create_network(
     Args:
         architecture: a timm name, torchvision:NAME or python:package.module:function.
         classes: number of logits.
-        input_size: side of the square input in pixels; handed to architectures of timm that fix it (transformers).
+        input_size: side of the square input in pixels; passed to timm's architectures with a fixed size (transformers).
         arguments: further keyword arguments of the architecture (patch_size, pad_type, ...).
 
     Raises:
@@ -44,14 +44,14 @@ def create_network(
     if found != (1, classes):
         raise InputError(
             f"model {architecture!r} gives {found} for an image of {input_size} x {input_size} pixels; expected one "
-            f"logit for each of {classes} classes, {(1, classes)}: mend its code or its arguments"
+            f"logit for each of {classes} classes, {(1, classes)}: fix its code or its arguments"
         )
     return network
 
 
 @torch.no_grad()
 def _answer(network: nn.Module, size: int) -> object:
-    """What one grey image gives in evaluation mode: a shape, or a type where that is no tensor."""
+    """Shape of the output for one grey image in evaluation mode, or its type where it is no tensor."""
     training = network.training
     first = next((parameter for parameter in network.parameters()), torch.zeros(()))
     found = network.eval()(torch.zeros(1, 3, size, size, device=first.device))
@@ -60,7 +60,7 @@ def _answer(network: nn.Module, size: int) -> object:
 
 
 def default_preprocessing(architecture: str, input_size: int, crop: float = 1.0) -> Preprocessing:
-    """What the architecture's origin says that it wants, at the input size and crop that it is trained for."""
+    """Preprocessing that the architecture's origin documents, at the given input size and crop."""
     known = origin_of(architecture).preprocessing()
     return Preprocessing(**{**known, "input_size": input_size, "crop": crop, "crop_mode": "center"})
 
@@ -79,9 +79,9 @@ def create_classifier(
 
     Args:
         architecture, classes, input_size, arguments: as `create_network`.
-        seed: of the weights; the global random state is left as it was.
+        seed: of the weights; the global random state does not change.
         crop: share of the image that is kept when it is evaluated.
-        twice_differentiable: replace what has no second derivative (hard activations, fused attention).
+        twice_differentiable: replace layers without a second derivative (hard activations, fused attention).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +130,7 @@ class SmoothHardswish(nn.Module):
 
 
 def _check_twice_differentiable(network: nn.Module, architecture: str, size: int) -> None:
-    """Try what a harmonized training asks for; networks of timm are known to answer.
+    """Check that a network can be differentiated twice; networks of timm need no check.
 
     Raises:
         InputError: some layer has no second derivative.
@@ -143,14 +143,14 @@ def _check_twice_differentiable(network: nn.Module, architecture: str, size: int
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"model {architecture!r} cannot be differentiated twice, which this recipe asks for: {reason}: choose a "
+            f"model {architecture!r} cannot be differentiated twice, which this recipe requires: {reason}: choose a "
             "recipe without a map term, or write that layer without its fused kernel"
         ) from None
     network.train(training)
 
 
 def make_twice_differentiable(network: nn.Module) -> None:
-    """Swap, in place, what PyTorch cannot differentiate twice: hard activations and fused attention kernels."""
+    """Replace, in place, what PyTorch cannot differentiate twice: hard activations and fused attention kernels."""
     for module in network.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Where networks come from, one file per origin: timm by its plain names, torchvision, your own code."""
+"""Origins of networks, one file each: timm (names without prefix), torchvision, your own code."""
 
 from advalign.errors import InputError, shown
 from advalign.models.origins.base import Origin
@@ -12,13 +12,13 @@ ORIGINS: dict[str, type[Origin]] = {"torchvision": Torchvision, "python": OwnCod
 
 
 def origin_of(architecture: str) -> Origin:
-    """What knows an architecture.
+    """The origin of an architecture, with the architecture in it.
 
     Args:
         architecture: a timm name, torchvision:NAME or python:package.module:function.
 
     Raises:
-        InputError: of no such form.
+        InputError: the name has no such form.
     """
     prefix, mark, name = architecture.partition(":")
     if not mark:

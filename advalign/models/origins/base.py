@@ -1,4 +1,4 @@
-"""What every origin of networks answers."""
+"""Base of the origins of networks."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -12,18 +12,18 @@ class Origin(ABC):
     """One architecture of one origin.
 
     Args:
-        name: the architecture's, without the prefix that says its origin.
+        name: of the architecture, without the origin's prefix.
     """
 
-    tried: ClassVar[bool] = True  # whether a new network must show that an image gives it one logit per class
-    not_arguments: ClassVar[tuple[str, ...]] = ()  # keywords that are not the architecture's; also: beginnings of them
+    tried: ClassVar[bool] = True  # whether a new network must be checked to return one logit per class
+    not_arguments: ClassVar[tuple[str, ...]] = ()  # keywords (or their beginnings) that are the origin's own
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse what the origin does not have.
+        """Refuse an architecture that the origin does not have.
 
         Raises:
             InputError: an unknown name (offers the nearest).
@@ -31,7 +31,7 @@ class Origin(ABC):
 
     @abstractmethod
     def build(self, classes: int, input_size: int, arguments: dict[str, Any]) -> nn.Module:
-        """An untrained network with so many logits.
+        """Build an untrained network.
 
         Args:
             classes: number of logits.
@@ -41,21 +41,21 @@ class Origin(ABC):
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """What is known of the input that its weights want: values of `models.classifier.Preprocessing`.
+        """Input that the weights expect, as far as known: values of `models.classifier.Preprocessing`.
 
         Raises:
             InputError: an unknown name.
         """
 
     def code_sha256(self) -> str | None:
-        """Digest of code that no installed library holds; None where a library's version says it all."""
+        """Digest of code outside installed libraries; None where a library's version identifies the code."""
         return None
 
     def check_arguments(self, arguments: dict[str, Any]) -> None:
-        """Refuse arguments that are the origin's own and not the architecture's.
+        """Refuse arguments that belong to the origin and not to the architecture.
 
         Raises:
-            InputError: there is one; it would read a file, use the network, or build something else than a classifier.
+            InputError: such an argument would read a file, use the network, or not build a classifier.
         """
         for key in arguments:
             if key.startswith(self.not_arguments):

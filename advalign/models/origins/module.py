@@ -1,4 +1,4 @@
-"""Networks that were handed to `advalign.evaluate` in Python: only their rows and weights remain."""
+"""Networks passed to `advalign.evaluate` in Python: only their rows and weights are kept."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from advalign.models.origins.base import Origin
 
 
 class Handed(Origin):
-    """A torch module whose code nobody named, so that it cannot be built again."""
+    """A torch module whose code has no name, so that it cannot be built again."""
 
     def check(self) -> None:
         """See `Origin`."""
@@ -19,7 +19,7 @@ class Handed(Origin):
         )
 
     def build(self, classes: int, input_size: int, arguments: dict[str, Any]) -> nn.Module:
-        """See `Origin`; never reached."""
+        """See `Origin`; never called."""
         raise NotImplementedError
 
     def preprocessing(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Your own networks: python:package.module:function names what is called, and runs only where you trust it.
 
-A card or a zoo from somewhere else cannot make code run by naming it. What is trusted stands in the project's own
-registry/zoo.yaml, or is said for one command (`--trust-code`) or one process (the environment variable).
+A card or a zoo from elsewhere cannot make code run by naming it. Code is trusted where the project's own
+registry/zoo.yaml names it, for one command (`--trust-code`), or for one process (the environment variable).
 """
 
 import importlib
@@ -27,7 +27,7 @@ EVERYTHING = "all"
 
 
 def trust_code() -> None:
-    """Trust all code that architectures name, in this process and those that it starts."""
+    """Trust all code named by architectures, in this process and in those that it starts."""
     os.environ[VARIABLE] = EVERYTHING
 
 
@@ -38,11 +38,11 @@ class OwnCode(Origin):
 
     @property
     def architecture(self) -> str:
-        """As cards and zoo entries name it."""
+        """The architecture's name in cards and zoo entries."""
         return f"{PREFIX}{self.name}"
 
     def check(self) -> None:
-        """See `Origin`; also refuses what is not trusted, before anything is imported."""
+        """See `Origin`; also refuse untrusted code, before anything is imported."""
         if not {EVERYTHING, self.architecture} & {*os.environ.get(VARIABLE, "").split(), *_declared()}:
             raise InputError(
                 f"{self.architecture} runs code of its own, which is not trusted here: look at that code, then name "
@@ -51,7 +51,7 @@ class OwnCode(Origin):
             )
 
     def build(self, classes: int, input_size: int, arguments: dict[str, Any]) -> nn.Module:
-        """See `Origin`; the weights may be those that the callable gives."""
+        """See `Origin`; the returned network may have weights already."""
         function = self._function()
         named = inspect.signature(function).parameters
         network = function(**arguments, **({"num_classes": classes} if "num_classes" in named else {}))
@@ -60,14 +60,14 @@ class OwnCode(Origin):
         return network
 
     def preprocessing(self) -> dict[str, Any]:
-        """Pixels as they are, in [0, 1]; the size has no default."""
+        """Pixels in [0, 1] without normalisation; the size has no default."""
         return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bilinear"}
 
     def code_sha256(self) -> str:
-        """Digest of the module that defines the callable, and of what it uses beside it (`closures`).
+        """Digest of the callable's module and of the code that it uses from the same folder (`closures`).
 
         Raises:
-            InputError: not trusted, or it cannot be imported.
+            InputError: the code is not trusted, or cannot be imported.
         """
         self.check()
         function: Any = inspect.unwrap(self._function())
@@ -104,7 +104,7 @@ def _declared() -> set[str]:
 
 
 def _import_from_project() -> None:
-    """Modules in the experiment's folder and in the repository's root can be imported, as with `python -m`."""
+    """Make modules in the experiment's folder and the repository's root importable, as with `python -m`."""
     try:
         project = Project.find()
     except AdvalignError:

@@ -29,7 +29,7 @@ class Timm(Origin):
         return network
 
     def preprocessing(self) -> dict[str, Any]:
-        """What timm says of the published weights, at the size that they were trained for."""
+        """timm's preprocessing of the published weights, at the size that they were trained for."""
         config = self.config()
         return {
             "input_size": int(config.input_size[-1]),
@@ -41,7 +41,7 @@ class Timm(Origin):
         }
 
     def with_size(self, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments, with the input's size for architectures that fix it."""
+        """The arguments, with the input size for architectures that have a fixed one."""
         config = timm.get_pretrained_cfg(self.name)
         fixed = config is not None and config.fixed_input_size
         return {**({"img_size": input_size} if fixed else {}), **arguments}

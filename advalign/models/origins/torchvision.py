@@ -21,12 +21,12 @@ class Torchvision(Origin):
             raise unknown_name("model of torchvision", self.name, known)
 
     def build(self, classes: int, input_size: int, arguments: dict[str, Any]) -> nn.Module:
-        """See `Origin`; an architecture that fixes its input's size says so in its arguments (image_size)."""
+        """See `Origin`; the input size of an architecture that has a fixed one is among its arguments (image_size)."""
         network: nn.Module = torchvision.models.get_model(self.name, weights=None, num_classes=classes, **arguments)
         return network
 
     def preprocessing(self) -> dict[str, Any]:
-        """What torchvision documents of its default weights."""
+        """Preprocessing that torchvision documents for its default weights."""
         self.check()
         transform = torchvision.models.get_model_weights(self.name).DEFAULT.transforms()
         (size,), (resized,) = transform.crop_size, transform.resize_size
