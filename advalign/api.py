@@ -1,4 +1,4 @@
-"""Measurements in Python without a project: any torch module, a batch of images, numbers back (docs/own-models.md)."""
+"""Measurements in Python without a project, on any torch module and batch of images (docs/own-models.md)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Model = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MinimumNorms:
-    """What a search for minimum norms found, one entry per image.
+    """Result of a search for minimum norms, one entry per image.
 
     Attributes:
         norms: (N,) float64, ||adversarial - image||_2 in units of pixels in [0, 1]; NaN where the status is not "ok".
         adversarials: (N, 3, H, W) float32 in [0, 1]; the image itself where the status is not "ok".
         perturbations: (N, 3, H, W) float32, adversarials - images.
-        status: of each image "ok", "misclassified_clean" (nothing was searched) or "attack_failed".
-        passes: (N,) int64, forward passes that the image cost, its verification included.
+        status: of each image "ok", "misclassified_clean" (not attacked) or "attack_failed".
+        passes: (N,) int64, forward passes spent on the image, its verification included.
     """
 
     norms: Tensor
@@ -43,7 +43,7 @@ def minimum_norm(
     budget: str = "standard",
     groups: Tensor | Sequence[int] | None = None,
 ) -> MinimumNorms:
-    """Search the smallest perturbation of each image that changes the model's decision (docs/fmn-fast.md).
+    """Search for the smallest perturbation of each image that changes the model's decision (docs/fmn-fast.md).
 
     Args:
         model: (N, 3, H, W) pixels in [0, 1] -> (N, K) logits; where it is a module, in evaluation mode.
@@ -54,8 +54,8 @@ def minimum_norm(
         groups: (K,) integers: the decision that each class belongs to; None: every class is its own.
 
     Raises:
-        InputError: images, labels or groups of another form, a model in training mode, or one that gives no finite
-            logits.
+        InputError: images, labels or groups of another form, a model in training mode, or logits that are not
+            finite.
     """
     if norm != "l2":
         raise InputError(f"norm {shown(norm)} cannot be measured: expected 'l2', the only one that there is now")
@@ -74,7 +74,7 @@ def minimum_norm(
             f"labels: expected decisions from 0 to {decisions - 1}, got {int(labels.min())} to {int(labels.max())}"
         )
     size = SLOTS.get(images.device.type, SLOTS["cpu"])
-    # A copy of the pixels: a network that works in place would change the images.
+    # A copy of the pixels: a network that computes in place would change the images.
     found = FastMinimumNormSearch(settings).run(
         lambda pixels: model(pixels.clone()), images, labels, groups=members, batch_size=size
     )
@@ -93,10 +93,10 @@ def alignment(perturbations: Tensor, human_maps: Tensor, ceiling: float | None =
         ceiling: rank correlation between halves of the participants, in (0, 1], that rho is divided by; None: raw.
 
     Returns:
-        (N,) float64; NaN where a map is constant, as of a perturbation that is zero. `.nanmean()` is AA.
+        (N,) float64; NaN where a map is constant, such as that of a zero perturbation. `.nanmean()` is AA.
 
     Raises:
-        InputError: tensors of other shapes, or a ceiling that is none.
+        InputError: tensors of other shapes, or an invalid ceiling.
     """
     if not isinstance(perturbations, Tensor) or perturbations.ndim != 4:
         raise InputError(f"perturbations: expected a tensor (N, 3, H, W), got {_form(perturbations)}")
@@ -114,7 +114,7 @@ def check_evaluation_mode(model: Model) -> None:
     """Refuse a model whose answers change from pass to pass.
 
     Raises:
-        InputError: it cannot be called, or one of its layers is in training mode.
+        InputError: the model cannot be called, or one of its layers is in training mode.
     """
     if not callable(model):
         raise InputError(f"model: expected a torch module, pixels in [0, 1] -> logits, got {type(model).__name__}")
@@ -123,7 +123,7 @@ def check_evaluation_mode(model: Model) -> None:
 
 
 def _images_and_labels(images: Tensor, labels: Tensor) -> Tensor:
-    """The labels as int64 beside the images, whose values the attack checks."""
+    """Check images and labels; the labels as int64."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         raise InputError(f"images: expected a tensor (N, 3, H, W) of float32 in [0, 1], got {_form(images)}")
     if images.dtype != torch.float32 or not ((images >= 0) & (images <= 1)).all():
@@ -147,7 +147,7 @@ def _integers(values: Tensor | Sequence[int], name: str, device: torch.device) -
 
 @torch.no_grad()
 def _classes(model: Model, image: Tensor) -> int:
-    """How many logits the model gives, by a pass that counts for nothing."""
+    """Number of the model's logits, found by one pass that is not counted."""
     try:
         logits = model(image.clone())
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
@@ -161,7 +161,7 @@ def _classes(model: Model, image: Tensor) -> int:
 
 
 def _form(value: object) -> str:
-    """What a message shows of a value that should have been another tensor."""
+    """Description of a wrong value for messages: a tensor's shape and type."""
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     return type(value).__name__

@@ -1,7 +1,7 @@
 """Entries by name: the file is the entry, so `attacks/fmn_fast.py` is the attack `fmn-fast`.
 
-Listing reads file names and imports nothing (the command line's help depends on that); loading imports one file
-and returns the one class in it that derives from the folder's base class (`<folder>/base.py`).
+Listing reads file names and imports nothing (the command line's help depends on that). Loading imports one file and
+returns the one class in it that derives from the folder's base class (`<folder>/base.py`).
 """
 
 import importlib
@@ -60,7 +60,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def module_name(kind: str, name: str = "") -> str:
-    """Name of the module that an entry is, or of the package of its kind.
+    """Name of an entry's module, or of the package of its kind.
 
     >>> module_name("attack", "fmn-fast")
     'advalign.attacks.fmn_fast'

@@ -1,16 +1,16 @@
-"""What a result was computed by: the code that a definition reaches through names and imports.
+"""The code that computes a result: all that its definitions reach through names and imports.
 
 A closure begins with the definitions that compute a result (a function, the class of a probe) and follows every name
-that they use, across the files of the package, down to what they import from elsewhere. It is computed from the source
-and listed nowhere by hand: a new file changes no closure, a changed helper changes those that reach it.
+that they use, across the files of the package, down to imports from other packages. It is computed from the source, not
+listed by hand: a new file changes no closure, and a changed helper changes the closures that reach it.
 
 Two rules keep a closure as small as the result:
 
-- Comments, docstrings and layout do not count, nor what an error or a setting's description says.
-- A method counts where some reached code uses its name (`.measure`), and always where Python or a library may call it:
-  special methods, decorated ones, all methods of a class that derives from a library's class.
+- Comments, docstrings, layout, error messages and descriptions of settings do not count.
+- A method counts where reached code uses its name (`.measure`). Methods that Python or a library may call always count:
+  special methods, decorated ones, and all methods of a class that derives from a library's class.
 
-What is loaded by name (`catalog.load`) cannot be seen in the source: such an entry is a root of its own.
+The source does not show what is loaded by name (`catalog.load`): such an entry must be a root itself.
 """
 
 import ast
@@ -23,20 +23,20 @@ from advalign.syntax import Method, Module, imported, with_annotations, without_
 
 PACKAGES = ("advalign", "pipelines")
 PLAIN = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "contextmanager", "no_grad"}
-"""Decorators under which nobody but a caller calls a method."""
+"""Decorators of methods that count only where reached code uses their names."""
 BARE = {"ABC", "Protocol", "object", "Generic"}
-"""Base classes from elsewhere that call no method of theirs."""
+"""Base classes of libraries that call no methods of derived classes."""
 NO_PART = ("advalign.catalog", "advalign.errors", "advalign.progress", "advalign.tracking")
-"""Modules that compute nothing of a result: they find entries by name, say what is wrong, keep what was computed."""
+"""Modules that compute no part of a result: they find entries, report errors and progress, and log results."""
 
 
 @dataclass(frozen=True)
 class Closure:
-    """What some roots reach.
+    """All code that some roots reach.
 
     Attributes:
-        files: of the definitions that were reached.
-        parts: "module:name" -> the syntax tree of what counts of it, as text.
+        files: files of the reached definitions.
+        parts: "module:name" -> the syntax tree of its code that counts, as text.
     """
 
     files: frozenset[Path]
@@ -56,8 +56,8 @@ class Source:
 
     Args:
         root: the folder that the packages lie in.
-        stop: modules (with all below them) that are not followed: what they do is no part of a result.
-        packages: names of what is followed in that folder.
+        stop: modules (with their submodules) that are not followed: they compute no part of a result.
+        packages: names of the packages that are followed.
     """
 
     def __init__(self, root: Path, stop: tuple[str, ...] = (), packages: tuple[str, ...] = PACKAGES) -> None:
@@ -85,10 +85,10 @@ class Source:
         """Follow everything that the roots use.
 
         Args:
-            roots: "package.module:name", or "package.module" for all that it defines.
+            roots: "package.module:name", or "package.module" for all its definitions.
 
         Raises:
-            LookupError: a root that does not exist: a defect of the caller.
+            LookupError: a root does not exist; this is a defect of the caller.
         """
         walk = _Walk(self)
         for root in roots:
@@ -102,7 +102,7 @@ class Source:
 
 
 class _Walk:
-    """One walk: what was reached so far, and what waits."""
+    """One walk: the code reached so far, and the names still to follow."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -114,13 +114,13 @@ class _Walk:
         self._seen: set[tuple[str, str]] = set()
 
     def reach(self, module: str, name: str) -> None:
-        """Put a name of a module on the list, once."""
+        """Add a name of a module to those to follow, once."""
         if (module, name) not in self._seen:
             self._seen.add((module, name))
             self._waiting.append((module, name))
 
     def finish(self) -> Closure:
-        """Follow all that waits; a method may wait for somebody who uses its name."""
+        """Follow all names; a method is followed once reached code uses its name."""
         while self._waiting or self._take_methods():
             while self._waiting:
                 self._follow(*self._waiting.pop())
@@ -151,7 +151,7 @@ class _Walk:
             self.reach(module, "")
 
     def _take_methods(self) -> bool:
-        """Take the methods whose names are used by now; whether there was any."""
+        """Add the methods whose names are used by now; return whether any was new."""
         taken = False
         for module, kind in self._classes:
             methods = [part for part in kind.body if isinstance(part, Method) and part.name in self.attributes]
@@ -161,7 +161,7 @@ class _Walk:
         return taken
 
     def _use(self, module: str, name: str, node: ast.stmt) -> bool:
-        """Keep a piece of code, and put what it uses on the list; whether it is new."""
+        """Keep a piece of code and follow what it uses; return whether it was new."""
         key = f"{module}:{name}"
         if key in self.parts:
             return False
@@ -187,13 +187,13 @@ class _Walk:
             self.reach(module, name)
 
     def _attribute(self, module: str, attribute: str) -> None:
-        """`catalog.load`, where `catalog` is a module of ours."""
+        """Follow `catalog.load`, where `catalog` is a module of the packages."""
         if self.source.module(module) is not None:
             self.reach(module, attribute)
 
 
 def _shell(kind: ast.ClassDef, imports: dict[str, tuple[str, str]], source: Source) -> ast.ClassDef:
-    """A class without the methods that count only where somebody uses their names."""
+    """A class without the methods that count only where reached code uses their names."""
     names = [base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in kind.bases]
     foreign = any(_is_foreign(base, name, imports, source) for base, name in zip(kind.bases, names, strict=True))
     kept = [
@@ -229,7 +229,7 @@ def _own() -> Source:
 
 @lru_cache(maxsize=256)
 def closure(*roots: str) -> Closure:
-    """What definitions of the installed package reach; see `Source.closure`.
+    """The closure of definitions of the installed package; see `Source.closure`.
 
     >>> "advalign.tensors.norms:l2_norm" in closure("advalign.tensors.norms:unit_l2").parts
     True

@@ -1,4 +1,4 @@
-"""A torch module that is evaluated in Python, inside a project: the same rows as `advalign evaluate` writes."""
+"""Evaluation of a torch module in Python, inside a project: the same rows as `advalign evaluate` writes."""
 
 import copy
 import hashlib
@@ -25,16 +25,16 @@ from advalign.names import check_name, is_architecture
 from advalign.settings import Settings, load_settings
 from advalign.strict_files import read_json
 
-LOOKED_AT = 4  # items whose answers tell one model from another
+LOOKED_AT = 4  # items whose logits distinguish models
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         rows: one per item of the protocol's image set, as in outputs/evaluations/PROTOCOL/NAME.parquet.
-        metrics: named numbers over the rows, as in NAME.json beside it; None where there was nothing to average.
+        metrics: named numbers over the rows, as in NAME.json next to the rows; None where there was nothing to average.
         flags: reasons to mistrust the model's gradients; empty where there are none.
     """
 
@@ -52,25 +52,25 @@ def evaluate(
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
 ) -> Evaluated:
-    """Evaluate a torch module in this process; what is finished of the same model is kept, as by the command.
+    """Evaluate a torch module in this process; finished results of the same model are kept, as in the command.
 
     Its weights and rows lie in the project's outputs, where `advalign compare` and `advalign publish` find the rows.
     The module itself is not kept, so the command cannot evaluate it again.
 
     Args:
         model: (N, 3, H, W) pixels in [0, 1] -> (N, K) logits of the classes of data/classes.yaml, in evaluation mode;
-            it is copied, and stays as it is.
-        name: the model's, under which results are kept.
-        protocol: as `advalign protocols` lists them; None: params.yaml's.
-        group: what it counts as in `advalign compare`: cnn, vit, hybrid, ssl, harmonized, robust, or another name for a
-            group that is in no contrast.
-        preprocessing: what it wants of its input; None: its own where it was loaded by `advalign.load`, else pixels
-            as they are, at the stimuli's size.
+            a copy is evaluated, the module is not changed.
+        name: of the model; results are kept under it.
+        protocol: a name in `advalign protocols`; None: the one in params.yaml.
+        group: of the model in `advalign compare`: cnn, vit, hybrid, ssl, harmonized, robust, or another name that no
+            contrast uses.
+        preprocessing: of the model's input; None: the model's own where `advalign.load` returned it, else pixels
+            without normalisation, at the stimuli's size.
         limit: only the first items, for a trial that is kept apart.
 
     Raises:
-        InputError: not inside a project, an unknown protocol, or a model that gives other than K logits.
-        CheckFailed: the model was evaluated and failed.
+        InputError: not inside a project, an unknown protocol, or a model that does not give K logits.
+        CheckFailed: the evaluation of the model failed.
     """
     check_evaluation_mode(model)
     if not isinstance(model, nn.Module):
@@ -96,7 +96,7 @@ def evaluate(
 
 
 def _classifier(model: nn.Module, preprocessing: Preprocessing | None, settings: Settings) -> Classifier:
-    """A copy that is called as every other model is."""
+    """A copy with the interface of all other models."""
     copied = copy.deepcopy(model).requires_grad_(False)
     if isinstance(copied, Classifier) and preprocessing is None:
         return copied
@@ -110,7 +110,7 @@ def _card(model: nn.Module, classifier: Classifier, evaluator: Evaluator, name: 
     return {
         "name": name,
         "architecture": architecture if is_architecture(architecture) else "module:Module",
-        # Weights alone do not tell what a module computes, and its code may lie nowhere.
+        # Weights alone do not determine what a module computes, and its code may be in no file.
         "arguments": {"answers_sha256": _answers(classifier, evaluator)},
         "classes": _class_cards(evaluator.classes),
         "decisions": DECISIONS,
@@ -129,7 +129,7 @@ def _class_cards(classes: Classes) -> list[dict[str, Any]]:
 
 
 def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
-    """Digest of logits, and of what they follow from, of a few items.
+    """Digest of the model's logits for a few items, and of what they depend on.
 
     Raises:
         InputError: the model refuses the images, or gives other logits than one for each class.

@@ -1,7 +1,7 @@
-"""A new project: what the repository's own root holds, made to stand without the repository.
+"""A new project: the files of the repository's root, changed to work without the repository.
 
-`advalign/template` links to the files in the repository's root; the wheel carries copies of them. The links have names
-of their own, so that DVC does not take the folder for a second pipeline.
+`advalign/template` links to the files in the repository's root; the wheel carries copies of them. The links have other
+names than their files, so that DVC does not find a second pipeline there.
 """
 
 import re
@@ -13,7 +13,7 @@ from advalign.files import write_text
 
 TEMPLATE = Path(__file__).parent / "template"
 MARK = ".template"
-HIDDEN = ("gitignore", "dvcignore")  # without their dot in the template
+HIDDEN = ("gitignore", "dvcignore")  # files whose names in the template lack the dot
 INSTALLED = "requirements.txt"
 PAGE = """# {name}
 
@@ -35,13 +35,13 @@ def write_project(folder: Path) -> list[Path]:
     """Write a new project into a folder.
 
     Args:
-        folder: absent or empty; what begins with a dot does not count (.git).
+        folder: absent or empty; names that begin with a dot (.git) are ignored.
 
     Returns:
         The files, relative to the folder.
 
     Raises:
-        InputError: the folder holds something, or is a file.
+        InputError: the folder is not empty, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name an empty or new folder")
@@ -69,13 +69,13 @@ def without_repository(pipeline: str) -> str:
 
 
 def _name(path: Path) -> str:
-    """What a file of the template is called in a project."""
+    """Name in a project of a file of the template."""
     name = path.relative_to(TEMPLATE).as_posix().removesuffix(MARK)
     return f".{name}" if name in HIDDEN else name
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files below a folder, through links."""
+    """Files below a folder; links are followed."""
     found = []
     for path in sorted(folder.iterdir()):
         found += _files(path) if path.is_dir() else [path]

@@ -1,6 +1,6 @@
-"""What rows are made of: the statuses and columns that several files name, and how a number over rows is described.
+"""Statuses and columns of rows that several files name, and the descriptor of a number over rows.
 
-The descriptors of the house's own metrics are in `vocabulary`.
+The descriptors of the project's own metrics are in `vocabulary`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ OF_CEILING = "share of the human ceiling"
 
 
 class Status(StrEnum):
-    """What became of one stimulus."""
+    """Outcome of an attack on one stimulus."""
 
     OK = "ok"
     MISCLASSIFIED_CLEAN = "misclassified_clean"
@@ -32,18 +32,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Descriptor:
-    """How one number over a model's rows is called, and how it is read.
+    """Names and meaning of one number over a model's rows.
 
-    A name with `{}` in it stands for a family: `robust_accuracy_eps{}` is `robust_accuracy_eps0.25` and all others.
+    A name with `{}` in it describes a family: `robust_accuracy_eps{}` is `robust_accuracy_eps0.25` and all others.
 
     Attributes:
         name: its key in a summary, such as "perturbation_tolerance".
         short: its key in MLflow, and its column of zoo.csv where it has one: "pt".
         label: heading of a table: "PT".
-        unit: what it counts in, such as "l2 norm" or "share" (in [0, 1]).
-        better: which direction is good; None where neither is.
-        column: of the rows, whose values can be tested image by image; None where there is none.
-        title: how figures call it, with unit; empty where no figure shows it.
+        unit: of the number, such as "l2 norm" or "share" (in [0, 1]).
+        better: the better direction; None where there is none.
+        column: of the rows, with values that can be tested image by image; None where there is none.
+        title: name in figures, with unit; empty where no figure shows the number.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""YAML and JSON from outside, read strictly: a key that a mapping has twice is an error, in every file.
+"""Strict readers of YAML and JSON: a repeated key in a mapping is an error, in every file.
 
-Both formats' usual readers keep the last of two equal keys, so that a second `n_valid` in gates.yaml would lower that
-gate without a word. Nothing else in the package reads YAML.
+The usual readers of both formats keep the last of two equal keys, so a second `n_valid` in gates.yaml would silently
+lower that gate. No other module of the package reads YAML.
 """
 
 import json
@@ -12,13 +12,13 @@ import yaml
 
 from advalign.errors import InputError, shown
 
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # also bytes that are no text, dates that do not exist
-NOT_JSON = (ValueError, RecursionError)  # also numbers that are too long, endless nesting
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # also for bytes that are no text and dates that do not exist
+NOT_JSON = (ValueError, RecursionError)  # also for numbers that are too long and for endless nesting
 NOT_VALUES = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # `<<` and `=` as keys: YAML's own signs
 
 
 class _Repeated(Exception):  # noqa: N818  becomes the caller's error
-    """A key that one mapping has twice; lines count from 1, None where they are not known."""
+    """A repeated key of a mapping; lines count from 1, None where unknown."""
 
     def __init__(self, key: str, first: int | None = None, second: int | None = None) -> None:
         lines = f", in line {first} and again in line {second}" if first != second else f" in line {first}"
@@ -27,9 +27,9 @@ class _Repeated(Exception):  # noqa: N818  becomes the caller's error
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """The safe loader, which alone would keep the last of two equal keys.
+    """The safe loader, with an error for repeated keys.
 
-    It looks before merge keys (`<<`) are resolved: what a mapping takes from another and says anew is no repetition.
+    Keys are checked before merge keys (`<<`) are resolved: overriding a merged key is not a repetition.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -37,7 +37,7 @@ class _EachKeyOnce(yaml.SafeLoader):
         lines: dict[Any, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                continue  # a list or a mapping as a key: refused when values are made of it
+                continue  # a list or a mapping as a key: refused later, when values are made
             value = (key.tag, key.value) if key.tag in NOT_VALUES else self.construct_object(key)
             line = key.start_mark.line + 1
             if value in lines:
@@ -59,7 +59,7 @@ def read_yaml(path: Path, error: type[InputError] = InputError, *, source: str =
 
     Raises:
         OSError: the file cannot be opened: callers say what it is for.
-        InputError: no YAML, or a mapping has a key twice: names file, key and line.
+        InputError: not YAML, or a repeated key; the message names file, key and line.
     """
     source = source or str(path)
     return parse_yaml(_text(path, source, "YAML", error), source, error)
@@ -99,7 +99,7 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
 
     Raises:
         OSError: the file cannot be opened: callers say what it is for.
-        InputError: no JSON, or an object has a key twice: names file, key and, where it can be found, line.
+        InputError: not JSON, or a repeated key; the message names file, key and, where known, line.
     """
     return parse_json(_text(path, str(path), "JSON", error), str(path), error)
 
@@ -133,7 +133,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _located(text: str) -> _Repeated | None:
-    """The first repeated key with its lines, read as YAML, of which nearly all JSON is a part."""
+    """The first repeated key with its lines, found by reading the JSON as YAML; nearly all JSON is YAML."""
     try:
         yaml.compose(text, _EachKeyOnce)
     except _Repeated as repeated:

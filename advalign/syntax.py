@@ -1,4 +1,4 @@
-"""A source file taken apart at its top level: what `closures` follows."""
+"""A source file split into its top-level definitions, which `closures` follows."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,11 @@ Method = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass
 class Module:
-    """A source file, taken apart at its top level.
+    """A source file, split at its top level.
 
     Attributes:
         path: the file.
-        definitions: name -> statements that bind it.
+        definitions: name -> statements that bind the name.
         imports: name -> (module, name in it; "" for the module itself).
         effects: statements that bind nothing.
     """
@@ -25,7 +25,7 @@ class Module:
     effects: list[ast.stmt] = field(default_factory=list)
 
     def take(self, statements: Iterable[ast.stmt]) -> None:
-        """Sort statements of the top level; those under `if` and `try` count as if they stood there."""
+        """Sort top-level statements; those under `if` and `try` count as top-level too."""
         for statement in statements:
             bound = list(_bound(statement))
             if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -57,7 +57,7 @@ def imported(statement: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str
 
 
 def with_annotations(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below one; text that stands for a type is read as code."""
+    """All nodes below a node; annotations in quotes are parsed as code."""
     for part in ast.walk(node):
         yield part
         for annotation in (getattr(part, "annotation", None), getattr(part, "returns", None)):
@@ -70,7 +70,7 @@ def with_annotations(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def without_prose(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings, and without what errors and descriptions say."""
+    """The tree without docstrings and without the text of errors and descriptions."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

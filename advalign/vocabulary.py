@@ -1,6 +1,6 @@
-"""The house's metrics, each named once: what summaries, zoo.csv, tables, figures, gates, cards and MLflow call them.
+"""Descriptors of the project's metrics: their names in summaries, zoo.csv, tables, figures, gates, cards and MLflow.
 
-A metric or probe that brings numbers of its own describes them itself (`describes` of its class).
+A new metric or probe describes its own numbers (`describes` of its class).
 """
 
 import re
@@ -13,7 +13,7 @@ from advalign.rows import NORM, OF_CEILING, RHO, Descriptor
 
 SEM = "_sem"
 SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
-"""Ending of a name -> heading: what stands beside a mean (`averages.mean_with_interval`)."""
+"""Ending of a name -> heading, for the numbers that accompany a mean (`averages.mean_with_interval`)."""
 
 
 def _mean(descriptor: Descriptor) -> tuple[Descriptor, ...]:
@@ -69,7 +69,7 @@ METRICS: tuple[Descriptor, ...] = (
     Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
     Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
 )  # fmt: skip
-"""All that the house's own metrics and probes summarise. What is `within/` one superclass sorts last in MLflow."""
+"""All numbers of the project's metrics and probes. Those of a superclass (`within/`) sort last in MLflow."""
 
 ZOO = (
     "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled", "multilabel_accuracy",
@@ -78,14 +78,14 @@ ZOO = (
 """Short names of the metrics in zoo.csv, in its order."""
 
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
-"""Short names of what the zoo's statistics are about."""
+"""Short names of the metrics in the zoo's statistics."""
 
 PAIRED = {one.short: one.column for one in METRICS if one.column}
-"""Short name -> column of the rows: what is tested stimulus by stimulus."""
+"""Short name -> column of the rows, for metrics that are tested stimulus by stimulus."""
 
 
 def describe(name: str) -> Descriptor:
-    """The descriptor of a metric, by its name or its short name; of a family's member with its value filled in.
+    """The descriptor of a metric, by its name or short name; a family's is returned with the value filled in.
 
     >>> describe("pt").name, describe("perturbation_tolerance_sem").short
     ('perturbation_tolerance', 'pt_sem')
@@ -119,14 +119,14 @@ def short_name(name: str) -> str:
 
 
 def _of_the_catalog() -> Iterator[Descriptor]:
-    """What metrics and probes describe themselves; imports all of them."""
+    """Descriptors that metrics and probes bring themselves; imports all of them."""
     for kind in ("metric", "probe"):
         for name in catalog.names(kind):
             yield from catalog.load(kind, name).describes
 
 
 def _told(one: Descriptor, name: str) -> Descriptor | None:
-    """The descriptor, filled in where it is a family's, if it is what a name means."""
+    """The descriptor where it matches a name, a family's with the value filled in; else None."""
     for key in (one.name, one.short):
         if name == key and "{}" not in key:
             return one

@@ -1,4 +1,4 @@
-"""Attacks, ours and other libraries', each as a function from (classifier, groups, images, labels) to images."""
+"""Attacks of this project and of other libraries: functions from (classifier, groups, images, labels) to images."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""The attacked models: the sample's trained ones, a transformer trained for this, a real one where it is at hand."""
+"""The attacked models: the sample's trained ones, a transformer trained for this, a real one where available."""
 
 import copy
 from dataclasses import dataclass

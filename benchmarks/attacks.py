@@ -1,7 +1,7 @@
 """Minimum-norm attacks side by side: the same images, one process, taking turns batch by batch.
 
-Norms, success and passes are measured here, outside the attacks: a point counts only where the float32 model calls it
-adversarial, and passes are what the model was really asked.
+Norms, success and passes are measured here, outside the attacks: a point counts only where the float32 model's
+decision is wrong, and passes are counted at the model.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Against the floor: achieved FLOP/s over the device's own matrix product, how cost grows, and what the zoo takes."""
+"""Cost against the device's limit: FLOP/s relative to a matrix product, growth of cost, and cost of the zoo."""
 
 import statistics
 import time

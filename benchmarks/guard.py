@@ -1,7 +1,7 @@
-"""Do gradients hide smaller perturbations? Cheaper attacks that need none are started where ours ended.
+"""Whether gradients hide smaller perturbations: attacks without gradients start where ours ended.
 
 *Transfer*: perturbations found on another model, scaled along their ray to this model's boundary. *Decision-based*:
-HopSkipJump (Chen et al. 2020, Foolbox), which asks for decisions only, started at our points. Where gradients are
+HopSkipJump (Chen et al. 2020, Foolbox), which needs only decisions, started at our points. Where gradients are
 masked, such attacks find smaller norms than ours (Athalye et al. 2018).
 """
 

@@ -1,4 +1,4 @@
-"""Whether a device would wait for images: how fast they are loaded, beside how fast they are trained on."""
+"""Whether a device would wait for images: rate of loading against rate of training."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""How far norms move with what should not matter: precision of the search, batch size, threads; and what it saves."""
+"""Effect on norms of the search's precision, the batch size and the number of threads, and the time saved."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What the registry costs: a judged promotion against a bare alias, a served version against the torch module."""
+"""Cost of the registry: a gated promotion against a bare alias, a served version against the torch module."""
 
 import io
 import shutil

@@ -1,9 +1,9 @@
 """The benchmarks: ratios against named peers, measured in one process, the attacks taking turns.
 
-make bench                                     # all of them; takes long, most of it in the peers' 1000 passes
+make bench                                     # all of them; takes long, mostly for the peers' 1000 passes
 python -m benchmarks.run attacks --images 12   # one section, fewer images
 
-Every section writes outputs/benchmarks/SECTION.md; docs/benchmarks.md holds them as measured once.
+Every section writes outputs/benchmarks/SECTION.md; docs/benchmarks.md holds one measurement of each.
 """
 
 import argparse

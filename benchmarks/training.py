@@ -1,4 +1,4 @@
-"""Training steps: against their arithmetic minimum, against other loops on the same work, and what options change."""
+"""Time of training steps: against their arithmetic minimum, against other loops, and with different options."""
 
 import sys
 import types

@@ -9,7 +9,7 @@ from advalign.settings import Settings, load_settings
 
 
 def run_stage(stage: Callable[[Project, Settings], None]) -> None:
-    """Run a stage in the project around the working directory; a mendable error is one line and its exit code."""
+    """Run a stage in the project around the working directory; a user's error ends with one line and its exit code."""
     try:
         project = Project.find()
         stage(project, load_settings(project.root))

@@ -14,9 +14,9 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs/checkpoints and the zoo -> outputs/evaluations/PROTOCOL, for the headline protocol and those beside it.
+    """outputs/checkpoints and the zoo -> outputs/evaluations/PROTOCOL, for the headline protocol and `evaluate.also`.
 
-    A model of the zoo that fails (its weights cannot be had, say) is recorded and does not stop the pipeline.
+    The failure of a zoo model (its weights cannot be fetched, say) is recorded and does not stop the pipeline.
     """
     device = str(choose_device("auto"))
     engine = create_engine("local", device, settings.evaluate.threads)

@@ -1,4 +1,4 @@
-"""Stage `imported` of an experiment whose data everybody brings in: says how to, while there is none."""
+"""Stage `imported` of an experiment whose users import the data: says how to while data is missing."""
 
 from advalign.files import Project, write_text
 from advalign.settings import Settings
@@ -6,7 +6,7 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """data/ -> outputs/imported.txt, which the other stages wait for; it is not made again once it is there."""
+    """data/ -> outputs/imported.txt, which the other stages depend on; an existing file is kept."""
     project.need_data(project.data / "classes.yaml")
     write_text(project.root / "outputs" / "imported.txt", "data/ is there\n")
 

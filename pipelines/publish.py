@@ -10,7 +10,7 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs -> MLflow runs and registered versions; what is published is listed in outputs/published.json."""
+    """outputs -> MLflow runs and registered versions, listed in outputs/published.json."""
     published = publish_all(project, open_store(project))
     listing = {"runs_and_versions": published.present + len(published.created)}
     write_text(project.root / "outputs" / "published.json", json.dumps(listing, indent=1) + "\n")

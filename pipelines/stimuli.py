@@ -8,7 +8,7 @@ from pipelines._stage import run_stage
 
 def stage(project: Project, settings: Settings) -> None:
     """data/clickme -> outputs/stimuli."""
-    project.checkpoints.mkdir(parents=True, exist_ok=True)  # later stages depend on it, also where nothing is trained
+    project.checkpoints.mkdir(parents=True, exist_ok=True)  # later stages depend on it, even if nothing is trained
     stimuli = freeze_stimuli(project, settings.stimuli, settings.seed)
     save_stimuli(project, stimuli)
     print(f"{len(stimuli)} stimuli, digest {stimuli.digest[:12]}")

@@ -11,7 +11,7 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """data/clickme -> outputs/checkpoints/NAME. A store that does not answer stops nothing: `publish` logs it later."""
+    """data/clickme -> outputs/checkpoints/NAME. Where the store does not answer, `publish` logs the training later."""
     name = sys.argv[1]
     if name not in settings.trainings:
         raise unknown_name("training", name, settings.trainings)

@@ -9,7 +9,7 @@ from pipelines._stage import run_stage
 
 def stage(project: Project, settings: Settings) -> None:
     """outputs/stimuli and data/imagenet -> outputs/validation.json."""
-    validation = validate(project, settings)  # not of evaluations: they come later
+    validation = validate(project, settings)  # without evaluations: they run later
     write_validation(project, validation)
     for failure in validation.failures:
         print(f"{failure.table}.{failure.column}: {failure.expectation}: {', '.join(failure.told)}")

@@ -26,9 +26,7 @@ def evaluate(
     models: list[str] = typer.Argument(
         None, help="Trained names, checkpoint folders, models:/NAME@alias, zoo names or patterns; default: all trained."
     ),
-    zoo: Path = typer.Option(
-        None, help="Evaluate a zoo (registry/zoo.yaml): all models, or those named as MODEL."
-    ),
+    zoo: Path = typer.Option(None, help="Evaluate a zoo (registry/zoo.yaml): all models, or those named as MODEL."),
     protocol: str = typer.Option(
         None, help="What to measure (`advalign protocols` lists all); default: in params.yaml."
     ),

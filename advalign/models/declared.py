@@ -40,7 +40,7 @@ class Zoo(Strict):
     """All of zoo.yaml."""
 
     weights: dict[str, str] = Field(default_factory=dict, description="pattern of names -> source of weights")
-    architectures: dict[str, Group] = Field(default_factory=dict, description="groups of architectures that are only trained here")
+    architectures: dict[str, Group] = Field(default_factory=dict, description="groups of architectures trained here")
     models: dict[PublishedName, ZooEntry] = Field(default_factory=dict)
 
     def weights_of(self, name: str) -> str:
