@@ -129,7 +129,7 @@ def _class_cards(classes: Classes) -> list[dict[str, Any]]:
 
 
 def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
-    """Digest of the model's logits for a few items, and of what they depend on.
+    """Digest of the model's logits for a few items, and of their gradient.
 
     Raises:
         InputError: the model refuses the images, or gives other logits than one for each class.

@@ -1,12 +1,12 @@
-"""MLflow: the only importers of it. The store, runs, registered models, lineage, gates and promotion."""
+"""The tracking store, runs, registered models, lineage, gates and promotion; only this package imports MLflow."""
 
 import os
 
-# MLflow decides at its own import whether it reports usage: it must be told before any file of this package imports it.
+# MLflow decides at import whether it reports usage: the variable must be set before this package imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is the command's own
-# A server that does not answer is noticed in seconds, not in minutes: whoever can wait longer tries again.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for the command's results
+# A dead server is noticed in seconds, not in minutes; callers that can wait longer try again.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")

@@ -1,4 +1,4 @@
-"""Where a result comes from, as tags and parameters of its run."""
+"""Origin of a result, as tags and parameters of its run."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from advalign import provenance
 from advalign.files import Project
 from advalign.tracking.store import EXPERIMENT
 
-IDENTITY = "advalign.inputs_sha256"  # tag: digest of all that a training was made from
+IDENTITY = "advalign.inputs_sha256"  # tag: digest of a training's settings, data and code
 IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
 COPIED = "advalign.copied_from"  # tag: the run of another store that this one is a copy of
 LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM, EXPERIMENT)
-"""Tags of a training that its version carries."""
+"""Tags of a training that are copied to its version."""
 
 
 def lineage_tags(project: Project) -> dict[str, str]:
-    """Where a result comes from: git.commit, git.dirty, dvc.data.md5."""
+    """Origin of a result: git.commit, git.dirty, dvc.data.md5."""
     commit, dirty = provenance.git_state(project.root)
     tags = {"git.commit": commit, "git.dirty": dirty, "dvc.data.md5": provenance.data_md5(project.root)}
     return {name: str(value) for name, value in tags.items() if value is not None}

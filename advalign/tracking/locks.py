@@ -1,4 +1,4 @@
-"""One at a time on this machine: whoever changes the same tracking store for the same purpose."""
+"""Locks on this machine: one process at a time changes a tracking store for the same purpose."""
 
 import hashlib
 import os
@@ -15,19 +15,19 @@ from filelock import FileLock, Timeout
 from advalign.errors import CheckFailed
 
 WAIT = 600  # seconds
-UNDER_WAY = 120  # seconds after which whoever moves an alias is taken for cut off
+UNDER_WAY = 120  # seconds after which the move of an alias counts as cut off
 
 
 @contextmanager
 def exclusive(uri: str, purpose: str) -> Iterator[None]:
-    """Hold a machine-wide lock while the block runs; it ends with the process, however that ends.
+    """Hold a machine-wide lock while the block runs; the lock ends with the process, even if killed.
 
     Args:
-        uri: of the store: clones that share a store share the lock.
+        uri: of the store; clones with the same store share the lock.
         purpose: "promote", "publish".
 
     Raises:
-        CheckFailed: somebody else has held it for ten minutes.
+        CheckFailed: another process has held the lock for ten minutes.
     """
     plain = re.sub(r"//[^/]*@", "//", uri).replace("//localhost", "//127.0.0.1").rstrip("/")
     key = hashlib.sha256(f"{os.getuid()} {plain}".encode()).hexdigest()[:16]
@@ -40,11 +40,11 @@ def exclusive(uri: str, purpose: str) -> Iterator[None]:
 
 
 def may_be_alive(host: str, process: int, since: float) -> bool:
-    """Whether somebody who began a short work may still be at it.
+    """Whether a process that began a short task may still be running it.
 
     Args:
-        host, process: who. This process itself is not: whoever asks holds the lock.
-        since: when, seconds since 1970; clocks of machines may differ by less than two minutes.
+        host, process: of the task. For this process itself the answer is no, since it holds the lock.
+        since: start of the task, seconds since 1970; clocks of machines may differ by less than two minutes.
     """
     if abs(time.time() - since) > UNDER_WAY:
         return False

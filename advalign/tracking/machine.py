@@ -1,7 +1,7 @@
-"""What the machine does during a training, as MLflow's own monitors read it.
+"""Load of the machine during a training, read by MLflow's own monitors.
 
-MLflow would read and log them in a thread of its own, which waits for minutes where a store does not answer; read here,
-they are logged, and kept back, with everything else.
+MLflow would read and log them in its own thread, which waits for minutes where a store does not answer. Read here, they
+are logged with all other metrics, and wait with them.
 """
 
 from contextlib import suppress
@@ -20,14 +20,14 @@ class Machine:
         kinds: list[Any] = [CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor]
         self.monitors = []
         for kind in kinds:
-            with suppress(Exception):  # there is no GPU, or not the library that reads it
+            with suppress(Exception):  # no GPU, or no library to read it
                 self.monitors.append(kind())
 
     def look(self) -> dict[str, float]:
-        """Read all once, by MLflow's names (system/cpu_utilization_percentage); what cannot be read is left out."""
+        """Read all monitors once, by MLflow's names (system/cpu_utilization_percentage), without unreadable ones."""
         found: dict[str, float] = {}
         for monitor in self.monitors:
-            with suppress(Exception):  # no reason to end a training
+            with suppress(Exception):  # must not end a training
                 monitor.collect_metrics()
                 found |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
                 monitor.clear_metrics()

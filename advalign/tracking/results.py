@@ -1,4 +1,4 @@
-"""A result on disk as a finished run: metrics, parameters, tags, the data it is about, and its files."""
+"""A result on disk as a finished run: metrics, parameters, tags, dataset and files."""
 
 import time
 import warnings
@@ -12,18 +12,18 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from advalign.tracking.store import Store
 
-PURPOSE = "publish"  # of the lock: one process at a time looks whether a result is there, and creates it
+PURPOSE = "publish"  # of the lock: one process at a time checks for a result's run and creates it
 
 
 @dataclass
 class Published:
-    """What publishing did: names of what it created; what was there already is counted."""
+    """Outcome of publishing: names of what was created, and the number of what was already there."""
 
     created: list[str] = field(default_factory=list)
     present: int = 0
 
     def note(self, what: str, new: bool) -> None:
-        """Take one thing."""
+        """Add one run or version."""
         if new:
             self.created.append(what)
         else:
@@ -32,13 +32,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The data that a result is about.
+    """The data that a result was computed from.
 
     Attributes:
-        name: as the UI shows it.
+        name: in the UI.
         table: one row per item; the UI shows its columns.
         digest: of the data; MLflow keeps its first 36 characters.
-        tags: of the run's use of it.
+        tags: of the dataset's use in the run.
     """
 
     name: str
@@ -64,16 +64,16 @@ def log_result(
     params: Mapping[str, str] | None = None,
     dataset: Dataset | None = None,
 ) -> str:
-    """Log a result as a run, which is finished when all of it is there; what was cut off before is replaced.
+    """Log a result as a run, finished when all is logged; an earlier run that was cut off is replaced.
 
     Args:
         store: opened tracking store.
         kind: of the experiment (`store.KINDS`).
         name: of the run.
-        key: tags that the run is known by.
+        key: tags that identify the run.
         metrics, tags, params: of the run.
         files: folder whose content becomes the run's artifacts.
-        dataset: the data it is about.
+        dataset: the data that the result was computed from.
 
     Returns:
         The run's id.
@@ -95,6 +95,6 @@ def log_result(
 
 def _input(dataset: Dataset) -> DatasetInput:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; this is a table
+        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns of models; a table needs none
         entity = from_pandas(dataset.table, name=dataset.name, digest=dataset.digest[:36])._to_mlflow_entity()
     return DatasetInput(entity, [InputTag(name, value) for name, value in dataset.tags.items()])

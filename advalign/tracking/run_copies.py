@@ -1,4 +1,4 @@
-"""Copies of runs in another store: each says in a tag which run it is a copy of, and is made once."""
+"""Copies of runs in another store: each names its original in a tag, and is made once."""
 
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
@@ -12,8 +12,8 @@ from advalign.tracking.lineage import COPIED, IDENTITY
 from advalign.tracking.registry.audit import MODEL
 from advalign.tracking.store import RESULT, Store, experiment_of
 
-BEGUN = "advalign.copy_of"  # tag that a copy has from its first moment; COPIED follows when the copy is whole
-KEYS = {  # tags by which `publish` knows a result's run; runs of other experiments are known by COPIED alone
+BEGUN = "advalign.copy_of"  # tag of a copy from its start; COPIED is added when the copy is complete
+KEYS = {  # tags that identify a result's run for `publish`; COPIED identifies all other runs
     "train": (IDENTITY, MODEL),
     "evaluate": (RESULT, MODEL),
     "compare": (RESULT,),
@@ -21,18 +21,18 @@ KEYS = {  # tags by which `publish` knows a result's run; runs of other experime
 
 
 def ended_runs(store: Store, kind: str) -> list[Run]:
-    """What an experiment holds that is not under way; of the audit table also deleted rows, which it lists."""
+    """Ended runs of an experiment; of the audit table also deleted runs, since it lists them."""
     found = store.all_runs(kind, view=_view(kind))
     return [run for run in found if run.info.status in ("FINISHED", "FAILED", "KILLED")]
 
 
 def bring(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, str]) -> tuple[str, bool]:
-    """Find a run's counterpart, or make it. To be called under the lock.
+    """Find a run's counterpart, or make it. The caller holds the lock.
 
     Args:
         source, target: opened stores.
         kind, run: an ended run of the source.
-        tags: what the copy says otherwise than the run.
+        tags: those in which the copy differs from the run.
 
     Returns:
         Id of the counterpart, and whether it was made now.
@@ -42,7 +42,7 @@ def bring(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
     """
     found = _find(target, kind, run)
     copy = _copy(source, target, kind, run, tags) if found is None else found
-    if BEGUN in copy.data.tags and copy.info.lifecycle_stage == "active":  # not what `publish` made
+    if BEGUN in copy.data.tags and copy.info.lifecycle_stage == "active":  # not made by `publish`
         _end_as(target, run, copy)
     return str(copy.info.run_id), found is None
 
@@ -52,7 +52,7 @@ def _view(kind: str) -> int:
 
 
 def _find(target: Store, kind: str, run: Run) -> Run | None:
-    """The whole copy of a run, or what `publish` made of the same result, which is no other run's copy."""
+    """The complete copy of a run, or the run of the same result from `publish` that is no other run's copy."""
     run_id = run.info.run_id
     copies = target.all_runs(kind, f"tags.`{COPIED}` = '{run_id}'", _view(kind))
     if copies:
@@ -67,7 +67,7 @@ def _find(target: Store, kind: str, run: Run) -> Run | None:
 
 
 def _copy(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, str]) -> Run:
-    """Copy a run; what is left of a copy that was cut off is deleted."""
+    """Copy a run; the remains of a copy that was cut off are deleted."""
     client, info = target.client, run.info
     history = [metric for name in run.data.metrics for metric in source.client.get_metric_history(info.run_id, name)]
     with TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def _copy(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
 
 
 def _end_as(target: Store, run: Run, copy: Run) -> None:
-    """End a copy as its run ended. Whoever was cut off here or while registering a version left it otherwise."""
+    """End a copy as its run ended; a process cut off here or while registering a version may not have."""
     if (copy.info.status, copy.info.end_time) != (run.info.status, run.info.end_time):
         target.client.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
     if run.info.lifecycle_stage == "deleted":
@@ -99,7 +99,7 @@ def _end_as(target: Store, run: Run, copy: Run) -> None:
 
 
 def _artifacts(source: Store, kind: str, run: Run, folder: str) -> str | None:
-    """Fetch a run's artifacts; None where it has none and needs none."""
+    """Fetch a run's artifacts; None where the run has none and needs none."""
     if source.client.list_artifacts(run.info.run_id):
         return str(mlflow.artifacts.download_artifacts(artifact_uri=str(run.info.artifact_uri), dst_path=folder))
     if kind in KEYS:

@@ -1,4 +1,4 @@
-"""The tracking store: where it is, how it is opened, and its experiments."""
+"""The tracking store: its address, how to open it, and its experiments."""
 
 import logging
 import os
@@ -25,25 +25,25 @@ from advalign.files import MAIN, Project
 
 KINDS = ("train", "evaluate", "compare", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
-RESULT = "advalign.result_sha256"  # tag: digest of the file that a run is about
-EXPERIMENT = "advalign.experiment"  # tag of runs and versions: the folder in experiments/ that they are from, or "main"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs first, not traces
+RESULT = "advalign.result_sha256"  # tag: digest of the file that a run logs
+EXPERIMENT = "advalign.experiment"  # tag of runs and versions: their folder in experiments/, or "main"
 PAGE = 1000  # runs of one search
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 ANSWER = 10  # seconds in which a server must answer when a store is opened
-OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # what a store raises that does not answer or refuses
+OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # raised where a store does not answer, or refuses
 
 
 Found = TypeVar("Found")
 
 
 class StoreDown(InputError):  # noqa: N818  a state of something else, not a fault of this program
-    """The tracking store does not answer, or refuses; nothing is wrong with what it was asked to keep."""
+    """The tracking store does not answer, or refuses; what was to be logged is not at fault."""
 
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Tell what a store raises on one line.
+    """Turn what a store raises into an error of one line.
 
     Raises:
         StoreDown: in place of MLflow's errors.
@@ -82,12 +82,12 @@ def store_uri(project: Project) -> str:
 
 
 def experiment_of(tags: Mapping[str, str]) -> str:
-    """The experiment that a run or a version is from, by its tags; without one, from before there were others: main."""
+    """The experiment of a run or a version, by its tags; main for those of earlier versions, without the tag."""
     return tags.get(EXPERIMENT, MAIN)
 
 
 def every(search: Callable[[str | None], PagedList[Found]]) -> list[Found]:
-    """All that a search of MLflow finds, page by page.
+    """All results of an MLflow search, page by page.
 
     Args:
         search: takes the token of a page, None for the first.
@@ -104,11 +104,11 @@ def every(search: Callable[[str | None], PagedList[Found]]) -> list[Found]:
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store with its experiments, as one experiment of the project uses it.
+    """An opened store, used by one experiment of the project.
 
     Attributes:
         experiment_ids: of MLflow's experiments, by kind (see `KINDS`).
-        experiment: of the project (`Project.experiment`): whose runs are created and found.
+        experiment: of the project (`Project.experiment`); its runs are created and found.
     """
 
     client: MlflowClient
@@ -117,11 +117,11 @@ class Store:
     experiment: str = MAIN
 
     def of(self, experiment: str) -> "Store":
-        """The same store as another experiment uses it."""
+        """The same store, used by another experiment."""
         return replace(self, experiment=experiment)
 
     def named(self, name: str) -> str:
-        """A name among those of all experiments: of the main one as it is, of another EXPERIMENT/NAME."""
+        """A name that is unique over experiments: unchanged in the main one, EXPERIMENT/NAME in others."""
         return name if self.experiment == MAIN else f"{self.experiment}/{name}"
 
     def find_runs(self, kind: str, tags: dict[str, str], *, finished: bool | None = None) -> list[Run]:
@@ -133,18 +133,18 @@ class Store:
         return [run for run in found if experiment_of(run.data.tags) == self.experiment]
 
     def all_runs(self, kind: str, wanted: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-        """All runs of a kind, of all experiments, that a filter of MLflow finds, newest first."""
+        """All runs of a kind, of all experiments, that match an MLflow filter, newest first."""
         ids, search = [self.experiment_ids[kind]], self.client.search_runs
         return every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
 
     def begin_run(self, kind: str, name: str, key: dict[str, str]) -> str:
-        """Create a run that is known by its key from the first moment; earlier ones that were cut off are deleted."""
+        """Create a run that has its key's tags from the start; earlier runs that were cut off are deleted."""
         for run in self.find_runs(kind, key, finished=False):
             self.client.delete_run(run.info.run_id)
         return self.create_run(kind, self.named(name), key)
 
     def create_run(self, kind: str, name: str, tags: dict[str, str]) -> str:
-        """Create a run that says which experiment it is from."""
+        """Create a run with the tag of its experiment."""
         tags = {**tags, EXPERIMENT: self.experiment}
         return str(self.client.create_run(self.experiment_ids[kind], run_name=name, tags=tags).info.run_id)
 
@@ -170,7 +170,7 @@ def open_store(project: Project) -> Store:
 
 
 def _choose(uri: str) -> None:
-    """Make a store MLflow's default, but unset the variables that it sets: the next project would get them too."""
+    """Make a store MLflow's default; unset the variables that MLflow sets, or the next project would use them."""
     given = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -192,7 +192,7 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    # The path of an experiment's artifacts is absolute: on a local store it is set here, a server chooses its own.
+    # The path of an experiment's artifacts is absolute: it is set here for a local store, a server chooses its own.
     location = (project.home / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
@@ -200,4 +200,4 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
         made = client.get_experiment_by_name(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
         if made is None:
             raise
-        return str(made.experiment_id)  # by another machine this moment
+        return str(made.experiment_id)  # by another machine, just now

@@ -1,4 +1,4 @@
-"""A training as an MLflow run: its curves appear while it goes on; a resumed training continues its run.
+"""A training as an MLflow run: curves appear during the training; a resumed training continues its run.
 
 A store that stops answering does not stop a training: rows wait until it answers again, and at the latest `advalign
 publish` brings them there.
@@ -28,12 +28,12 @@ from advalign.training.interruption import Interrupted
 from advalign.training.pictures import Pictures
 
 ENDED = "advalign.ended"  # tag: why a training ended early
-BATCH = 1000  # metrics that MLflow takes at once
-PATIENCE = 20.0  # seconds that the end of a training waits for a store that does not answer
+BATCH = 1000  # metrics that MLflow accepts in one batch
+PATIENCE = 20.0  # seconds that a finished training waits for a store that does not answer
 
 
 class TrainingRun:
-    """Logs a training as it goes; an observer of the loop.
+    """Logs a training while it runs; an observer of the loop.
 
     Args:
         store: opened tracking store.
@@ -66,22 +66,22 @@ class TrainingRun:
             self.client.log_batch(self.run_id, params=[Param(key, value) for key, value in params.items()])
 
     def on_step(self, position: Position) -> None:
-        """Steps are not logged one by one."""
+        """Log nothing: single steps are not logged."""
 
     def on_report(self, row: dict[str, float]) -> None:
-        """Log rates, and what the machine does meanwhile, unless an earlier try has logged later ones."""
+        """Log rates and the machine's load, unless an earlier attempt has logged later ones."""
         if row["step"] > self.last_report:
             self.last_report = int(row["step"])
             self._log({**row, **self.machine.look()}, patient=True)
 
     def on_epoch(self, row: dict[str, float]) -> None:
-        """Log an epoch's numbers at its step, unless an earlier try has."""
+        """Log an epoch's numbers at its step, unless an earlier attempt has."""
         if row["step"] > self.last:
             self.last = int(row["step"])
             self._log(row)
 
     def on_pictures(self, epoch: int, pictures: Pictures) -> None:
-        """Keep saliency beside human maps as a picture of the run; where the store is down there is none."""
+        """Log a picture of saliency and human maps; none where the store is down."""
         maps = {"saliency": list(pictures.saliency[:, None])}
         figure = gallery_figure(pictures.images, pictures.heatmaps, maps, [f"class {one}" for one in pictures.labels])
         with suppress(StoreDown), store_errors(self.uri), TemporaryDirectory() as folder:
@@ -89,19 +89,19 @@ class TrainingRun:
             self.client.log_artifacts(self.run_id, folder, "saliency")
 
     def _log(self, row: dict[str, float], *, patient: bool = False) -> None:
-        """Log numbers at their step; what cannot be logged now waits, and with it what is patient."""
+        """Log numbers at their step; numbers that cannot be logged now wait, and so do patient ones."""
         now, alone = now_ms(), not self.waiting
         self.waiting += [Metric(name, value, now, int(row["step"])) for name, value in row.items() if name != "step"]
         if patient and not alone:
-            return  # a store that is down is asked again after the epoch: each question may take long
+            return  # a store that is down is tried again after the epoch: each try may take long
         try:
             self._log_waiting()
         except StoreDown as error:
             if alone:
-                _say(f"{error}; the training goes on, and what it logs is kept")
+                _say(f"{error}; the training continues, and its metrics are logged later")
 
     def _log_waiting(self) -> None:
-        """Log what waits. A batch whose answer was lost is sent again: MLflow keeps equal values once."""
+        """Log waiting numbers. A batch without an answer is sent again: MLflow keeps equal values once."""
         while self.waiting:
             with store_errors(self.uri):
                 self.client.log_batch(self.run_id, metrics=self.waiting[:BATCH])
@@ -112,7 +112,7 @@ class TrainingRun:
         return max((one.step for one in history), default=0)
 
     def cut_off(self, why: BaseException) -> None:
-        """Say in the run why the training ended early; a resumed one continues the run."""
+        """Note in the run why the training ended early; a resumed training continues the run."""
         with suppress(StoreDown), store_errors(self.uri):
             self._log_waiting()
             self.client.set_tag(self.run_id, ENDED, str(why)[:500] or type(why).__name__)
@@ -120,7 +120,7 @@ class TrainingRun:
             self.client.set_terminated(self.run_id, "KILLED" if asked_for else "FAILED")
 
     def finish(self, folder: Path) -> None:
-        """Log what waits, add the checkpoint's card and history if it has one, and mark the run as finished.
+        """Log waiting numbers, add the checkpoint's card and history if it has one, and finish the run.
 
         Raises:
             StoreDown: the store did not answer for `PATIENCE` seconds.
@@ -139,15 +139,15 @@ class TrainingRun:
         self._log_waiting()
         with store_errors(self.uri):
             for file in (folder / CARD, folder / HISTORY):
-                if file.is_file():  # what was imported has no history
+                if file.is_file():  # imported checkpoints have no history
                     self.client.log_artifact(self.run_id, str(file))
             self.client.set_terminated(self.run_id, "FINISHED")
 
 
 def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:
-    """The run of a checkpoint's training: the finished one, or one that is completed or made from history.csv now.
+    """The run of a checkpoint's training: the finished one, or one completed or made from history.csv now.
 
-    What was imported was not trained here: its run has a card and no curves, and knows of no data.
+    An imported checkpoint was not trained here: its run has a card, but no curves and no data.
 
     Args:
         project: for lineage.

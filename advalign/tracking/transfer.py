@@ -1,11 +1,11 @@
-"""Moving to another store: what only the project's own mlflow.db knows is carried over to the store that is set now.
+"""Transfer to another store: what only the project's own mlflow.db holds is copied to the store in use.
 
-Runs keep their parameters, metrics, tags, times and artifacts, and say in a tag which run they are copies of; versions
-are known by their weights. So a second time, or after having been cut off, nothing is there twice.
+Runs keep their parameters, metrics, tags, times and artifacts, and name their original in a tag. Versions are
+identified by their weights. So a second transfer, or one after a cut-off, makes no duplicates.
 
-What people and gates wrote is history and is carried over as it stands, with the source's version numbers; a decision
-says so. Only references that programs follow (an evaluation's run, the versions of a row of the audit table, aliases)
-become those of the target.
+What people and gates wrote is history and is copied unchanged, with the source's version numbers; a decision says so.
+Only references that programs follow (an evaluation's run, the versions of a row of the audit table, aliases) become
+those of the target.
 """
 
 import json
@@ -49,10 +49,10 @@ from advalign.tracking.training_run import checkpoint_run
 
 
 def local_store(project: Project, target: Store) -> Store | None:
-    """The project's own mlflow.db; None where there is none, or where it is the store that is set.
+    """The project's own mlflow.db; None where there is none, or where it is the store in use.
 
     Raises:
-        StoreDown: it cannot be read.
+        StoreDown: the file cannot be read.
     """
     path = project.home / DATABASE
     address = urlparse(target.uri)
@@ -66,16 +66,16 @@ def local_store(project: Project, target: Store) -> Store | None:
 
 
 def carry_over(project: Project, source: Store, target: Store, done: Published, advance: Advance) -> list[str]:
-    """Bring what ended in a store into another one: runs, versions with their tags, the audit table, aliases.
+    """Copy all ended runs, versions with their tags, the audit table and aliases to another store.
 
     Args:
-        project: whose stores.
+        project: owner of the stores.
         source, target: opened stores.
-        done: takes what was created.
-        advance: called before each thing.
+        done: collects what was created.
+        advance: called before each run, version or alias.
 
     Returns:
-        What could not be carried over, and why.
+        What could not be copied, and why.
 
     Raises:
         StoreDown: a store does not answer, or refuses.
@@ -99,7 +99,7 @@ def carry_over(project: Project, source: Store, target: Store, done: Published, 
 
 @dataclass
 class _Move:
-    """What has a counterpart in the target, and what was left out.
+    """Counterparts in the target, and what was left out.
 
     Attributes:
         runs: run in the source -> run in the target.
@@ -120,11 +120,11 @@ class _Move:
             yield
         except StoreDown:
             raise
-        except (InputError, CheckFailed) as error:  # what the source no longer has as it was
+        except (InputError, CheckFailed) as error:  # the source has lost or changed it
             self.left_out.append(str(error) if str(error).startswith(what) else f"{what}: {error}")
 
     def models(self) -> list[str]:
-        """Names of the source's registered models; those that other programs gave are left out."""
+        """Names of the source's registered models, without those of other programs."""
         names = [str(model.name) for model in all_models(self.source)]
         for name in names:
             if not is_name(name):
@@ -139,7 +139,7 @@ class _Move:
             self.done.note(f"{kind} run {run.info.run_name}", made)
 
     def _numbers(self, run: Run) -> dict[str, str]:
-        """The versions that a row of the audit table is about, as the target numbers them; empty: not there."""
+        """The versions of a row of the audit table, with the target's numbers; empty where they are missing."""
         tags = run.data.tags
         return {name: self.versions.get((tags.get(MODEL, ""), tags.get(name, "")), "") for name in (VERSION, BEFORE)}
 
@@ -166,7 +166,7 @@ class _Move:
             return register(self.target, card, checkpoint, run_id, lineage, candidate=False)
 
     def tags(self, version: ModelVersion) -> None:
-        """Add what the target's version does not say of itself yet: evaluations by their copies, the rest as it is."""
+        """Add tags that the target's version lacks: evaluations refer to copied runs, other tags are unchanged."""
         number = self.versions.get((version.name, str(version.version)))
         if number is None:
             return
@@ -181,19 +181,19 @@ class _Move:
             set_tags(self.target, there, found)
 
     def _told(self, version: ModelVersion, name: str, value: str) -> str | None:
-        """What the target's version says; a decision also says of which store it is."""
+        """The tag's value in the target; a decision also names the store that it is from."""
         if name.endswith(RUN):
             return self.runs.get(value)
         if not name.endswith((DECISION, ROLLBACK)):
             return value
         origin = f"version {version.version} of {printable(self.source.uri)}"
         try:
-            return json.dumps({COPIED: origin, **json.loads(value)})  # of what was itself copied the origin stays
+            return json.dumps({COPIED: origin, **json.loads(value)})  # a copy of a copy keeps its origin
         except (ValueError, TypeError):
             raise InputError("it is not what advalign wrote") from None
 
     def aliases(self, name: str) -> None:
-        """Set the aliases that nobody holds in the target; a previous holder goes with its own successor only."""
+        """Set the aliases that no version holds in the target; a previous holder is copied only with its successor."""
         model = self.source.client.get_registered_model(name)
         if INTENT in model.tags:
             mend = "in the source promote it or roll it back once, which completes or undoes that, and publish again"

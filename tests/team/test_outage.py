@@ -15,7 +15,7 @@ from tests.team.processes import Process, advalign, command_line
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("team")]
 
 DOWN = "does not answer: start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
-GOES_ON = f"{DOWN}; the training goes on, and what it logs is kept"
+GOES_ON = f"{DOWN}; the training continues, and its metrics are logged later"
 KEPT = (
     "nothing is lost: the checkpoint is kept in outputs/runs/test_resnet.baseline, and `advalign publish` brings it to "
     "the store"

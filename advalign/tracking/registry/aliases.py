@@ -1,16 +1,16 @@
-"""Moving an alias from one version to another, so that nobody sees two holders and nothing stays half done.
+"""Moving an alias from one version to another: no one sees two holders, and no move stays incomplete.
 
-MLflow sets an alias without asking who set it before, and has no transactions. So whoever moves one first writes down
-what is about to happen, in a tag of the registered model, and reads it back. On one machine a lock keeps others out.
-Through a server two may come at once; then:
+MLflow sets an alias without checking who set it before, and has no transactions. So a process that moves an alias first
+writes its intent into a tag of the registered model, and reads the tag back. On one machine a lock admits one process
+at a time. Through a server two processes may move an alias at the same time; then:
 
-- who finds another's intent in place of its own, or another holder than the one it has judged against, before it has
-  moved the alias, has lost;
-- who has moved the alias and finds another's intent waits for that one to take the alias or to give up, and has won
-  if the alias stays where it is.
+- A process that has not moved the alias yet loses if it finds another intent than its own, or another holder than the
+  one it has judged against.
+- A process that has moved the alias and finds another's intent waits until the other takes the alias or gives up. It
+  wins if the alias stays where it is.
 
-An intent that is left over belongs to somebody who was cut off: the next promotion or rollback of the model completes
-it where the alias was moved, and undoes it where not.
+An intent that is left over is from a process that was cut off. The next promotion or rollback of the model completes
+the move where the alias was moved, and undoes it otherwise.
 """
 
 import os
@@ -30,17 +30,17 @@ from advalign.tracking.registry.registered import find_model
 from advalign.tracking.store import Store
 
 INTENT = "advalign.intent"  # tag of the registered model
-WAITS, PAUSE = 20, 0.5  # how often, and how many seconds, somebody else at work is waited for
+WAITS, PAUSE = 20, 0.5  # number and seconds of waits for another process
 
 
 class Intent(Strict):
-    """What is about to happen to an alias.
+    """A move of an alias that is about to happen.
 
     Attributes:
-        decision: run of the audit that it belongs to; `outcome` is what it will say.
-        target: version that shall hold the alias; `holder` holds it now.
-        next_previous: version that shall be kept as the previous holder.
-        host, process, at: who moves it, since when (seconds since 1970).
+        decision: its run in the audit table; `outcome` is the outcome to be recorded there.
+        target: version that will hold the alias; `holder` holds it now.
+        next_previous: version to be kept as the previous holder.
+        host, process, at: the process that moves the alias, and its start (seconds since 1970).
     """
 
     decision: str
@@ -55,51 +55,51 @@ class Intent(Strict):
 
 
 def move(store: Store, name: str, intent: Intent) -> None:
-    """Give an alias to another version. The intent stays until `settle` takes it away.
+    """Give an alias to another version. The intent stays until `settle` removes it.
 
     Raises:
-        CheckFailed: somebody else moved it meanwhile; this call's version does not hold it.
+        CheckFailed: somebody else moved the alias meanwhile; this call's version does not hold it.
     """
     store.client.set_registered_model_tag(name, INTENT, intent.model_dump_json())
     found, holder = _look(store, name, intent.alias)
     if found != intent or holder != intent.holder:
         settle(store, name, intent)
         raise _lost(name, intent)
-    _set(store, name, intent.alias, intent.target)  # right after the look: what comes between is not noticed before it
+    _set(store, name, intent.alias, intent.target)  # right after `_look`: changes in between are found below
     _set(store, name, previous_alias(intent.alias), intent.next_previous)
     for _ in range(WAITS):
         found, holder = _look(store, name, intent.alias)
         if found is None or found == intent or holder != intent.target:
             break
-        time.sleep(PAUSE)  # somebody else has begun: it takes the alias from us, or finds that it has lost
+        time.sleep(PAUSE)  # another process has begun: it takes the alias, or finds that it has lost
     if holder != intent.target:
         settle(store, name, intent)
         raise _lost(name, intent)
 
 
 def settle(store: Store, name: str, intent: Intent) -> None:
-    """Take the intent away, unless it is somebody else's by now."""
+    """Remove the intent, unless it is another process's by now."""
     if _intent(find_model(store, name)) == intent:
         try:
             store.client.delete_registered_model_tag(name, INTENT)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # taken away this moment
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # removed just now
                 raise
 
 
 def recover(store: Store, name: str, complete: Callable[[Intent], None], undo: Callable[[Intent], None]) -> str:
-    """Complete or undo what somebody left half done. To be called under the lock.
+    """Complete or undo a move that was cut off. The caller holds the lock.
 
     Args:
         store, name: which registered model.
-        complete: called where the alias was moved and only its record may be lacking.
-        undo: called where it was not.
+        complete: called where the alias was moved and only its record may be missing.
+        undo: called where the alias was not moved.
 
     Returns:
         What was done, in words; empty where nothing was left over.
 
     Raises:
-        CheckFailed: somebody else is at it now.
+        CheckFailed: another process is moving the alias now.
     """
     intent = _intent(find_model(store, name))
     if intent is None:
@@ -113,7 +113,7 @@ def recover(store: Store, name: str, complete: Callable[[Intent], None], undo: C
     if holder == intent.target:
         _set(store, name, previous_alias(intent.alias), intent.next_previous)
         complete(intent)
-    else:  # it was not moved yet, or somebody has moved it since
+    else:  # the alias was not moved yet, or was moved again since
         undo(intent)
     settle(store, name, intent)
     if holder == intent.target:
@@ -122,7 +122,7 @@ def recover(store: Store, name: str, complete: Callable[[Intent], None], undo: C
 
 
 def left_over(store: Store, name: str) -> str:
-    """What is under way or was cut off with a model, in words; empty where nothing is."""
+    """A sentence on a move that is under way or was cut off; empty where there is none."""
     intent = _intent(find_model(store, name))
     if intent is None:
         return ""
@@ -133,7 +133,7 @@ def left_over(store: Store, name: str) -> str:
 
 
 def _look(store: Store, name: str, alias: str) -> tuple[Intent | None, int | None]:
-    """Whose intent stands, and who holds an alias: in one request, so at one moment."""
+    """The intent and the holder of an alias, read in one request and so at one moment."""
     model = find_model(store, name)
     holder = model.aliases.get(alias)
     return _intent(model), None if holder is None else int(holder)
@@ -151,7 +151,7 @@ def _intent(model: RegisteredModel) -> Intent | None:
 
 
 def _set(store: Store, name: str, alias: str, version: int | None) -> None:
-    """Set an alias, or take it away where the version is None or was deleted."""
+    """Set an alias, or remove it where the version is None or was deleted."""
     try:
         if version is not None:
             store.client.set_registered_model_alias(name, alias, str(version))

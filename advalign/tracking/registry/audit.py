@@ -1,6 +1,6 @@
 """The audit table: a run of the experiment `advalign/promote` per decision, with who, when, why and every gate.
 
-Rows are only ever added. One that was deleted in MLflow is still listed, and marked.
+Rows are only added. A row that was deleted in MLflow is still listed, and marked as deleted.
 """
 
 import json
@@ -35,13 +35,13 @@ class Decision:
     """One decision about one version.
 
     Attributes:
-        outcome: "promoted", "refused", "rolled back"; "kept" (it holds the alias already) leaves no row.
-        model, version, alias: what was asked.
+        outcome: "promoted", "refused", "rolled back"; "kept" (the version holds the alias already) adds no row.
+        model, version, alias: the version, and the alias that it was to get.
         before: version that held the alias, None where none did.
         who, at: git user, and time in UTC (ISO 8601).
         reason: given with --force or with a rollback; empty otherwise.
-        gates: what was demanded and found.
-        notes: what else a person should read, such as what was left over from a promotion that was cut off.
+        gates: what the gates demanded and found.
+        notes: further facts for people, such as the end of an earlier promotion that was cut off.
     """
 
     outcome: str
@@ -57,7 +57,7 @@ class Decision:
 
     @property
     def forced(self) -> bool:
-        """Whether it was promoted although a gate does not hold."""
+        """Whether the version was promoted although a gate does not hold."""
         return self.outcome == "promoted" and not all(verdict.holds for verdict in self.gates)
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Decision:
 
 
 def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
-    """Add the row of a decision that is about to be carried out; it counts once it is finished."""
+    """Add the row of a decision that is about to be carried out; the decision counts once its row is finished."""
     run_id = store.create_run(
         "promote",
         f"{decision.model} version {decision.version}: {decision.outcome}",
@@ -89,7 +89,7 @@ def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
 
 
 def is_there(store: Store, run_id: str) -> bool:
-    """Whether a row can still be written to: MLflow lets people delete it."""
+    """Whether a row can still be written: people may delete it in MLflow."""
     try:
         return bool(store.client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
@@ -99,7 +99,7 @@ def is_there(store: Store, run_id: str) -> bool:
 
 
 def read(store: Store, run_id: str) -> dict[str, Any]:
-    """What a row's `decision.json` holds; without gates where it was cut off before that was written, or removed."""
+    """A row's `decision.json`; without gates where the file was removed or never written."""
     try:
         with TemporaryDirectory() as folder:
             text = Path(store.client.download_artifacts(run_id, FILE, folder)).read_text()
@@ -111,13 +111,13 @@ def read(store: Store, run_id: str) -> dict[str, Any]:
 
 
 def finish(store: Store, run_id: str, outcome: str) -> None:
-    """Say how a decision ended: its outcome, or "lost" (a race) or "cut off"."""
+    """Record how a decision ended: its outcome, or "lost" (a race) or "cut off"."""
     store.client.log_batch(run_id, tags=[RunTag(OUTCOME, outcome)])
     store.client.set_terminated(run_id, "FINISHED" if outcome not in ("lost", "cut off") else "KILLED")
 
 
 def cut_off(store: Store, model: str) -> None:
-    """Close the rows of decisions that nobody carries out any more. To be called under the lock."""
+    """Close the rows of decisions that were cut off. The caller holds the lock."""
     for run in store.all_runs("promote", f"tags.`{MODEL}` = '{model}' and tags.`{OUTCOME}` = 'under way'"):
         tags = run.data.tags
         if not may_be_alive(tags.get(HOST, ""), int(tags.get(PROCESS, "0")), run.info.start_time / 1000):
@@ -125,7 +125,7 @@ def cut_off(store: Store, model: str) -> None:
 
 
 def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
-    """The audit table, oldest first; deleted rows too.
+    """The audit table, oldest first, with deleted rows.
 
     Args:
         store: opened tracking store.
@@ -133,7 +133,7 @@ def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
     """
     wanted = f"tags.`{MODEL}` = '{model}'" if model else ""
     found = store.all_runs("promote", wanted, ViewType.ALL)
-    return [_row(run) for run in reversed(found) if OUTCOME in run.data.tags]  # else somebody made it by hand
+    return [_row(run) for run in reversed(found) if OUTCOME in run.data.tags]  # otherwise the run was made by hand
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -155,5 +155,5 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _number(text: str | None) -> int | None:
-    """A version's number; None where there was none, or where the version was not carried over from another store."""
+    """A version's number; None where there was none, or where the version was not copied from another store."""
     return int(text) if text and text.isdecimal() else None

@@ -168,7 +168,7 @@ def test_what_could_not_be_logged_is_logged_when_the_training_is_cut_off(tracked
     run.on_pictures(2, Pictures(*(np.zeros((1, *s), np.float32) for s in ((3, 8, 8), (8, 8), (8, 8))), [0]))
     run.cut_off(AdvalignError("why"))
     assert capsys.readouterr().err == (
-        "advalign: the store does not answer; the training goes on, and what it logs is kept\n"
+        "advalign: the store does not answer; the training continues, and its metrics are logged later\n"
     )
     monkeypatch.setattr(run, "client", client)
     run.cut_off(AdvalignError("why"))
