@@ -1,1 +1,1 @@
-"""What joins several floors: train and register, publish, study, verify."""
+"""Workflows over several parts of the package: train and register, publish, study, verify."""

@@ -1,4 +1,4 @@
-"""What works on this machine: versions, devices, settings, data, results, tracking store."""
+"""Checks of this machine: versions, devices, settings, data, results, tracking store."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from advalign.settings import load_settings
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked thing; `mend` is the fix if the state is not "ok"."""
+    """Result of one check; `mend` is the fix where the state is not "ok"."""
 
     what: str
     state: Literal["ok", "absent", "broken"]
@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Check everything; a failing check is a finding, never an exception."""
+    """Run all checks; a failing check is a finding, never an exception."""
     findings = [_python(), _packages(), _device()]
     try:
         project = Project.find()

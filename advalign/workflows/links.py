@@ -1,4 +1,4 @@
-"""What a report needs to link to the runs of the tracking store."""
+"""Links from a report to the runs of the tracking store."""
 
 from advalign.analysis.report import Tracking
 from advalign.files import Project

@@ -1,7 +1,7 @@
-"""Publishing: bring the tracking store in line with the results on disk. Doing it twice changes nothing.
+"""Publishing: log all results on disk in the tracking store. Publishing twice changes nothing.
 
-A stage that DVC finds unchanged does not run, so what it would have logged never reaches a new store: results on disk,
-keyed by (model, digest), are the truth, and runs and versions follow them.
+DVC does not run an unchanged stage, so a stage cannot log its results in a new store. Instead, runs and versions are
+made from the results on disk, identified by (model, digest).
 """
 
 import json
@@ -46,16 +46,16 @@ from advalign.tracking.training_run import checkpoint_run
 from advalign.vocabulary import short_name
 
 LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
-TABLE = "stimuli.json"  # artifact: an evaluation's rows as the UI reads a table
+TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for tables
 
 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
     """Publish every checkpoint, evaluation and comparison under outputs/.
 
     Args:
-        project: whose outputs.
+        project: owner of the outputs.
         store: opened tracking store.
-        on_item: called with the name of each thing before it is looked at.
+        on_item: called with the name of each result before it is published.
     """
     done = Published()
     for folder in checkpoint_folders(project):
@@ -75,7 +75,7 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
 
 
 def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> Version:
-    """Make sure a checkpoint has a finished training run and a registered version.
+    """Give a checkpoint a finished training run and a registered version where they are missing.
 
     Raises:
         StoreDown: the store does not answer, or refuses.
@@ -107,7 +107,7 @@ def propose(store: Store, version: Version) -> None:
 def publish_evaluation(
     project: Project, store: Store, summary_file: Path, image_set: ImageSet, done: Published
 ) -> None:
-    """Make sure a model's evaluation has a run with metrics, rows, pictures, dataset and lineage.
+    """Give a model's evaluation a run with metrics, rows, pictures, dataset and lineage where it is missing.
 
     Raises:
         StoreDown: the store does not answer, or refuses.
@@ -134,7 +134,7 @@ def _evaluation_run(
     image_set: ImageSet,
     key: dict[str, str],
 ) -> str:
-    data_md5 = str(summary.get("data_md5") or "")  # of the evaluation, not of the publishing
+    data_md5 = str(summary.get("data_md5") or "")  # at the evaluation, not at the publishing
     known = {name: value for name, value in summary["metrics"].items() if value is not None}
     tags = {
         **_long_names(known),
@@ -145,10 +145,10 @@ def _evaluation_run(
         "settings.sha256": summary["protocol_sha256"],
         **lineage_tags(project),
         "dvc.data.md5": data_md5,
-        "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # the UI shows it beside other runs'
+        "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # for the UI
     }
     context = {"mlflow.data.context": "evaluation", "dvc.data.md5": data_md5}
-    with TemporaryDirectory() as folder:  # one request per file, and none to ask what is there
+    with TemporaryDirectory() as folder:  # one request per file, without listing first
         _collect(Path(folder), summary_file, image_set)
         return log_result(
             store,
@@ -164,19 +164,19 @@ def _evaluation_run(
 
 
 def _long_names(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Tags with the values of metrics that advalign 0.1 logged under their long names; to go with the next release."""
+    """Tags with the metrics that advalign 0.1 logged under long names; to be removed in the next release."""
     renamed = {name: value for name, value in metrics.items() if short_name(name) != name and "." not in name}
     return {f"{LONG_NAME}{name}": str(value) for name, value in renamed.items()}
 
 
 @lru_cache(maxsize=1)
 def _zoo(path: Path, changed: int) -> Zoo:
-    """The zoo, read once for all evaluations that are published while its file is as it was `changed`."""
+    """The zoo, read once as long as its file does not change (`changed`)."""
     return read_zoo(path)
 
 
 def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
-    """Put what a run keeps into a folder: rows (for programs, and as the UI's table), summary, picture."""
+    """Write a run's artifacts into a folder: rows (for programs, and as the UI's table), summary, picture."""
     paths = Paths(summary_file.parent, summary_file.stem)
     for path in (paths.rows, summary_file):
         shutil.copy(path, folder)

@@ -1,4 +1,4 @@
-"""What users call models, turned into something that an evaluation can fetch: names, folders, the zoo, the registry."""
+"""From users' names for models to sources for an evaluation: trained names, folders, the zoo, the registry."""
 
 import atexit
 from pathlib import Path
@@ -21,11 +21,11 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
     """Turn names into models to evaluate.
 
     Args:
-        project: whose outputs and zoo.
+        project: owner of the outputs and the zoo.
         classes: of the data.
-        names: trained models, checkpoint folders, models:/NAME@alias, names or patterns of the zoo. None of them: all
-            that is trained, or with `zoo_file` all of the zoo.
-        zoo_file: another zoo than registry/zoo.yaml; then names are looked for in it alone.
+        names: trained models, checkpoint folders, models:/NAME@alias, names or patterns of the zoo. Empty: all
+            trained models, or with `zoo_file` all of the zoo.
+        zoo_file: another zoo than registry/zoo.yaml; names are then looked up only there.
 
     Raises:
         InputError: unknown name (offers the nearest), the same model twice, or nothing is trained yet.
@@ -51,10 +51,10 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
 
 
 def find_checkpoint(project: Project, name: str) -> Path:
-    """The folder of a checkpoint that is there.
+    """The folder of an existing checkpoint.
 
     Args:
-        project: whose outputs and registry.
+        project: owner of the outputs and the registry.
         name: a trained model, a checkpoint folder, or models:/NAME@alias.
 
     Raises:
@@ -68,12 +68,12 @@ def find_checkpoint(project: Project, name: str) -> Path:
 
 
 def class_cards(classes: Classes) -> tuple[ClassCard, ...]:
-    """The data's classes as cards keep them."""
+    """The data's classes in the form of cards."""
     return tuple(ClassCard(wnid=one.wnid, name=one.name, decision=int(one.animate)) for one in classes.entries)
 
 
 def registered(project: Project, uri: str) -> Path:
-    """The checkpoint of a registered version, in the project, where all workers read it, until this process ends."""
+    """The checkpoint of a registered version, copied into the project for all workers until this process ends."""
     reference = parse_reference(uri)
     store = open_store(project)
     folder = project.root / "outputs" / f".registered.{uuid4().hex[:12]}"
@@ -83,7 +83,7 @@ def registered(project: Project, uri: str) -> Path:
 
 
 def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path | None:
-    """The folder that a name means without the zoo; None where it means none."""
+    """The folder of a name, without the zoo; None where there is none."""
     if name.startswith(REGISTRY):
         return registered(project, name)
     if name in trained:
@@ -92,7 +92,7 @@ def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path |
 
 
 def _from_outside(folder: Path, trained: dict[str, Path]) -> TrainedModel:
-    """A checkpoint's folder; results are kept by name, so it must not take that of a model that is trained here."""
+    """A checkpoint from outside; its name must not be a trained model's, since results are kept by name."""
     model = TrainedModel(folder)
     mine = trained.get(model.name)
     if mine is not None and mine.resolve() != folder:

@@ -1,7 +1,7 @@
-"""A study: both remedies against each alone, over a grid of lambda_1 and eps, from trainings to one figure.
+"""A study: both remedies against each alone, over a grid of lambda_1 and eps, from trainings to a figure.
 
-Its models and results lie in a folder of their own (outputs/studies/NAME), so that the zoo's table, the registry and
-the pipeline do not take them for published models.
+Models and results are in their own folder (outputs/studies/NAME), so that the zoo's table, the registry and the
+pipeline do not treat the models as published ones.
 """
 
 import json
@@ -31,13 +31,13 @@ from advalign.workflows.tracked_training import train_tracked
 
 @dataclass(frozen=True)
 class Study(Project):
-    """A project whose evaluations lie in the study's folder; data and stimuli are the project's."""
+    """A project with its evaluations in the study's folder; data and stimuli are the project's."""
 
     name: str
 
     @property
     def folder(self) -> Path:
-        """Of all that the study makes."""
+        """Folder of the study's files."""
         return self.root / "outputs" / "studies" / plain_architecture(self.name)
 
     @property
@@ -48,12 +48,12 @@ class Study(Project):
 
 @dataclass(frozen=True)
 class Grid:
-    """What a study varies.
+    """The grid of a study.
 
     Attributes:
         model: a timm name.
-        lambda_1: weights of the map term; 0 is without it.
-        eps: radii of the l2 ball; 0 is without adversarial training.
+        lambda_1: weights of the map term; 0 omits the term.
+        eps: radii of the l2 ball; 0 omits adversarial training.
         changes: further values of the settings that all recipes share.
     """
 
@@ -63,7 +63,7 @@ class Grid:
     changes: dict[str, Any]
 
     def trainings(self) -> dict[tuple[float, float], Training]:
-        """(lambda_1, eps) -> a training with that recipe, which the two say."""
+        """(lambda_1, eps) -> the training of the cell; the two values determine its recipe."""
         return {(weight, eps): self._training(weight, eps) for eps in self.eps for weight in self.lambda_1}
 
     def _training(self, weight: float, eps: float) -> Training:
@@ -78,7 +78,7 @@ class Grid:
 def run_study(
     project: Project, settings: Settings, grid: Grid, *, protocol: str | None, limit: int | None, device: str
 ) -> tuple[pd.DataFrame, str]:
-    """Train and evaluate every cell of a grid, keeping what is finished, and write table, statistics and figure.
+    """Train and evaluate every cell of a grid, keep finished cells, and write table, statistics and figure.
 
     Args:
         project, settings: params.yaml's values are those of every cell.
@@ -93,7 +93,7 @@ def run_study(
         CheckFailed: a cell could not be evaluated; the others are finished.
     """
     study = Study(project.root, grid.model)
-    # Before the trainings: it checks what it is given.
+    # Before the trainings, since it checks its arguments.
     evaluator = Evaluator(study, settings, protocol, limit, str(choose_device(device)))
     plans = {cell: _planned(project, settings, grid.model, cell, one) for cell, one in grid.trainings().items()}
     with joined(device):
@@ -107,7 +107,7 @@ def run_study(
 
 
 def _planned(project: Project, settings: Settings, model: str, cell: tuple[float, float], training: Training) -> Plan:
-    """The training of a cell, under a name of its own: published names do not tell lambda_1."""
+    """The training of a cell, under a name of its own: published names do not contain lambda_1."""
     name = check_name(f"{plain_architecture(model)}.lambda{cell[0]:g}.eps{cell[1]:g}")
     return replace(plan(project, settings, training), name=name)
 

@@ -1,4 +1,4 @@
-"""A training with a progress bar and a live MLflow run, whatever the store does meanwhile."""
+"""A training with a progress bar and a live MLflow run; a store that fails does not stop it."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from advalign.training.world import is_first
 
 
 class _Bar:
-    """Shows a training's progress: steps done, and the last epoch's numbers."""
+    """Shows a training's progress: finished steps and the last epoch's numbers."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance = advance
@@ -30,24 +30,24 @@ class _Bar:
         self.advance(position.step + 1, position.steps, self.note)
 
     def on_report(self, row: dict[str, float]) -> None:
-        """The bar has its own rate."""
+        """Show nothing: the bar has its own rate."""
 
     def on_pictures(self, epoch: int, pictures: Pictures) -> None:
-        """The terminal shows none."""
+        """Show nothing: the terminal has no pictures."""
 
     def on_epoch(self, row: dict[str, float]) -> None:
-        """Change the note."""
+        """Show the epoch's numbers next to the bar."""
         self.note = f"epoch {int(row['epoch'])}: loss {row['loss']:.3f}, val accuracy {row['val_accuracy']:.3f}"
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What became of a training.
+    """Outcome of a training.
 
     Attributes:
         card: of the checkpoint.
         trained: whether anything was trained (a finished checkpoint of the same identity is kept).
-        outage: why the store does not hold all of it; empty where it does.
+        outage: why the store lacks a part of the run; empty where it lacks none.
     """
 
     card: Card
@@ -57,7 +57,7 @@ class Tracked:
 
 @dataclass
 class _Watch:
-    """Who watches a training, once there is something to train."""
+    """The observers of a training, made once it starts."""
 
     project: Project
     planned: Plan
@@ -68,7 +68,7 @@ class _Watch:
     trained: bool = False
 
     def observers(self) -> list[TrainingRun | _Bar]:
-        """The run, where the store answers, and the progress bar."""
+        """The run, if the store answers, and the progress bar."""
         self.trained = True
         try:
             self.runs.append(_begin(self.project, self.planned))
@@ -79,7 +79,7 @@ class _Watch:
         return [*self.runs, _Bar(self.advance)]
 
     def finish(self, folder: Path) -> None:
-        """Close the run; a store that does not answer is an outage to tell."""
+        """Close the run; a store that does not answer is recorded as an outage."""
         for run in self.runs:
             try:
                 run.finish(folder)
@@ -100,10 +100,10 @@ def train_tracked(
 
     Args:
         project, planned, folder, device, resume: as `training.train.train`.
-        store_needed: refuse to begin where the store does not answer; otherwise that is an outage like any other.
+        store_needed: refuse to start where the store does not answer; otherwise record an outage.
 
     Raises:
-        StoreDown: before the training; afterwards it is told in `Tracked.outage`.
+        StoreDown: with `store_needed`, before the training; later outages are in `Tracked.outage`.
     """
     with progress(f"training {planned.name}") if is_first() else nullcontext(_silent) as advance:
         watch = _Watch(project, planned, store_needed, advance)
@@ -118,7 +118,7 @@ def train_tracked(
 
 
 def _silent(done: int, total: int, note: str = "") -> None:
-    """The progress of a process that is not the first."""
+    """Progress in a process other than the first: none is shown."""
 
 
 def _begin(project: Project, planned: Plan) -> TrainingRun:

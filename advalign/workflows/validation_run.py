@@ -17,8 +17,8 @@ def log_validation(project: Project, settings: Settings, validation: Validation,
     """Log a validation as a run of the experiment `advalign/validate`.
 
     Args:
-        project: whose store, and for lineage.
-        settings: what was validated against.
+        project: owner of the store; for lineage.
+        settings: those of the validation.
         validation: its metrics are `success` (0 or 1), `checked` and `failed` (expectations) and `failing_rows`, in all
             and per table (`maps.failed`); validation.json holds every failing row.
         docs: folder of Data Docs to log as `data_docs`.

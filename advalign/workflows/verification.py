@@ -1,9 +1,9 @@
-"""Verification: a registered version, fetched and loaded anew, gives the rows that were logged for it.
+"""Verification: whether a registered version, fetched and loaded, gives the rows that were logged for it.
 
 Minimum-norm search is chaotic: on another processor single norms move by percents and the mean by a fraction of one
-(docs/fmn-fast.md, section Numerics). So whole shards are recomputed, and what is demanded is what chaos leaves alone:
-the same predictions, and means that agree. On the machine that computed the rows they agree to the last bit, which is
-reported as well.
+(docs/fmn-fast.md, section Numerics). So whole shards are recomputed, and the checks use only what does not depend on
+the processor: predictions must be equal, and means must agree. On the machine that computed the rows, the rows agree to
+the last bit; that is reported too.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,17 +28,17 @@ from advalign.tracking.store import Store
 MEAN_NORM = 0.02  # relative; of a shard's mean norm
 MEAN_RHO = 0.03  # absolute; of a shard's mean rank correlation
 EXACT = {CLEAN_PREDICTION: "predictions", "prediction": "predictions", STATUS: "statuses"}
-"""Column -> what a check calls it: what chaos leaves alone."""
+"""Column -> its name in a check, for columns that must be equal on any processor."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What verifying found.
+    """Result of a verification.
 
     Attributes:
         label: "NAME version 3 under fmn-fast".
         checks: rows of check, wanted, got, verdict.
-        identical: rows that agree to the last bit, and rows that were computed again.
+        identical, computed: number of rows that agree to the last bit, and of recomputed rows.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether every check does."""
+        """Whether every check holds."""
         return all(check["verdict"] == "holds" for check in self.checks)
 
     @property
@@ -66,18 +66,18 @@ class Verification:
 def verify(
     project: Project, store: Store, reference: Reference, settings: Settings, protocol: str, shards: int = 1
 ) -> Verification:
-    """Fetch a version, load it, compute some of its logged rows again, and compare.
+    """Fetch a version, load it, recompute some of its logged rows, and compare.
 
     Args:
-        project: whose frozen stimuli; they must be those of the evaluation.
+        project: its frozen stimuli must be those of the evaluation.
         store: opened tracking store.
-        reference: which version.
-        settings: for the metrics that are computed.
-        protocol: whose rows.
-        shards: how many shards of the evaluation to compute again, spread over the stimuli.
+        reference: of the version.
+        settings: for the metrics.
+        protocol: of the rows.
+        shards: number of the evaluation's shards to recompute, spread over the stimuli.
 
     Raises:
-        InputError: unknown version, not evaluated under the protocol, other stimuli here, or files that are gone.
+        InputError: unknown version, not evaluated under the protocol, other stimuli here, or missing files.
     """
     version = resolve(store, reference)
     label = f"{label_of(version)} under {protocol}"
@@ -87,7 +87,7 @@ def verify(
             raise InputError(f"{label_of(version)} is not evaluated under {protocol}: nothing to compare with")
         summary, logged = found
         if "tasks" not in summary:
-            raise InputError(f"{label}: an earlier advalign evaluated it and kept no batch sizes: evaluate it again")
+            raise InputError(f"{label}: an earlier advalign stored no batch sizes: evaluate it again")
         _check_items(project, summary, label)
         with TemporaryDirectory() as folder:
             checkpoint = fetch(version, Path(folder))
@@ -112,7 +112,7 @@ def _check_items(project: Project, summary: dict[str, Any], label: str) -> None:
 
 
 def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkpoint: Path, shards: int) -> list[Task]:
-    """The tasks of the evaluation that are run again: the same members, threads and batches as then."""
+    """The tasks of the evaluation that are run again, with the same members, threads and batches."""
     asked = protocol(summary["protocol"], settings.evaluate.protocols, settings.evaluate.metrics or None)
     size, count = asked.probe.items_per_task or summary["tasks"]["shard_size"], summary["n_stimuli"]
     firsts = list(range(0, count, size))
@@ -137,7 +137,7 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
 
 
 def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
-    """Checks of rows computed again against rows as logged, in the same order."""
+    """Checks of recomputed rows against logged rows, in the same order."""
     checks = [_check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True)]
     for column, what in EXACT.items():
         if column in then and column in again:

@@ -1,7 +1,7 @@
-"""What the tracking store holds of a version's evaluation: the evidence that a promotion is judged on.
+"""A version's evaluation in the tracking store: the evidence that a promotion is judged on.
 
-Every file is checked against the digest that vouches for it: the version's tag for the summary, the summary for the
-rows and the weights. So evidence cannot be swapped without the version's tags being changed too.
+Every file is checked against a digest: the summary's is in the version's tag, those of the rows and the weights are in
+the summary. So nobody can replace evidence without changing the version's tags too.
 """
 
 from pathlib import Path
@@ -30,15 +30,15 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
     """The summary and the rows of a version's evaluation.
 
     Args:
-        store, version: which; the store's experiment evaluated it.
-        protocol: as it was evaluated under.
+        store, version: the version, evaluated by the store's experiment.
+        protocol: of the evaluation.
 
     Returns:
         None where the version is not evaluated under the protocol.
 
     Raises:
-        InputError: the evaluation's run or a file of it is gone.
-        CheckFailed: a file is not the one that was logged, or of other weights.
+        InputError: the evaluation's run or one of its files is missing.
+        CheckFailed: a file is not the one that was logged, or is of other weights.
     """
     noted = store.named(protocol)
     run_id = version.tags.get(f"{noted}{RUN}")
@@ -62,7 +62,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
 
 
 def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidence | None:
-    """A version's evaluation as what gates ask for; None where it is not evaluated under the protocol.
+    """A version's evaluation as evidence for gates; None where the version is not evaluated under the protocol.
 
     Raises:
         InputError, CheckFailed: as `read_evaluation`.
@@ -88,9 +88,9 @@ def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> p
 
     Args:
         store: opened tracking store.
-        protocol: whose evaluations.
+        protocol: of the evaluations.
         stimuli: digest of the stimulus set.
-        left_out: the model that is judged.
+        left_out: the judged model.
 
     Returns:
         Columns model, group, pt, aa; models with sanity flags are left out.

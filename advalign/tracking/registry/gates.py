@@ -1,6 +1,6 @@
-"""The verdict on a promotion: what a policy demands of a version, set beside what its evaluation shows.
+"""The verdict on a promotion: the demands of a policy, compared with a version's evaluation.
 
-Pure: evidence comes in, a table of verdicts goes out. Nothing is assumed in favour: what is missing fails its gate.
+Pure functions from evidence to a table of verdicts. Missing evidence fails its gate.
 """
 
 import math
@@ -23,16 +23,16 @@ ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one version under one protocol.
+    """Evidence on one version under one protocol.
 
     Attributes:
         label: "NAME version 3".
-        data: DVC digests of the data it was trained on, and evaluated on; None where that is not known.
+        data: DVC digests of the data of its training and of its evaluation; None where unknown.
         stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
         flags: sanity flags.
         metrics: as logged; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
-        human_ceiling: what alignment is divided by; None without human maps.
+        human_ceiling: divisor of alignment; None without human maps.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One gate: what was wanted, what was got, whether it holds."""
+    """Result of one gate: what was wanted, what was got, and whether the gate holds."""
 
     gate: str
     wanted: str
@@ -62,12 +62,12 @@ def judge(
     zoo: pd.DataFrame,
     current_data: str | None,
 ) -> list[Verdict]:
-    """Ask every gate of a policy.
+    """Check every gate of a policy.
 
     Args:
         policy: of the alias.
         candidate: the version to be promoted; None where it is not evaluated under the policy's protocol.
-        others: key of `policy.against` -> its evidence, or why there is none; None: nobody holds the alias yet.
+        others: key of `policy.against` -> its evidence, or why there is none; None: no version holds the alias yet.
         zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
             ones and without other versions of the candidate.
         current_data: digest of the data that data.dvc names now.
@@ -169,7 +169,7 @@ def _not_below(gate: str, metric: str, share: float, candidate: Evidence, other:
 
 
 def _shared(metric: str, candidate: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """A metric's values on the stimuli that both models got right, and where both have one; none for older rows."""
+    """A metric's values of both models, on the stimuli where both have a valid one; empty for older rows."""
     described = describe(metric)
     column = str(described.column)
     if column not in candidate.rows or column not in other.rows:
@@ -191,7 +191,7 @@ def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evide
 
 
 def _front(candidate: Evidence, zoo: pd.DataFrame) -> Verdict:
-    """On or beyond the front of the standard models: none of them reaches the candidate in both."""
+    """Whether the candidate is on or beyond the standard models' front: none reaches it in both PT and AA."""
     standard = zoo[is_standard(zoo)]
     pt, aa = (candidate.metrics.get(describe(short).name) for short in PAIRED)
     wanted = "no standard model reaches it in both"

@@ -1,6 +1,6 @@
 """The model card of a registered version: Markdown in its description, so that the MLflow UI explains the version.
 
-What it was made from is written when it is registered; below a heading follows what its tags say of it by now.
+The origin of the version is written at registration. The part below a heading is renewed from the version's tags.
 """
 
 import json
@@ -13,11 +13,11 @@ from advalign.tracking.lineage import COPIED
 from advalign.vocabulary import describe
 
 EVALUATED = "## Evaluated"
-DECISION = ".decision"  # tag `ALIAS.decision`: the promotion that is in force, as JSON
-ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: that the alias was returned to the version
+DECISION = ".decision"  # tag `ALIAS.decision`: the promotion in force, as JSON
+ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: the rollback that returned the alias to the version
 RUN = ".run_id"  # tag `PROTOCOL.run_id`: the evaluation's run
 RESULT = ".result_sha256"  # tag `PROTOCOL.result_sha256`: digest of the evaluation's summary
-LONGEST = 5000  # characters of a description that every database takes
+LONGEST = 5000  # characters of a description that every database accepts
 COLUMNS = tuple(
     describe(short)
     for short in (
@@ -28,12 +28,12 @@ COLUMNS = tuple(
 
 
 def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
-    """What a version was made from.
+    """The part of a model card on the version's origin.
 
     Args:
         card: the checkpoint's.
-        tags: lineage: git.commit, git.dirty, dvc.data.md5, advalign.experiment where they are known.
-        run_id: of its training.
+        tags: lineage: git.commit, git.dirty, dvc.data.md5, advalign.experiment, where known.
+        run_id: of the training.
     """
     size, decisions = card.preprocessing.input_size, ", ".join(card.decisions)
     dirty = " with uncommitted changes" if tags.get("git.dirty") == "True" else ""
@@ -59,7 +59,7 @@ def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
 
 
 def complete(description: str, tags: Mapping[str, str]) -> str:
-    """A version's description, brought in line with what its tags say of evaluations and promotions."""
+    """A version's description, with the evaluations and promotions in its tags."""
     head = description.partition(EVALUATED)[0].rstrip()
     card = "\n".join([head, "", EVALUATED, "", *_evaluations(tags), *_decisions(tags)]) + "\n"
     if len(card) <= LONGEST:
@@ -86,12 +86,12 @@ def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
 
 
 def logged(metrics: Mapping[str, float], metric: Descriptor) -> float | None:
-    """What a run has logged of a metric; advalign 0.1 logged it under its long name."""
+    """A metric's value in a run; advalign 0.1 logged it under the long name."""
     return metrics.get(metric.short, metrics.get(metric.name))
 
 
 def number(text: str | None) -> float | None:
-    """The value of a metric's tag; None where it is not there, or somebody made something else of it."""
+    """The value of a metric's tag; None where the tag is missing or is no number."""
     try:
         return None if text is None else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a registered version is made of: served code, checkpoint, signature, input example, pinned requirements."""
+"""Parts of a registered version: served code, checkpoint, signature, input example, pinned requirements."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ from PIL import Image
 from advalign.models.checkpoints import Card
 
 SERVED = Path(__file__).with_name("served_model.py")
-# What the served code imports, besides advalign itself, which is on no index: see docs/serving.md.
+# Imports of the served code, other than advalign itself, which is on no index: see docs/serving.md.
 REQUIREMENTS = (
     "torch",
     "torchvision",
@@ -37,7 +37,7 @@ def log_classifier(card: Card, folder: Path) -> ModelInfo:
     Args:
         card, folder: the checkpoint.
     """
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it announces the check of the example
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # hides a message on the check of the example
     logged: ModelInfo = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED),
@@ -53,7 +53,7 @@ def signature(card: Card) -> ModelSignature:
     """One object per image in; class, decision and scores out.
 
     A float32 tensor in the signature would refuse encoded images over HTTP, and a binary column would refuse arrays
-    (MLflow makes a table of them first). A named tensor of objects is the one input that takes both, in Python and in
+    (MLflow makes a table of them first). Only a named tensor of objects accepts both, in Python and in
     JSON: MLflow checks the name, `served_model.read_images` everything else.
     """
     scores = [ColSpec(DataType.double, f"{decision}_score") for decision in card.decisions]

@@ -1,4 +1,4 @@
-"""`registry/gates.yaml`: what a promotion to an alias demands, as typed values."""
+"""`registry/gates.yaml`: the demands of a promotion to an alias, as typed values."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ PREVIOUS = "previous"
 
 
 class Bound(Strict):
-    """Where a metric must lie; either end may be open."""
+    """Range that a metric must be in; either end may be open."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -30,12 +30,12 @@ class Bound(Strict):
 
 
 class Demand(Strict):
-    """What one metric must show beside another model's.
+    """Demand on a metric relative to another model's.
 
     Attributes:
         better_by: the mean paired difference is at least this, in the metric's units, and above 0 at the policy's p.
-        not_below: share of the other's value that is not fallen short of, at the policy's p (non-inferiority).
-        drop_at_most: the most that the metric may fall, in its units; not a test.
+        not_below: the metric is above this share of the other's, at the policy's p (non-inferiority).
+        drop_at_most: the largest allowed fall of the metric, in its units; no test.
     """
 
     better_by: float | None = Field(None, ge=0)
@@ -50,10 +50,10 @@ class Demand(Strict):
 
 
 class Policy(Strict):
-    """What a version must show to get an alias; see registry/gates.yaml. A switch that is left out is on.
+    """Demands on a version that is to get an alias; see registry/gates.yaml. Switches are on by default.
 
     Attributes:
-        bounds: metric -> bound; `read_policy` takes short names of metrics too, and gives their own names.
+        bounds: metric -> bound; `read_policy` accepts short names of metrics too, and returns their own names.
         against: "baseline", "holder" or a registered version (NAME@ALIAS, NAME/VERSION) -> metric -> demand.
     """
 
@@ -74,7 +74,7 @@ class Policies(Strict):
 
 
 def previous_alias(alias: str) -> str:
-    """The alias that keeps who held another one before.
+    """The alias of the version that held another alias before.
 
     >>> previous_alias("champion"), previous_alias("reference")
     ('previous', 'reference-previous')
@@ -83,11 +83,11 @@ def previous_alias(alias: str) -> str:
 
 
 def read_policy(path: Path, alias: str) -> Policy:
-    """Read what an alias demands.
+    """Read the policy of an alias.
 
     Args:
         path: gates.yaml.
-        alias: "champion", or another one that the file declares.
+        alias: "champion", or another alias in the file.
 
     Raises:
         InputError: no such file, broken YAML, an unknown key, value or metric, or an alias without gates.
@@ -96,9 +96,7 @@ def read_policy(path: Path, alias: str) -> Policy:
     try:
         values = read_yaml(path)
     except OSError:
-        raise InputError(
-            f"{path} does not exist: it declares what a promotion demands; take it back from git"
-        ) from None
+        raise InputError(f"{path} does not exist: it declares the demands of promotions; restore it from git") from None
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected a mapping of aliases to what they demand")
     policies = parse(Policies, {"aliases": values}, path.name).aliases
@@ -113,19 +111,19 @@ def read_policy(path: Path, alias: str) -> Policy:
 
 
 def _named(policy: Policy, source: str) -> Policy:
-    """The policy with every metric known, by its own name, and asked nothing that it has no values for."""
+    """The policy with metrics by their own names; unknown metrics and impossible demands are refused."""
     against = {key: _by_metric(demands, f"{source}: against {key}") for key, demands in policy.against.items()}
     for key, demands in against.items():
         for metric, demand in demands.items():
             if describe(metric).column is None and (demand.better_by is not None or demand.not_below is not None):
                 raise InputError(
-                    f"{source}: against {key}: {metric} has no value per stimulus: only drop_at_most can be asked of it"
+                    f"{source}: against {key}: {metric} has no value per stimulus: demand only drop_at_most"
                 )
     return policy.model_copy(update={"bounds": _by_metric(policy.bounds, f"{source}: bounds"), "against": against})
 
 
 def _by_metric(asked: dict[str, Asked], source: str) -> dict[str, Asked]:
-    """What is asked of metrics, by their own names."""
+    """Demands on metrics, by the metrics' own names."""
     named: dict[str, Asked] = {}
     for key, what in asked.items():
         try:

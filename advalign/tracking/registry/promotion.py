@@ -1,4 +1,4 @@
-"""Promotion: a version gets an alias because every gate of registry/gates.yaml holds, and can give it back."""
+"""Promotion of a version to an alias where every gate of registry/gates.yaml holds, and rollback."""
 
 import json
 from dataclasses import replace
@@ -42,16 +42,16 @@ def promote(
     """Give an alias to a version where every gate of its policy holds.
 
     Args:
-        project, store: whose gates and current data, and the opened tracking store.
+        project, store: gates and current data are the project's; the store is opened.
         name, version: of the registered model; default: its candidate.
-        alias: what registry/gates.yaml declares.
-        force, reason: promote although a gate does not hold, and why; a reason stays on record.
+        alias: one that registry/gates.yaml declares.
+        force, reason: promote although a gate does not hold, and why; the reason is recorded.
 
     Returns:
-        The decision: "promoted", "refused" (aliases are as they were), or "kept" (it holds the alias already).
+        The decision: "promoted", "refused" (no alias is moved), or "kept" (the version holds the alias already).
 
     Raises:
-        InputError: unknown model, version or alias, evidence that is gone, or force without a reason.
+        InputError: unknown model, version or alias, missing evidence, or force without a reason.
         CheckFailed: changed weights or evidence, or a lost race. None of these can be forced.
     """
     reason = _checked_reason(reason)
@@ -73,7 +73,7 @@ def promote(
 
 
 def rollback(project: Project, store: Store, name: str, alias: str = "champion", reason: str = "") -> Decision:
-    """Return an alias to the version that held it before. There is one step back; the audit table knows the others.
+    """Return an alias to the version that held it before. One step back is kept; the audit table lists the others.
 
     Raises:
         InputError: unknown model or alias, or nobody held it before.
@@ -96,7 +96,7 @@ def rollback(project: Project, store: Store, name: str, alias: str = "champion",
 
 
 def _checked_reason(text: str) -> str:
-    """A reason on one line, short enough for every store."""
+    """A reason in one line, short enough for every store."""
     line = " ".join(text.split())
     if len(line) > LONGEST_REASON:
         raise InputError(f"--reason: at most {LONGEST_REASON} characters, got {len(line)}: name where the rest stands")
@@ -109,7 +109,7 @@ def _holder(store: Store, name: str, alias: str) -> int | None:
 
 
 def _checked_card(version: ModelVersion) -> Card:
-    """A version's card, where its weights and card are those that were registered."""
+    """A version's card, after a check that weights and card are those that were registered."""
     with TemporaryDirectory() as folder:
         return read_card(fetch(version, Path(folder)))
 
@@ -129,7 +129,7 @@ def _judge(
 def _opponent(
     store: Store, policy: Policy, name: str, key: str, holder: int | None, baseline: str | None
 ) -> Evidence | str | None:
-    """Evidence of what a policy compares with; in words why there is none; None where nobody holds the alias."""
+    """Evidence on a version to compare with, or a sentence why there is none; None where no version holds the alias."""
     if key == HOLDER and holder is None:
         return None
     if key == BASELINE and baseline is None:
@@ -140,13 +140,13 @@ def _opponent(
         else:
             version = resolve(store, Reference(name, version=holder) if key == HOLDER else parse_reference(key))
         evidence = read_evidence(store, version, policy.protocol)
-    except AdvalignError as error:  # a gate that fails, since it cannot be asked
+    except AdvalignError as error:  # the gate fails, since it cannot be checked
         return str(error)
     return evidence or f"{label_of(version)} is not evaluated under {policy.protocol}"
 
 
 def _refuse(project: Project, store: Store, decision: Decision) -> Decision:
-    """Record that gates do not hold; aliases stay as they are."""
+    """Record that gates do not hold; no alias is moved."""
     refused = replace(decision, outcome="refused")
     audit.finish(store, audit.begin(store, refused, lineage_tags(project)), refused.outcome)
     return refused
@@ -174,7 +174,7 @@ def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
 
 
 def _record(store: Store, name: str, intent: Intent, decision: dict[str, Any]) -> None:
-    """Write a decision whose alias is in place on its version, and finish its row."""
+    """Write a decision on its version, which holds the alias by now, and finish the decision's row."""
     version = store.client.get_model_version(name, str(intent.target))
     mark = DECISION if intent.outcome == "promoted" else ROLLBACK
     set_tags(store, version, {f"{intent.alias}{mark}": json.dumps({**decision, "run_id": intent.decision})})
@@ -182,14 +182,14 @@ def _record(store: Store, name: str, intent: Intent, decision: dict[str, Any]) -
 
 
 def _recover(store: Store, name: str) -> tuple[str, ...]:
-    """Bring a registered model in order that somebody was cut off at; what was done, in words."""
+    """Complete or undo what was cut off on a registered model; the result in words."""
     done = recover(store, name, lambda intent: _complete(store, name, intent), lambda intent: _undo(store, intent))
     audit.cut_off(store, name)
     return (done,) if done else ()
 
 
 def _complete(store: Store, name: str, intent: Intent) -> None:
-    """Make up for the record; where its row was deleted in MLflow, the alias alone tells of it."""
+    """Write the missing record; where its row was deleted in MLflow, only the alias shows the promotion."""
     if audit.is_there(store, intent.decision):
         _record(store, name, intent, audit.read(store, intent.decision))
 

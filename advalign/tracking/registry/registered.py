@@ -1,4 +1,4 @@
-"""Registered models: a version per checkpoint, what it says of itself, and the way back to a torch module."""
+"""Registered models: one version per checkpoint, its tags and card, and loading it as a torch module."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,11 +34,11 @@ MOST_VERSIONS = 10_000  # of one model
 CARD_TAG = "advalign.card_sha256"
 WEIGHTS_TAG = "advalign.weights_sha256"
 Version = ModelVersion
-"""A registered version, as MLflow has it: name, version (its number), tags, run_id."""
+"""A registered version of MLflow: name, version (its number), tags, run_id."""
 
 
 def label_of(version: ModelVersion) -> str:
-    """What messages call a version."""
+    """Name of a version in messages."""
     return f"{version.name} version {version.version}"
 
 
@@ -51,7 +51,7 @@ def versions_of(store: Store, name: str) -> list[ModelVersion]:
 def find_version(store: Store, name: str, weights_sha256: str) -> ModelVersion | None:
     """The version of a model that holds exactly these weights; None if there is none.
 
-    One that an earlier advalign registered has no digest of its card and cannot be loaded: it does not count.
+    A version of an earlier advalign has no digest of its card and cannot be loaded: it is ignored.
     """
     held = [version for version in versions_of(store, name) if version.tags.get(WEIGHTS_TAG) == weights_sha256]
     return next((version for version in held if CARD_TAG in version.tags), None)
@@ -73,10 +73,10 @@ def find_model(store: Store, name: str) -> RegisteredModel:
 
 
 def candidate(store: Store, name: str) -> ModelVersion:
-    """The candidate of a model; where that is another experiment's, the newest version of this one, if it has any.
+    """The candidate of a model; where it is another experiment's, the newest version of this one, if any.
 
     Raises:
-        InputError: no such model, or it has no candidate.
+        InputError: no such model, or a model without a candidate.
     """
     held = resolve(store, Reference(name, alias="candidate"))
     own = [one for one in (held, *versions_of(store, name)) if experiment_of(one.tags) == store.experiment]
@@ -84,7 +84,7 @@ def candidate(store: Store, name: str) -> ModelVersion:
 
 
 def resolve(store: Store, reference: Reference) -> ModelVersion:
-    """The version that a reference means; a name alone means its champion, or else its candidate.
+    """The version that a reference names; a model's name alone means its champion, or else its candidate.
 
     Raises:
         InputError: no such model, version or alias.
@@ -116,11 +116,11 @@ def register(
     Args:
         store: opened tracking store.
         card, folder: the checkpoint.
-        run_id: of its training run, which keeps the artifacts.
+        run_id: of the training run, which holds the artifacts.
         tags: lineage.
-        candidate: whether it gets the alias of that name.
+        candidate: whether the version gets the alias `candidate`.
     """
-    with _active(run_id), warnings.catch_warnings(record=True):  # advice on type hints and examples is not shown
+    with _active(run_id), warnings.catch_warnings(record=True):  # hides advice on type hints and examples
         logged = log_classifier(card, folder)
     client = store.client
     try:
@@ -150,11 +150,11 @@ def register(
 
 
 def note_evaluation(store: Store, version: ModelVersion, label: str, run: Run) -> None:
-    """Write an evaluation's headline numbers, its run and the digest of its summary on a version.
+    """Write an evaluation's headline numbers, run and summary digest into a version's tags.
 
     Args:
-        store, version: which. The tags say the store's experiment: others' evaluations of the version stay there.
-        label: the protocol, or that of a trial ("fmn-fast.first6").
+        store, version: the version to tag. Tags name the store's experiment; those of other experiments stay.
+        label: of the protocol, or of a trial ("fmn-fast.first6").
         run: of the evaluation, finished.
     """
     metrics, label = run.data.metrics, store.named(label)
@@ -165,7 +165,7 @@ def note_evaluation(store: Store, version: ModelVersion, label: str, run: Run) -
 
 
 def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> None:
-    """Set tags of a version, and bring its model card in line with them."""
+    """Set tags of a version, and update its model card."""
     for name, value in tags.items():
         store.client.set_model_version_tag(version.name, version.version, name, value)
     now = store.client.get_model_version(version.name, version.version)
@@ -174,7 +174,7 @@ def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> No
 
 @contextmanager
 def _active(run_id: str) -> Iterator[None]:
-    """Make a run the current one for calls that know no other way, and leave its status and end as they were."""
+    """Make a run the current one, for calls that require it; its status and end do not change."""
     run = mlflow.get_run(run_id)
     with mlflow.start_run(run_id=run_id):
         yield
@@ -184,7 +184,7 @@ def _active(run_id: str) -> Iterator[None]:
 def list_models(store: Store) -> list[dict[str, Any]]:
     """One row per registered version, newest first within a model: name, version, aliases, run, tags, description.
 
-    What other programs registered under names that advalign does not give is left out.
+    Models of other programs, under names that advalign does not give, are left out.
     """
     return [row for model in all_models(store) if is_name(model.name) for row in show_model(store, model.name)]
 
@@ -196,7 +196,7 @@ def all_models(store: Store) -> list[RegisteredModel]:
 
 
 def show_model(store: Store, name: str) -> list[dict[str, Any]]:
-    """The versions of one registered model, as `list_models` has them.
+    """The versions of one registered model, in the form of `list_models`.
 
     Raises:
         InputError: no such model (offers the nearest).
@@ -218,9 +218,9 @@ def show_model(store: Store, name: str) -> list[dict[str, Any]]:
 
 
 def compare_versions(store: Store, first: ModelVersion, second: ModelVersion) -> list[dict[str, str]]:
-    """What two versions say of themselves and of their training, where they differ: rows of what, first, second.
+    """Differences of two versions and their trainings: rows of what, first, second.
 
-    Of metrics the change from the first to the second is told as well; digests are cut to 12 characters.
+    Rows of metrics include the change from the first to the second; digests are cut to 12 characters.
     """
     rows = [{"what": "version", "first": f"{first.name}/{first.version}", "second": f"{second.name}/{second.version}"}]
     facts = [{**_params(store, version), **version.tags} for version in (first, second)]
@@ -239,7 +239,7 @@ def compare_versions(store: Store, first: ModelVersion, second: ModelVersion) ->
 
 
 def _params(store: Store, version: ModelVersion) -> dict[str, str]:
-    """Settings of a version's training; none where its run is gone."""
+    """Settings of a version's training; empty where the run is missing."""
     try:
         return dict(store.client.get_run(str(version.run_id)).data.params)
     except MlflowException:
@@ -247,15 +247,15 @@ def _params(store: Store, version: ModelVersion) -> dict[str, str]:
 
 
 def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path:
-    """Bring a version's checkpoint to this machine, and make sure that it is the one that was registered.
+    """Bring a version's checkpoint to this machine, and check that it is the one that was registered.
 
     Args:
-        version: which.
+        version: the version to fetch.
         into: folder to put it in.
-        store: that holds it; default: the one that was opened last.
+        store: of the version; default: the store that was opened last.
 
     Raises:
-        InputError: its files are missing or cannot be fetched.
+        InputError: the version's files are missing or cannot be fetched.
         CheckFailed: weights or card have been changed since.
     """
     label = label_of(version)
@@ -281,7 +281,7 @@ def _download(version: ModelVersion, into: Path, store: Store | None) -> Path:
     label = label_of(version)
     uri = f"models:/{version.name}/{version.version}"
     try:
-        if store is not None:  # MLflow looks such an address up in the store that was opened last, whatever it is told
+        if store is not None:  # MLflow resolves such an address in the store that was opened last
             uri = store.client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
     except (MlflowException, OSError) as error:
