@@ -1,4 +1,4 @@
-"""From results on disk to what the comparison works on: the zoo table and the gallery."""
+"""Input of the comparison from results on disk: the zoo table and the gallery."""
 
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,12 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
 
 
 def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery | None:
-    """The pictured stimuli with every model's perturbations on them; None where none are pictured.
+    """The stimuli of the gallery with every model's perturbations on them; None without a gallery.
 
     Args:
         folder: of the evaluations under one protocol.
         models: names.
-        stimuli: the set they were evaluated on.
+        stimuli: the set of the evaluations.
     """
     kept = {name: load_file(Paths(folder, name).gallery) for name in models}
     positions = sorted({int(key) for found in kept.values() for key in found})

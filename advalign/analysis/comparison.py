@@ -34,9 +34,9 @@ ESTIMATES = (
     "n_valid", "pt", "aa", "aligned_minus_shuffled", "alignment_shuffled", "alignment_given_centre",
     "energy_on_human_top10",
 )  # fmt: skip
-"""Beginnings of what statistics.json holds of every model: PT and AA in all their kinds, and AA's controls."""
-GALLERY_MODELS = 8  # rows of the printed gallery; the report has every model's
-PICTURED_MODELS = 24  # in the report: their perturbations are in the file
+"""Prefixes of the metrics in statistics.json: PT and AA in all their variants, and AA's controls."""
+GALLERY_MODELS = 8  # rows of the printed gallery
+PICTURED_MODELS = 24  # models in the report's gallery, since the file contains their perturbations
 CURVE_POINTS = 101
 HEADLINE = describe("pt").name  # what a protocol must measure of models that are compared
 
@@ -47,13 +47,13 @@ def compare(
     """Compare all models evaluated under one protocol and write outputs/comparison.
 
     Args:
-        project: whose results.
-        settings: params.yaml; protocols in `evaluate.also` are set beside the headline where they are evaluated.
+        project: owner of the results.
+        settings: params.yaml; protocols in `evaluate.also` are compared with the headline where they are evaluated.
         protocol: default: settings.evaluate.protocol.
         tracking: for the report's links.
 
     Returns:
-        The zoo table and the statistics, as they are in zoo.csv and statistics.json.
+        The zoo table and the statistics, as in zoo.csv and statistics.json.
 
     Raises:
         InputError: nothing is evaluated under the protocol.
@@ -70,7 +70,7 @@ def compare(
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
     twins = find_twins(table)
-    ceiling: float | None = summaries[0]["human_ceiling"]  # None: the stimuli have no maps
+    ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
     statistics["reference"] = {
@@ -100,7 +100,7 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
     Args:
         table: from `table.read_table`.
         output: folder for zoo.csv, statistics.json, figures and report.html; None writes nothing.
-        source: what the report calls the table.
+        source: name of the table in the report.
     """
     statistics = zoo_statistics(table)
     if output is not None:
@@ -111,14 +111,14 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
 
 
 def centre_bias(stimuli: StimulusSet) -> float:
-    """Mean rank correlation of a fixed centred Gaussian with the human maps: what knowing only the centre earns."""
+    """Mean rank correlation of a fixed centred Gaussian with the human maps: the score of centre bias alone."""
     maps = stimuli.heatmaps.flatten(1)
     height, width = stimuli.heatmaps.shape[1:]
     return float(rank_correlation(centred_gaussian(height, width).flatten().expand_as(maps), maps).mean())
 
 
 def _tables(project: Project, settings: Settings, protocol: str, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Zoo tables by protocol, the headline first; a protocol that nothing was evaluated under is left out."""
+    """Zoo tables by protocol, the headline first; protocols without evaluations are left out."""
     zoo = read_zoo(project.zoo)
     tables = {protocol: table}
     for name in dict.fromkeys((settings.evaluate.protocol, *settings.evaluate.also)):
@@ -134,7 +134,7 @@ def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
 
 
 def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """What the report's head says of data, code, and what was left out."""
+    """Facts in the report's head: data, code, and what was left out."""
     ceiling = statistics["reference"]["human_ceiling"]
     commit, dirty = provenance.git_state(project.root)
     status = pd.concat([frame[STATUS] for frame in frames.values()])
@@ -149,7 +149,7 @@ def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.Da
 
 
 def _details(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
-    """What is shown of a model when it is chosen."""
+    """Details of a model, shown when it is selected."""
     metrics = summary["metrics"]
     pt, aa = describe("pt"), describe("aa")
     prefix = f"{aa.name}."
@@ -179,7 +179,7 @@ def _controls(metrics: dict[str, float | None]) -> str:
 
 
 def _counted(status: "pd.Series[str]") -> str:
-    """What became of the rows, in words: nothing is dropped silently."""
+    """Outcomes of a model's rows, in words: nothing is dropped silently."""
     counts = status.value_counts()
     wrong, failed = counts.get(Status.MISCLASSIFIED_CLEAN, 0), counts.get(Status.ATTACK_FAILED, 0)
     return (
@@ -188,7 +188,7 @@ def _counted(status: "pd.Series[str]") -> str:
 
 
 def _estimates(summary: dict[str, Any]) -> dict[str, Any]:
-    """A model's headline numbers with SEM and bootstrap interval, and the controls that belong beside AA."""
+    """A model's headline numbers with SEM and bootstrap interval, and the controls of AA."""
     metrics = summary["metrics"]
     beginnings = tuple(describe(short).name for short in ESTIMATES)
     wanted = [name for name in metrics if name.startswith(beginnings) and "." not in name]
@@ -203,7 +203,7 @@ def _interval(metrics: dict[str, float | None], name: str) -> str:
 
 
 def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:
-    """Whose perturbations are shown: of a large zoo, what was trained here, then the front and what lies beyond it."""
+    """Models in the gallery: of a large zoo, those trained here, then the front and the models beyond it."""
     notable = {entry["model"] for key in ("pareto", "beyond_front") for entry in statistics[key]}
     trained = table["model"][table["recipe"] != "pretrained"]
     first = [*trained, *(name for name in table["model"] if name in notable), *table["model"]]
@@ -228,7 +228,7 @@ def _write(folder: Path, table: pd.DataFrame, material: Material) -> None:
         gallery = material.gallery
         shown = dict(list(gallery.perturbations.items())[:GALLERY_MODELS])
         printed = gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
-        save(printed, folder / "figures" / "gallery.png")  # pictures gain nothing from being vectors
+        save(printed, folder / "figures" / "gallery.png")  # vector graphics do not improve pictures
     write_text(folder / "report.html", render_report(material))
 
 
@@ -236,7 +236,7 @@ def read_comparison(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read the last comparison: zoo table and statistics.
 
     Raises:
-        InputError: there is none yet.
+        InputError: there is no comparison yet.
     """
     try:
         table = pd.read_csv(project.comparison / "zoo.csv")

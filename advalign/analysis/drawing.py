@@ -27,16 +27,16 @@ MARKERS = {
     "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X", "star": "*", "cross": "P",
     "triangle-down": "v", "pentagon": "p", "hexagon": "h", "triangle-left": "<", "triangle-right": ">",
 }  # fmt: skip
-"""Plotly's word for a marker -> matplotlib's."""
+"""Plotly's name of a marker -> matplotlib's."""
 FAINT = "#555555"
 DPI = 150
 literally = mpl.rc_context({"text.parse_math": False})
-"""Decorates what draws names from outside: a dollar in one is a dollar and begins no formula."""
+"""Decorator for functions that draw users' names: a dollar sign starts no formula."""
 
 
 @literally
 def draw(plot: Plot) -> Figure:
-    """Draw a figure; one without panels is its sentence."""
+    """Draw a figure; of one without panels, write its sentence."""
     figure = Figure(figsize=plot.size if plot.panels else (7.5, 3.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     if not plot.panels:
@@ -62,11 +62,11 @@ def draw(plot: Plot) -> Figure:
 def save(figure: Figure | Plot, path: Path | str) -> Path:
     """Write a figure as PNG or SVG, whichever the suffix says; the same figure gives the same bytes.
 
-    The file appears whole or not at all: it is written under a temporary name and moved into place.
+    The file is written under a temporary name and moved into place, so that no half-written file is left.
 
     Args:
-        figure: What to write, at its own size and resolution.
-        path: Ends in `.png` or `.svg`; missing folders are made.
+        figure: The figure, written at its own size and resolution.
+        path: Of the file, ending in `.png` or `.svg`; missing folders are made.
 
     Returns:
         The path written.
@@ -86,14 +86,14 @@ def save(figure: Figure | Plot, path: Path | str) -> Path:
 
 
 def _title(figure: Figure, text: str, detail: str) -> None:
-    """Write what is shown, and below it, smaller, the numbers that go with it; room is kept for both."""
+    """Write the title and, in smaller type below it, the detail; reserve room for both."""
     figure.suptitle(f"{text}\n", x=0.01, ha="left", fontsize=11, color=INK, linespacing=1.5)
     below = ScaledTranslation(0, -16 / 72, figure.dpi_scale_trans)
     figure.text(0.01, 0.98, detail, va="top", fontsize=9, color=FAINT, transform=figure.transFigure + below)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    """Draw axes and marks: first what makes the limits, then the guides, each at its place in the order of marks."""
+    """Draw axes and marks: guides last, after the limits are set, but each in the order of the marks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -155,7 +155,7 @@ def _draw_mark(axes: Axes, mark: Mark, order: float) -> None:
 
 
 def _draw_points(axes: Axes, mark: Points, order: float) -> None:
-    """Draw markers, and below those of every group the error bars."""
+    """Draw markers, with all error bars below them."""
     style: dict[str, Any] = {"ecolor": mark.colour, "elinewidth": 0.8, "alpha": mark.alpha * 0.6, "zorder": 1.9}
     axes.errorbar(mark.x, mark.y, xerr=mark.x_error, yerr=mark.y_error, fmt="none", **style)
     face, rim, width = ("none", mark.colour, 0.9) if mark.hollow else (mark.colour, "white", 0.4)
@@ -164,14 +164,14 @@ def _draw_points(axes: Axes, mark: Points, order: float) -> None:
 
 
 def _to_the_edge(axes: Axes, line: Line) -> Places:
-    """Places (n, 2) of a line, infinite coordinates at the ends of the axes."""
+    """Places (n, 2) of a line, with infinite coordinates moved to the ends of the axes."""
     places = np.column_stack([line.x, line.y])
     low, high = np.sort([axes.get_xlim(), axes.get_ylim()]).T
     return np.where(np.isinf(places), np.clip(places, low, high), places)
 
 
 def _along(axes: Axes, mark: Mark) -> Places:
-    """Points (n, 2) in data units along the thin lines of a mark, for names to keep off."""
+    """Points (n, 2) in data units along the thin lines of a mark, which names must avoid."""
     match mark:
         case Points():
             points, found = np.column_stack([mark.x, mark.y]), [np.empty((0, 2))]

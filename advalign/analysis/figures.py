@@ -1,4 +1,4 @@
-"""The figures of the comparison as descriptions (`plots.Plot`), for print and for the report alike."""
+"""The figures of the comparison as descriptions (`plots.Plot`), for print and for the report."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,15 +44,15 @@ def comparison_plots(
 
 
 def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str]) -> Plot:
-    """Bars of each baseline and its twin over the stimuli both got right, SEM and significance (Feng Figs. 6 and 7).
+    """Bars of each baseline and its twin over the stimuli both got right, with SEM and stars (Feng Figs. 6 and 7).
 
     Args:
-        paired: Entries of `twins.paired_statistics`, or the same from `statistics.json` (None for nan).
+        paired: Entries of `twins.paired_statistics`, or the same entries from `statistics.json` (None for nan).
         metric: "pt" or "aa".
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
 
     Returns:
-        The figure; stars are of the paired t test after Holm's correction over all pairs.
+        The figure; stars show the paired t test after Holm's correction over all pairs.
     """
     title = f"{axis_of(metric).name.capitalize()} of twins"
     wanted = [entry for entry in paired if entry["metric"] == metric]
@@ -83,13 +83,13 @@ def _finite(value: float | None) -> bool:
 
 
 def _end(entry: Mapping[str, Any], side: str) -> float:
-    """Where a bar and its error bar end, to the right."""
+    """Right end of a bar with its error bar."""
     error = entry[f"{side}_sem"]
     return float(entry[f"{side}_mean"]) + (float(error) if _finite(error) else 0.0)
 
 
 def _bars(entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> list[Bars]:
-    """The baselines' bars, each above its twin's, and the twins' bars kind by kind."""
+    """The baselines' bars, each above its twin's, and the twins' bars, one mark per kind."""
     rows = pd.DataFrame(entries).assign(
         facts=[f"p (Holm) = {_number(one['p_holm'])}, n = {one['n']}, d_z = {_number(one['d_z'])}" for one in entries]
     )
@@ -105,7 +105,7 @@ def _bars(entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> lis
 
 
 def _notes(entries: Sequence[Mapping[str, Any]]) -> list[Words]:
-    """Stars and n behind whichever of the two bars reaches further."""
+    """Stars and n, to the right of the longer of the two bars."""
     reach = [max(0.0, _end(entry, "baseline"), _end(entry, "twin")) for entry in entries]
     words = [f"{stars(entry['p_holm'])}  n = {entry['n']}" for entry in entries]
     return [Words(x, float(place), text) for place, (x, text) in enumerate(zip(reach, words, strict=True))]
@@ -132,11 +132,11 @@ def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]
     Source: docs/methods.md, section Robust accuracy.
 
     Args:
-        curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], as stored norms give them.
+        curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], computed from stored norms.
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
 
     Returns:
-        The figure; beyond 15 models lines carry the colour of their kind only.
+        The figure; with more than 15 models only colours distinguish lines, by kind.
 
     Raises:
         InputError: eps and accuracy of a model differ in length.
@@ -156,7 +156,7 @@ def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]
 
 
 def _lines(curves: Mapping[str, tuple[Vector, Vector]], kinds: Mapping[str, str]) -> list[Line]:
-    """A line per model in its kind's colour and, among few, with a dash pattern and a legend entry of its own."""
+    """A line per model in its kind's colour; among few models, with its own dash pattern and legend entry."""
     many = len(curves) > LABELLED
     sizes = Counter(kinds[model] for model in curves)
     found = []
@@ -183,7 +183,7 @@ def protocol_scatter(comparison: Mapping[str, Any], kinds: Mapping[str, str]) ->
     """PT under the headline protocol against PT under the second, a point per model, with the line of equality.
 
     Args:
-        comparison: Of `protocols.compare_protocols`, or the same from `statistics.json` (None for nan).
+        comparison: From `protocols.compare_protocols`, or from `statistics.json` (None for nan).
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
     """
     title = "Perturbation tolerance under two protocols"

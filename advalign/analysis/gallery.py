@@ -34,7 +34,7 @@ def gallery_figure(
     """
     if not len(images):
         return draw(Plot("Gallery", "No stimulus is pictured: set evaluate.gallery above 0 in params.yaml."))
-    above = ["stimulus", "human map"] if heatmaps.any() else ["stimulus"]  # stimuli may have no maps
+    above = ["stimulus", "human map"] if heatmaps.any() else ["stimulus"]  # stimuli may lack maps
     rows = len(above) + len(perturbations)
     figure = Figure(figsize=(1.6 + 0.95 * len(images), 0.35 + 0.95 * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -56,7 +56,7 @@ def gallery_figure(
 
 
 def _draw_map(axes: Axes, found: NDArray[np.float32]) -> None:
-    """A perturbation map, or words where the model was wrong already or the attack failed."""
+    """A perturbation map, or a note that the model was wrong before the attack or the attack failed."""
     if found.max() > 0:
         axes.imshow(found, cmap=MAP_COLOURS, vmin=0, vmax=float(found.max()))
         return
@@ -65,7 +65,7 @@ def _draw_map(axes: Axes, found: NDArray[np.float32]) -> None:
 
 
 def _wrapped(caption: str, width: int = 18) -> str:
-    """Break a model's name after its architecture, so that it fits beside the pictures."""
+    """Break a model's name after its architecture, so that it fits next to the pictures."""
     if len(caption) <= width:
         return caption
     for mark in ("_l2", "_linf", "."):

@@ -1,6 +1,6 @@
-"""How a group of models looks in every figure: its colour, its marker and its name in the legend.
+"""Look of a group of models in all figures: colour, marker and name in the legend.
 
-Colours are those of Okabe and Ito (2008), chosen to stay apart for colour-blind readers; markers repeat the difference.
+Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; markers repeat the distinction.
 """
 
 import zlib
@@ -14,7 +14,7 @@ COMBINED = "combined"
 
 @dataclass(frozen=True)
 class Look:
-    """Name in the legend, colour, marker (plotly's word for it) and area of the marker in square points."""
+    """Name in the legend, colour, marker (plotly's name) and area of the marker in square points."""
 
     name: str
     colour: str
@@ -40,7 +40,7 @@ FURTHER_AREA = 60.0
 
 
 def look(kind: str) -> Look:
-    """Look of a kind; one that is not listed takes colour and marker from its name, the same in every run.
+    """Look of a kind; colour and marker of an unlisted kind follow from its name, the same in every run.
 
     >>> look("vit").colour, look("foveated") == look("foveated"), look("foveated").name
     ('#E69F00', True, 'foveated')

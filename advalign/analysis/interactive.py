@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from advalign.analysis.plots import BAR_HEIGHT, INK, Arrow, Axis, Band, Bars, Line, Mark, Panel, Plot, Points, Words
 
-TOP, BOTTOM, LEGEND = 20, 110, 75  # pixels above and below the axes, and from there to the legend
+TOP, BOTTOM, LEGEND = 20, 110, 75  # pixels above and below the axes, and down to the legend
 LAYOUT = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": TOP, "b": BOTTOM},
@@ -23,7 +23,7 @@ POINT = 96 / 72  # pixels
 
 
 def interact(plot: Plot) -> go.Figure:
-    """Draw a figure that has panels; title, detail and notes are left to the page around it."""
+    """Draw a figure that has panels; the page around it shows title, detail and notes."""
     figure = make_subplots(1, len(plot.panels))
     height = round(max(3.0, plot.size[1]) * PIXELS)
     figure.update_layout(**LAYOUT, height=height, legend_y=-LEGEND / (height - TOP - BOTTOM))
@@ -74,7 +74,7 @@ def _draw_mark(figure: go.Figure, mark: Mark, panel: Panel, place: int) -> None:
 
 
 def _on_axes(panel: Panel, x: float, y: float) -> tuple[float, float]:
-    """Where an annotation goes: plotly places it by the exponent on a logarithmic axis."""
+    """Position of an annotation; on a logarithmic axis plotly expects the exponent."""
     return float(np.log10(x)) if panel.x.log else x, float(np.log10(y)) if panel.y.log else y
 
 

@@ -1,4 +1,4 @@
-"""Names beside points, placed so that they cover neither each other nor the points (greedy, deterministic)."""
+"""Names next to points, placed without covering each other or the points (greedy, deterministic)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Boxes = npt.NDArray[np.float64]
 
 SIZE = 7.5
 RADII = (7.0, 11.0, 16.0, 24.0, 34.0, 46.0, 60.0, 78.0)
-"""Gaps between point and name that are tried, in points; what is best costs least, the gap counting as it is."""
+"""Gaps between point and name to try, in points; each gap counts in a place's cost, and the lowest cost wins."""
 NEAR = 2
-"""How many of the gaps are tried where names may be left out: a name far from its point would mislead."""
+"""Number of gaps to try where names may be left out: a name far from its point would mislead."""
 LEADER = 9.0
-"""Gap in points from which a thin line joins the name to its point."""
+"""Gap in points from which a thin line joins name and point."""
 COVER, CROSS, CONFUSE, TOUCH = 1000.0, 60.0, 40.0, 10.0
 """Cost of covering a point or a name, of a leader through a name, of a name nearer to another point than to its own,
 and of lying over a thin line."""
@@ -31,7 +31,7 @@ ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 113, 247, 2
 
 @dataclass(frozen=True)
 class _Page:
-    """What is on the page already, in pixels; `scale` is pixels per point."""
+    """Marks and names that are on the page already, in pixels; `scale` is pixels per point."""
 
     frame: Bbox
     points: Boxes
@@ -43,19 +43,18 @@ class _Page:
 def place_labels(
     figure: Figure, axes: Axes, labels: Sequence[Words], points: Places, lines: Places, *, keep_all: bool
 ) -> int:
-    """Write names, first come first served, clear of points and earlier names and, where possible, of thin lines.
+    """Write names in order, each clear of points and earlier names and, where possible, of thin lines.
 
     Args:
-        figure: The figure; its layout is computed here, so nothing that changes it may follow.
-        axes: Where the points are drawn; limits are final.
+        figure: The figure; its layout is computed here and must not change afterwards.
+        axes: Axes of the points, with final limits.
         labels: In order of importance.
         points: (n, 2) data coordinates of all markers, the named ones among them.
         lines: (m, 2) data coordinates along arrows and error bars.
-        keep_all: Whether a name that finds no free place is written all the same, where it covers least; else it is
-            left out.
+        keep_all: Whether a name without a free place is written where it covers least; otherwise it is left out.
 
     Returns:
-        How many names were written.
+        Number of names written.
     """
     figure.draw_without_rendering()
     scale = figure.dpi / 72
@@ -91,7 +90,7 @@ def _hits(boxes: Boxes, low: Places, high: Places) -> int:
 
 
 def _nearer_to_another(points: Boxes, anchor: Places, centre: Places, half: Places) -> bool:
-    """Whether a name would be read as belonging to another point than the one at `anchor`."""
+    """Whether readers would take a name for that of another point than the one at `anchor`."""
     markers = (points[:, :2] + points[:, 2:]) / 2
     others = markers[np.hypot(*(markers - anchor).T) > 0.5]
     gaps = np.hypot(*np.maximum(np.abs(others - centre) - half, 0).T)
@@ -100,7 +99,7 @@ def _nearer_to_another(points: Boxes, anchor: Places, centre: Places, half: Plac
 
 
 def _best_place(page: _Page, anchor: Places, half: Places, radii: Sequence[float]) -> tuple[float, Places | None]:
-    """Cheapest centre of a box (half size in pixels) beside `anchor` inside the frame, and its cost in points."""
+    """Cheapest centre of a box (half size in pixels) near `anchor` inside the frame, and its cost in points."""
     best: tuple[float, Places | None] = (float("inf"), None)
     for radius in radii:
         if radius >= best[0]:

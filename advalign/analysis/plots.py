@@ -1,7 +1,7 @@
-"""What a figure shows, free of how it is drawn: `drawing` prints a `Plot` with matplotlib, `interactive` with plotly.
+"""Descriptions of figures, drawn by matplotlib (`drawing`, for print) or plotly (`interactive`, for the screen).
 
-A further figure is one function that returns a `Plot`. A further kind of mark is one class here and one case in each of
-the two renderers.
+A new figure is one function that returns a `Plot`. A new kind of mark is one class here and one case in each of the two
+renderers.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from advalign.vocabulary import METRICS
 Vector = npt.NDArray[np.float64]
 
 INK = "#222222"
-BAR_HEIGHT = 0.36  # where models are 1 apart
+BAR_HEIGHT = 0.36  # on an axis where models are 1 apart
 DASHES = ((), (3.7, 1.6), (1, 1.65), (6.4, 1.6, 1, 1.6), (5, 1, 1, 1, 1, 1), (8, 2), (1, 3))
 """Dash patterns: lengths of dashes and gaps in widths of the line."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points of one look.
+    """Points with the same look.
 
     Attributes:
         x, y: (n,) places; x_error, y_error: (n,) half lengths of error bars, nan where a point has none.
-        marker: plotly's word for it; `area` is in square points, and only the rim is drawn of a hollow one.
-        label: entry in the legend; marks with one label share the entry, and "" has none.
-        names: shown to who hovers; a click in the report opens the model of that name.
+        marker: plotly's name; `area` is in square points; of hollow points only the rim is drawn.
+        label: entry in the legend; marks with the same label share the entry, "" is no entry.
+        names: shown on hover; a click in the report opens the model of that name.
     """
 
     x: Vector
@@ -49,7 +49,7 @@ class Points:
 class Line:
     """A line through (n,) places, `width` in points; label and name as of `Points`.
 
-    A guide leaves the axes as the other marks make them; its infinite coordinates are their ends.
+    A guide does not change the limits of the axes; infinite coordinates mean the ends of the axes.
     """
 
     x: Vector
@@ -65,7 +65,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A range of x, coloured behind all else."""
+    """A range of x, coloured behind all other marks."""
 
     low: float
     high: float
@@ -84,7 +84,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Bars:
-    """Horizontal bars from zero to `lengths`, each with its error, a name as of `Points`, and facts for who hovers."""
+    """Horizontal bars from zero to `lengths`, each with its error, a name as of `Points`, and facts shown on hover."""
 
     places: Vector
     lengths: Vector
@@ -97,7 +97,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Words:
-    """Words at a place: as a mark right beside it, as a label of a panel wherever there is room."""
+    """Text at a place: as a mark directly next to it, as a label of a panel where there is room."""
 
     x: float
     y: float
@@ -109,7 +109,7 @@ Mark = Points | Line | Band | Arrow | Bars | Words
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its title ends with the unit in brackets, limits that are None are as the marks have it.
+    """An axis: its title ends with the unit in brackets; limits that are None follow from the marks.
 
     `ticks` are names at 0, 1, ... from the top down, in place of numbers.
     """
@@ -130,7 +130,7 @@ class Axis:
 class Panel:
     """Two axes with marks, the last on top, and labels, the most important first.
 
-    Labels are for print: the screen shows names to who hovers. With `keep_all` those without room are printed too.
+    Labels are for print: on the screen, names appear on hover. With `keep_all` labels without room are printed too.
     """
 
     x: Axis
@@ -142,7 +142,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """Panels side by side, with what is said above and below them; size in inches.
+    """Panels side by side, with text above and below; size in inches.
 
     Without panels, `detail` is the sentence that says why there is nothing to draw.
     """
@@ -159,7 +159,7 @@ METRIC_NAMES = {one.short: one.title for one in METRICS if one.title}
 
 
 def axis_of(column: str, remark: str = "", **more: Any) -> Axis:
-    """Axis of a column of the zoo's table; a remark follows the unit.
+    """Axis of a column of the zoo's table; a remark is added after the unit.
 
     >>> axis_of("pt", "log scale").title, axis_of("multilabel_accuracy").name
     ('perturbation tolerance (PT, mean l2 norm, log scale)', 'multi-label accuracy')

@@ -1,4 +1,4 @@
-"""report.html: one self-contained file with table, plots, galleries and lineage; no network is needed to read it."""
+"""report.html: one file with table, plots, galleries and lineage; reading it needs no network."""
 
 import base64
 import io
@@ -50,7 +50,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where runs are looked at: the MLflow UI's address and the experiment of evaluations, where known."""
+    """Links to runs: the address of the MLflow UI and the experiment of evaluations, where known."""
 
     url: str = "http://127.0.0.1:5000"
     experiment_id: str | None = None
@@ -61,11 +61,11 @@ DEFAULT_TRACKING = Tracking()
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the report says of its making.
+    """Origin of the report.
 
     Attributes:
         facts: label -> value, shown at the top (data version, commit, number of stimuli, ...).
-        tracking: where its runs are looked at.
+        tracking: links to its runs.
     """
 
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -74,14 +74,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made from.
+    """Input of a report.
 
     Attributes:
         table: one row per model (`table.check_table`).
         statistics: as in statistics.json.
         twins: (baseline, twin) names.
         curves: model -> robust accuracy over radii; empty for a table without rows.
-        details: model -> label -> value, shown when a model is chosen.
+        details: model -> label -> value, shown when a model is selected.
         gallery: pictures; None where there are none.
     """
 
@@ -128,7 +128,7 @@ def render_report(material: Material) -> str:
 
 
 def _columns() -> list[list[str]]:
-    """Columns of the table: key, heading, and "bar" where a bar is drawn too."""
+    """Columns of the table: key, heading, and "bar" where a bar is drawn in addition."""
     metrics = [[short, describe(short).label, *(["bar"] if short in PAIRED else [])] for short in METRICS]
     return [["model", "model"], ["group", "group"], *metrics, ["flags", "flags"]]
 
@@ -169,7 +169,7 @@ def _strip(cells: Sequence[NDArray[np.uint8]]) -> str:
 
 
 def _script(value: Any) -> str:
-    """JSON that may stand inside a script element, whatever the names in it are."""
+    """JSON that is safe inside a script element, whatever names it contains."""
     return json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -1,6 +1,6 @@
 """Models as points: the PT-AA plane and PT or AA against accuracy (Feng Figs. 2, 3 and 4).
 
-Where a plot would mislead (one model, nothing but missing values) the figure is a sentence that says so.
+Where a plot would mislead (one model, only missing values), the figure is a sentence that says why.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,11 +19,11 @@ from advalign.errors import unknown_name
 HUMAN_ACCURACY = (95.14, 2.02)
 """Multi-label accuracy of people, mean and sd in percent (Shankar et al. 2020; Feng Fig. 2)."""
 LABELLED = 15
-"""Up to this many models every point has its name; beyond, only the ones that stand out."""
+"""Up to this number of models every point is named; in larger zoos only outstanding ones are."""
 FITTED = 6
-"""From this many models a second-degree fit is drawn: through fewer points it would pass almost anyhow."""
+"""Least number of models for a second-degree fit: fewer points would determine it almost exactly."""
 SPREAD = 8.0
-"""Over this ratio of largest to smallest PT its axis is logarithmic: else most points lie on a heap."""
+"""Above this ratio of largest to smallest PT its axis is logarithmic: otherwise most points overlap."""
 BAND = "#F0E442"
 
 
@@ -32,7 +32,7 @@ def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> P
 
     Args:
         table: One row per model (`table.read_table`); PT in l2 units, AA as a share of the human ceiling.
-        twins: (baseline, twin) names; pairs with a model that is missing here are left out and counted.
+        twins: (baseline, twin) names; pairs with a model that is not in the table are left out and counted.
 
     Returns:
         The figure.
@@ -90,12 +90,12 @@ def against_accuracy(table: pd.DataFrame, metric: str) -> Plot:
 
 
 def percent(accuracy: "pd.Series[float]") -> "pd.Series[float]":
-    """Accuracies in percent: a column with any value above 1 is in percent already, else it is of shares in [0, 1]."""
+    """Accuracies in percent: a column with any value above 1 is in percent already, others are shares in [0, 1]."""
     return accuracy if bool((accuracy > 1).any()) else accuracy * 100
 
 
 def tolerance_axis(pt: "pd.Series[float]") -> Axis:
-    """Axis of PT, logarithmic where the largest is over `SPREAD` times the smallest."""
+    """Axis of PT, logarithmic where the largest value is over `SPREAD` times the smallest."""
     log = bool(pt.min() > 0 and pt.max() / pt.min() > SPREAD)
     return axis_of("pt", "log scale" if log else "", log=log)
 
@@ -107,7 +107,7 @@ def points_of(rows: pd.DataFrame, x: str, y: str, kinds: Mapping[str, str], *, c
         rows: One row per model: model, the columns x and y and, where known, their SEM.
         x, y: Columns.
         kinds: Model -> kind (`groups.kinds_of`).
-        crowded: Whether markers are small, and standard models paler than the others that stand against many of them.
+        crowded: Whether markers are small; standard models are then paler than other models in the table.
     """
     kind_of_row = rows["model"].map(kinds)
     pale = crowded and not kind_of_row.isin(STANDARD).all()
@@ -129,7 +129,7 @@ def _size(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _spread(rows: pd.DataFrame, x: str, y: str) -> bool:
-    """Whether the models lie on more than one spot."""
+    """Whether the models' points are not all the same."""
     return len(rows[[x, y]].drop_duplicates()) > 1
 
 
@@ -176,7 +176,7 @@ def p_words(p: float) -> str:
 
 
 def _steps(front: pd.DataFrame) -> list[Line]:
-    """The border of what the front dominates: down and to the left of it lies every standard model."""
+    """Border of the region that the front dominates; every standard model is on it, or below and to the left."""
     if not len(front):
         return []
     ordered = front.sort_values("pt")
@@ -188,7 +188,7 @@ def _steps(front: pd.DataFrame) -> list[Line]:
 def _arrows(
     rows: pd.DataFrame, twins: list[tuple[str, str]], kinds: Mapping[str, str]
 ) -> tuple[list[Arrow], list[str]]:
-    """An arrow per pair, and in words what could not be drawn."""
+    """An arrow per pair, and sentences on what could not be drawn."""
     places = dict(zip(rows["model"], rows[["pt", "aa"]].itertuples(index=False, name=None), strict=True))
     drawn = [
         Arrow(places[baseline], places[twin], look(kinds[twin]).colour)
@@ -196,13 +196,13 @@ def _arrows(
         if baseline in kinds and twin in kinds
     ]
     if not drawn:
-        return [], ["No model here has its harmonized or robust twin beside it: no arrows."]
+        return [], ["No model here has its harmonized or robust twin in the table: no arrows."]
     left_out = len(twins) - len(drawn)
     return drawn, [f"{left_out} of {len(twins)} twins have no point here."] if left_out else []
 
 
 def _fit(x: "pd.Series[float]", y: "pd.Series[float]") -> list[Line]:
-    """The second-degree fit over the range of x; nothing where there is none worth drawing."""
+    """The second-degree fit over the range of x; empty where no fit is drawn."""
     fit = quadratic_fit(x, y)
     if np.isnan(fit.r2) or fit.n < FITTED:
         return []
@@ -213,7 +213,7 @@ def _fit(x: "pd.Series[float]", y: "pd.Series[float]") -> list[Line]:
 def _labels(
     rows: pd.DataFrame, x: str, y: str, kinds: Mapping[str, str], front: pd.DataFrame
 ) -> tuple[list[Words], bool]:
-    """Every name of a small table; of a large one only those on or beyond the front and all that are not standard."""
+    """Names to show: all of a small table; of a large one, models on or beyond the front and non-standard models."""
     few = len(rows) <= LABELLED
     beyond = rows[beyond_front(rows["pt"], rows["aa"], front["pt"], front["aa"])]["model"]
     special = [kind for kind in reversed(in_order(kinds.values())) if kind not in STANDARD]

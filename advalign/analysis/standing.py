@@ -1,4 +1,4 @@
-"""What an evaluated model counts as, and which twin it is compared with: its card's word, or the zoo's."""
+"""Group and baseline of an evaluated model, from its card or the zoo."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from advalign.recipes.base import STANDARD_GROUP, Recipe
 
 
 def group_of(summary: dict[str, Any], zoo: Zoo) -> str:
-    """Group of an evaluated model: the zoo's, or what its card says, which for a standard recipe is the architecture's.
+    """Group of an evaluated model: the zoo's, else the card's, which for a standard recipe is the architecture's.
 
-    A summary written before cards said it (`models.checkpoints.Card`) goes by its recipe.
+    Where an older card has no group (`models.checkpoints.Card`), the recipe determines it.
 
     Raises:
         InputError: neither the model nor its architecture is declared.
@@ -40,8 +40,8 @@ def baseline_of(said: Mapping[str, Any]) -> str | None:
     """Published name of the twin that a model is compared with; None where there is none.
 
     Args:
-        said: of the model, its summary or its card: recipe, architecture and baseline. Where the last is missing or
-            None, the recipe's word holds.
+        said: recipe, architecture and baseline from the model's summary or card. Where the baseline is missing or
+            None, the recipe names it.
     """
     recipe = _recipe(said)
     baseline: str | None = said.get("baseline") or (recipe.baseline(said["architecture"]) if recipe else None)
@@ -49,14 +49,14 @@ def baseline_of(said: Mapping[str, Any]) -> str | None:
 
 
 def _recipe(said: Mapping[str, Any]) -> type[Recipe] | None:
-    """The recipe that a summary or a card names, if it is one of ours."""
+    """The recipe of a summary or a card; None where the catalog does not have it."""
     name: str = said["recipe"]
     found: type[Recipe] | None = catalog.load("recipe", name) if name in catalog.names("recipe") else None
     return found
 
 
 def declared(summary: dict[str, Any], zoo: Zoo) -> ZooEntry | None:
-    """The zoo's entry of an evaluated model: what registry/zoo.yaml says now, else what another zoo said of it then."""
+    """The zoo's entry of an evaluated model: from registry/zoo.yaml now, else from the zoo of its evaluation."""
     if summary["model"] in zoo.models:
         return zoo.models[summary["model"]]
     return ZooEntry(**summary["declared"]) if summary.get("declared") else None

@@ -1,4 +1,4 @@
-"""A sweep over both remedies, map term and adversarial training: do both together go beyond each alone?"""
+"""A grid over both remedies, map term and adversarial training: whether both together go beyond each alone."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ MEASURES = {
     "aa": ("aa", "aa_raw"),
     "accuracy": ("multilabel_accuracy", "top1_accuracy"),
 }
-"""What a cell is judged by -> short names of metrics, the second where no cell of the study has the first."""
+"""Measure of a cell -> short names of its metrics; the second is used where no cell of the study has the first."""
 PARENTS = ("robust", "harmonized")
 BOTH, OPEN = "beyond both", "open"
 RING = 13.0  # points
@@ -35,8 +35,8 @@ class Cell:
     """One trained and evaluated model of a study.
 
     Attributes:
-        lambda_1: weight of the harmonizer's map term; 0 without it.
-        eps: l2 radius of adversarial training, pixels in [0, 1]; 0 without it.
+        lambda_1: weight of the harmonizer's map term; 0 without the term.
+        eps: l2 radius of adversarial training, pixels in [0, 1]; 0 without adversarial training.
         name: unique in the study.
         metrics: of the evaluation's summary; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def remedy(self) -> str:
-        """Which of the two is applied: "baseline", "harmonized", "robust" or "combined"."""
+        """The remedies of the cell: "baseline" (none), "harmonized", "robust" or "combined" (both)."""
         if self.eps > 0:
             return "combined" if self.lambda_1 > 0 else "robust"
         return "harmonized" if self.lambda_1 > 0 else "baseline"
@@ -60,7 +60,7 @@ def study_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """One row per cell, by eps and then lambda_1.
 
     Args:
-        cells: The grid; it may have holes.
+        cells: The grid; cells may be missing.
 
     Returns:
         name, lambda_1, eps, remedy, n_valid, pt (l2), aa (share of the human ceiling; Spearman's rho where no cell has
@@ -93,7 +93,7 @@ def _check(cells: Sequence[Cell]) -> None:
 
 
 def _metric(cells: Sequence[Cell], measure: str) -> str:
-    """The summary's name of a measure: one for all cells, since different accuracies cannot be subtracted."""
+    """The metric of a measure: the same for all cells, since different accuracies cannot be subtracted."""
     names = [describe(short).name for short in MEASURES[measure]]
     return next((name for name in names if any(math.isfinite(_value(cell, name)) for cell in cells)), names[0])
 
@@ -106,21 +106,21 @@ def _value(cell: Cell, metric: str) -> float:
 def against_parents(
     cells: Sequence[Cell], *, seed: int, resamples: int, ceiling: float | None, largest_accuracy_drop: float = 0.02
 ) -> list[dict[str, Any]]:
-    """Compare each combined cell with robust training alone at its eps and harmonizing alone at its lambda_1.
+    """Compare each combined cell with robust training alone at its eps and with harmonizing alone at its lambda_1.
 
     Args:
-        cells: The grid; it may have holes.
+        cells: The grid; cells may be missing.
         seed: Seed of the bootstrap, from the settings.
         resamples: Resamples of the intervals.
         ceiling: Human ceiling that AA is divided by; None leaves Spearman's rho as it is. Tests do not depend on it.
-        largest_accuracy_drop: The largest drop in accuracy that is not a failure, as a share.
+        largest_accuracy_drop: Largest allowed drop in accuracy, as a share.
 
     Returns:
         Two entries per combined cell, `parent_remedy` "robust" and "harmonized": cell, lambda_1, eps, parent (None
         where the grid has none), pt and aa (entries of `twins.paired_statistics`, Holm's correction over the whole
         study; None without parent), accuracy, parent_accuracy, accuracy_difference, beyond and why. `beyond`: one of PT
-        and AA is larger at p_holm < 0.001, the other not smaller, and accuracy falls by no more; None where values that
-        are missing would decide. `why` lists what keeps it from being True.
+        and AA is larger at p_holm < 0.001, the other is not smaller, and accuracy drops by no more than is allowed;
+        None where missing values would decide. `why` lists the reasons why `beyond` is not True.
 
     Raises:
         InputError: As `study_table` and `twins.paired_statistics`.
@@ -164,11 +164,11 @@ def _judged(entry: Mapping[str, Any], most: float) -> dict[str, Any]:
 
 
 def answer(entries: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> str:
-    """Say in two or three sentences whether both remedies together go beyond each alone, with the figures.
+    """Answer in two or three sentences whether both remedies together go beyond each alone, with numbers.
 
     Args:
-        entries: Of `against_parents`, or the same from JSON (None for nan).
-        table: Of `study_table`, over the same cells.
+        entries: From `against_parents`, or from JSON (None for nan).
+        table: From `study_table`, over the same cells.
 
     Returns:
         The sentences; cells are named by (lambda_1, eps).
@@ -209,7 +209,7 @@ def _cells(number: int, what: str = "") -> str:
 
 
 def _verdict(kin: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a combined cell's entries, by their parent's remedy, say together; one failure decides."""
+    """Joint result of a combined cell's entries, by the parent's remedy; one failure decides."""
     beyond = {remedy: kin[remedy]["beyond"] if remedy in kin else None for remedy in PARENTS}
     if None not in beyond.values():
         won = [f"beyond {remedy} alone only" for remedy in PARENTS if beyond[remedy]]
@@ -221,7 +221,7 @@ def _verdict(kin: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _gains(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Ranges of the differences from each parent over the cells beyond both, of which there are some."""
+    """Ranges of the differences from each parent, over the cells beyond both parents (at least one)."""
     won = Counter(entry["cell"] for entry in entries if entry["beyond"])
     told = ""
     for remedy in PARENTS:
@@ -240,7 +240,7 @@ def study_figure(table: pd.DataFrame) -> Plot:
     """PT against AA: a point per cell with its lambda_1, eps and accuracy, cells of one lambda_1 joined as eps grows.
 
     Args:
-        table: Of `study_table`. Cells without PT or AA are left out and counted.
+        table: From `study_table`. Cells without PT or AA are left out and counted.
 
     Returns:
         The figure; a ring marks the front of PT, AA and accuracy.
@@ -265,7 +265,7 @@ def study_figure(table: pd.DataFrame) -> Plot:
 
 
 def _lines(rows: pd.DataFrame) -> list[Line]:
-    """A line through the cells of each lambda_1, in a dash pattern of its own."""
+    """A line through the cells of each lambda_1, each with its own dash pattern."""
     lines: list[Line] = []
     for lambda_1, cells in rows.sort_values("eps").groupby("lambda_1"):
         if len(cells) > 1:

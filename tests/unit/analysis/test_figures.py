@@ -85,7 +85,7 @@ def test_plane_draws_an_arrow_from_each_baseline_to_its_twin_in_the_twins_colour
 def test_plane_says_rho_protocol_and_what_is_missing():
     plot = pt_aa_plane(large().assign(protocol="fmn"), [])
     assert plot.detail.endswith("p < 0.001, 351 standard models; protocol fmn")
-    assert plot.notes == ["No model here has its harmonized or robust twin beside it: no arrows."]
+    assert plot.notes == ["No model here has its harmonized or robust twin in the table: no arrows."]
     plot = pt_aa_plane(small().assign(pt=lambda t: t["pt"].where(t.index != 3)), [*TWINS, ("a", "b")])
     assert plot.notes == ["1 of 7 models has no PT or AA and cannot be shown.", "1 of 5 twins have no point here."]
     assert plot.detail.startswith("2 standard models: too few")
