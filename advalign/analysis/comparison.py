@@ -38,7 +38,7 @@ ESTIMATES = (
 GALLERY_MODELS = 8  # rows of the printed gallery
 PICTURED_MODELS = 24  # models in the report's gallery, since the file contains their perturbations
 CURVE_POINTS = 101
-HEADLINE = describe("pt").name  # what a protocol must measure of models that are compared
+HEADLINE = describe("pt").name  # metric of every protocol whose models can be compared
 
 
 def compare(
