@@ -120,7 +120,7 @@ def parse_json(text: str, source: str, error: type[InputError] = InputError) -> 
     except _Repeated as repeated:
         raise error(f"{source}: {_located(text) or repeated}") from None
     except NOT_JSON as found:
-        raise error(f"{source} is not valid JSON: {found}") from None
+        raise error(f"{source} is not valid JSON: {found}; fix it there") from None
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Attack(ABC):
 
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
 
-    minimum_norm: ClassVar[bool] = False  # whether norms found are the smallest: gates may require it
+    minimum_norm: ClassVar[bool] = False  # whether the search continues until the norm is small: gates may require it
 
     def __init__(self, settings: Strict | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

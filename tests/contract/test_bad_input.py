@@ -43,8 +43,8 @@ NET = {
 SOUND = {**NET, "weights": "weights"}
 TENCH, GOLDFISH = "n01440764", "n01443537"
 MEND = re.compile(
-    r"\b(fetch|take|convert|fix|mend|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|remove|see|"
-    r"expected|must|should be|required|known|did you mean|one at a time|greater than)\b"
+    r"\b(fetch|import|keep|take|convert|fix|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|remove|"
+    r"see|expected|must|should be|required|known|did you mean|one at a time|greater than)\b"
 )
 PROGRESS = re.compile(r"(importing|evaluating \d+ models): \d+/\d+ \(")
 HUB = "vit_small_patch14_dinov2.lvd142m"  # without a classifier
@@ -205,10 +205,15 @@ def bad_records():
         ("wrong schema", lambda: example(picture=b"", map=b"", y=1), "'image' is missing"),
         ("float image of another size", lambda: raw_record(128), "nor float32 of 256x256 or 224x224", "convert it"),
         ("NaN image", lambda: raw_record(image=np.nan), "image values span nan .. nan", "convert it"),
-        ("NaN map", lambda: raw_record(heatmap=np.nan), "heatmap holds values that are not finite", "take the record"),
+        (
+            "NaN map",
+            lambda: raw_record(heatmap=np.nan),
+            "heatmap holds values that are not finite",
+            "remove the record",
+        ),
         ("infinite map", lambda: raw_record(heatmap=np.inf), "not finite", "remove the record"),
         ("constant raw map", lambda: raw(drawn(224)[0], np.ones((224, 224)), 5), "constant", "remove the record"),
-        ("constant map", lambda: record(heatmap=encoded(np.full((SIDE, SIDE), 9, np.uint8))), "constant", "take the"),
+        ("constant map", lambda: record(heatmap=encoded(np.full((SIDE, SIDE), 9, np.uint8))), "constant", "remove the"),
         ("label 1000", lambda: record(label=1000), "label 1000 is outside 0 .. 999"),
         ("label -1", lambda: record(label=-1), "label -1 is outside 0 .. 999"),
         ("no label", lambda: example(image=encoded(image), heatmap=encoded(heatmap)), "'label' is missing"),
@@ -328,7 +333,7 @@ def bad_labels():
     for name, pictures, text, *told in [
         ("unknown wnid", one, labelled(901, wnid="n99999999"), file, "line 2: unknown wnid 'n99999999'", "fix"),
         ("a name twice", one, labelled(901, 901), file, "line 3:", "is in two lines: remove one"),
-        ("image without label", one | {902: one[901]}, labelled(902), picture, "no label", "or label them"),
+        ("image without label", one | {902: one[901]}, labelled(902), picture, "no label", "or add labels"),
         ("label without image", one, labelled(901, 902), file, "_00000902 has no image in OWN/val", "fetch them"),
         ("label 1000", one, f"{picture_name(901)} 1000\n", file, "label 1000 is outside 0 .. 999", "fix"),
         ("neither format", one, "a;b\n1;2\n", file, "line 1: 'a;b' is no label, expected image,wnid"),
@@ -399,7 +404,7 @@ def missing_classes(root, own):
 
 def bad_classes():
     for name, text, *told in [
-        ("a wnid twice", row(0, TENCH) + row(1, TENCH), TENCH, "is given to"),
+        ("a wnid twice", row(0, TENCH) + row(1, TENCH), TENCH, "belongs to two classes"),
         ("a gap in the indices", row(0, TENCH) + row(2, GOLDFISH), "class indices must be 0 .. 1 without gaps"),
         ("a quoted false", row(0, TENCH, '"false"'), "animate must be true or false, got 'false'"),
         ("another table than before", row(0, TENCH) + row(1, GOLDFISH), "classes.yaml holds other classes", "move"),

@@ -106,7 +106,7 @@ def test_a_model_is_named_as_evaluate_names_it(model, project, imported):
                                           ".safetensors: rename it"),
         (["export", "mien", "theirs.pt"], "unknown model 'mien'; did you mean 'mine'?"),
         (["export", "models:/nobody@candidate", "theirs.pt"], "unknown registered model 'nobody'"),
-        (["import", "absent.ckpt", "--name", "net"], "absent.ckpt is missing or no file: name a file of weights "
+        (["import", "absent.ckpt", "--name", "net"], "absent.ckpt is missing or not a file: name a file of weights "
                                                      "(.safetensors, .pth, .pt, .ckpt)"),
         (["import", "theirs.ckpt", "--name", "net"], "'net' is not listed in registry/zoo.yaml: name its architecture "
                                                      "(--model ARCH)"),

@@ -37,7 +37,7 @@ def register_and_promote(root: Path, number: int, seconds: float, names: tuple[s
     project = Project(root)
     store = open_store(project)
     classifier, card = load_checkpoint(project.runs / "test_resnet.baseline")
-    fields = card.model_dump(exclude={"weights_sha256", "preprocessing"})
+    fields = card.model_dump(exclude={"weights_sha256", "code_sha256", "preprocessing"})
     weight = next(iter(classifier.network.parameters()))
     end, turn = time.monotonic() + seconds, 0
     with (root / f"soak-{number}.jsonl").open("w", buffering=1) as report:
