@@ -40,6 +40,7 @@ def test_an_experiment_has_the_stages_of_the_root(folder):
     assert own["plots"] == root["plots"]
     load_settings(folder)
     assert (folder / "README.md").is_file()
+    assert (folder / ".dvc" / "config").is_file(), "without it, dvc in the root would list this experiment's stages too"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,10 @@ def two(tmp_path_factory):
     change_params(root, "evaluate", protocol="fmn-fast", also=[])
     second = root / "experiments" / "second"
     second.mkdir(parents=True)
-    shutil.copy(REPOSITORY / "experiments" / "imagenet" / "dvc.yaml", second)
+    template = REPOSITORY / "experiments" / "imagenet"
+    shutil.copy(template / "dvc.yaml", second)
+    (second / ".dvc").mkdir()
+    (second / ".dvc" / "config").write_text((template / ".dvc" / "config").read_text() + "    no_scm = true\n")
     settings = yaml.safe_load((root / "params.yaml").read_text())
     settings["stimuli"] |= {"categories_per_superclass": 1}
     settings["evaluate"] |= {"protocol": "fmn-5"}
@@ -95,6 +99,7 @@ def test_commands_from_inside_an_experiment(two):
     published = [json.loads(typed(second, "publish", "--json").stdout)["created"] for _ in range(2)]
     assert published == [[f"run {NAME}", f"version {NAME}", "comparison"], []]
 
+    assert "experiments" not in run(root, "dvc", "status").stdout  # an experiment's stages are its own affair
     assert held(root / "outputs") == before
     assert json.loads(typed(root, "publish", "--json").stdout)["created"] == []
     stores = {path.relative_to(root) for pattern in ("mlflow.db", "mlartifacts") for path in root.rglob(pattern)}
