@@ -295,7 +295,7 @@ def test_broken_policies_are_refused(tmp_path, values, message):
 
 
 def test_a_missing_file_says_what_it_is(tmp_path):
-    with pytest.raises(InputError, match="declares what a promotion demands"):
+    with pytest.raises(InputError, match="declares the demands of promotions"):
         read_policy(tmp_path / "gates.yaml", "champion")
 
 
