@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from advalign.analysis.table import OWN_GROUP
 from advalign.api import check_evaluation_mode
 from advalign.data.classes import DECISIONS, Classes
 from advalign.errors import CheckFailed, InputError
@@ -48,7 +49,7 @@ def evaluate(
     name: str,
     protocol: str | None = None,
     *,
-    group: str = "own",
+    group: str = OWN_GROUP,
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
 ) -> Evaluated:

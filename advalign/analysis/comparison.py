@@ -65,7 +65,7 @@ def compare(
             f"protocol {protocol!r} measures no perturbation tolerance, by which models are compared: name one that "
             "searches for minimum norms, such as fmn-fast"
         )
-    table = zoo_table(summaries, read_zoo(project.zoo))
+    table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
     folder = project.evaluations / protocol
     frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advalign import catalog
-from advalign.analysis.table import STANDARD
+from advalign.analysis.table import OWN_GROUP, STANDARD
 from advalign.errors import InputError
 from advalign.models.declared import Zoo, ZooEntry
 from advalign.recipes.base import STANDARD_GROUP, Recipe
@@ -14,6 +14,8 @@ def group_of(summary: dict[str, Any], zoo: Zoo) -> str:
     """Group of an evaluated model: the zoo's, else the card's, which for a standard recipe is the architecture's.
 
     Where an older card has no group (`models.checkpoints.Card`), the recipe determines it.
+
+    An architecture that is not timm's and not declared is in a group of its own: it enters no statistic of the zoo.
 
     Raises:
         InputError: neither the model nor its architecture is declared.
@@ -28,6 +30,8 @@ def group_of(summary: dict[str, Any], zoo: Zoo) -> str:
     if group not in (STANDARD_GROUP, *STANDARD):
         return group
     group = zoo.standard_group(summary["architecture"]) or said or STANDARD_GROUP
+    if group == STANDARD_GROUP and ":" in summary["architecture"]:
+        return OWN_GROUP
     if group == STANDARD_GROUP:
         raise InputError(
             f"{summary['architecture']!r} of {summary['model']} is not declared: "

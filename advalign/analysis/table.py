@@ -17,6 +17,8 @@ from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
 """Groups that were not trained against attacks nor towards human maps: the 309 models of Feng section 3.2."""
+OWN_GROUP = "own"
+"""Of a network that is not timm's and that the zoo does not declare: in no statistic of the zoo."""
 GROUPS = (*STANDARD, "robust", "harmonized")
 """What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
@@ -119,7 +121,7 @@ def _check_groups(table: pd.DataFrame, source: str) -> None:
     from advalign.recipes.base import STANDARD_GROUP  # imports torch, which most users of tables do without
 
     own = {catalog.load("recipe", name).group for name in catalog.names("recipe")} - {STANDARD_GROUP}
-    known = dict.fromkeys([*GROUPS, *sorted(own)])
+    known = dict.fromkeys([*GROUPS, OWN_GROUP, *sorted(own)])
     for row, model, group in zip(table.index, table["model"], table["group"], strict=True):
         if group not in known:
             raise InputError(f"{source}, row {row} ({model}): {unknown_name('group', group, known)}; fix the cell")

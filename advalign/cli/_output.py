@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import typer
 
+from advalign.errors import InputError
 from advalign.vocabulary import describe
 
 TRUST = typer.Option(
@@ -26,7 +27,13 @@ def headings(metrics: Sequence[str]) -> dict[str, str]:
     >>> headings(["pt", "n_valid", "aa_raw"])
     {'pt': 'pt', 'n_valid': 'n', 'aa_raw': 'aa raw'}
     """
-    return {short: describe(short).label.lower() for short in metrics}
+    found = {}
+    for short in metrics:
+        try:
+            found[short] = describe(short).label.lower()
+        except InputError:  # a number that no vocabulary has: its own name serves
+            found[short] = short
+    return found
 
 
 def print_table(

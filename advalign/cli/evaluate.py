@@ -8,7 +8,7 @@ import typer
 from advalign.cli._output import JSON, TRUST, headings, print_json, print_table
 from advalign.errors import CheckFailed
 from advalign.strict_files import read_json
-from advalign.vocabulary import describe
+from advalign.vocabulary import SPREAD, describe, short_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.evaluation.campaign import Outcome
@@ -19,7 +19,6 @@ DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds",
 METRICS = (
     "n_valid", "pt", "aa", "decision_accuracy", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
 )  # fmt: skip
-COLUMNS = ["model", "state", *METRICS, "flags", "error"]
 
 
 def evaluate(
@@ -73,8 +72,9 @@ def evaluate(
 def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]", as_json: bool) -> None:
     """Log and print every model's outcome; a failure sets the exit code."""
     rows = _publish(project, evaluator, outcomes)
+    columns = _columns(rows)
     print_json(rows) if as_json else print_table(
-        rows, COLUMNS, f"protocol {evaluator.protocol.name}", headings(METRICS)
+        rows, columns, f"protocol {evaluator.folder.name}", headings(columns[2:-2])
     )
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
@@ -114,9 +114,18 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
 
 def _headline(summary: Path) -> dict[str, Any]:
-    """The table's columns of a model's summary."""
+    """The table's columns of a model's summary: tolerance and its companions, or the protocol's own numbers."""
     found = read_json(summary)
+    own = {short_name(name): name for name in found["protocol_metrics"] if not name.endswith(tuple(SPREAD))}
+    columns = {short: describe(short).name for short in METRICS} if "pt" in own else own
     return {
-        **{short: found["metrics"].get(describe(short).name) for short in METRICS},
+        **{short: found["metrics"].get(name) for short, name in columns.items()},
         "flags": ", ".join(found["flags"]),
     }
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Model and state first, flags and error last, every number in between."""
+    ends = ("model", "name", "state", "flags", "error")
+    numbers = dict.fromkeys(key for row in rows for key in row if key not in ends)
+    return ["model", "state", *numbers, "flags", "error"]

@@ -15,10 +15,12 @@ def protocols(as_json: bool = JSON) -> None:
     from advalign.settings import load_settings
 
     try:
-        settings = load_settings(Project.find().root)
-        declared, headline = settings.evaluate.protocols, settings.evaluate.protocol
+        root = Project.find().root
     except InputError:  # outside a project only built-in protocols exist
         declared, headline = {}, ""
+    else:
+        settings = load_settings(root)
+        declared, headline = settings.evaluate.protocols, settings.evaluate.protocol
     rows = listed(declared)
     if as_json:
         print_json(rows)

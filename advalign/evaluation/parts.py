@@ -58,7 +58,7 @@ class Part:
                 "model": [*model, card.group_of_class if self.image_set.grouped else None],
                 "items": [self.protocol.spec.image_set, self.image_set.digest, self.count],
                 "protocol": [self.protocol.name, self.protocol.sha256],
-                "metrics": self.protocol.spec.metrics,
+                "metrics": [metric.__name__ for metric in self.protocol.measuring],
                 "conditions": {name: conditions[name] for name in ("threads", *self.protocol.probe.depends_on)},
                 "code": self.protocol.rows_code,
             }

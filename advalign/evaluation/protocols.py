@@ -92,10 +92,15 @@ class Protocol:
         return described.strip().splitlines()[0].rstrip(".")
 
     @cached_property
+    def measuring(self) -> list[type[Metric]]:
+        """The metrics that put columns into rows; the others only summarise, and rows do not depend on them."""
+        return [metric for metric in self._metric_classes if metric.measure is not Metric.measure]
+
+    @cached_property
     def rows_code(self) -> str:
         """Digest of the code that computes rows: all that the task and the protocol's entries reach."""
         set_class = catalog.load("image set", self.spec.image_set)
-        return _code("tasks:run_task", self._probe_class, self._attack_class, set_class, *self._metric_classes)
+        return _code("tasks:run_task", self._probe_class, self._attack_class, set_class, *self.measuring)
 
     @cached_property
     def summary_code(self) -> str:
@@ -140,6 +145,11 @@ def protocol(
     image_set = spec.image_set or probe.image_set
     offered: type[ImageSet] = catalog.load("image set", image_set)
     offered.check_offers(image_set, probe.needs, spec.probe)
+    if offered.grouped and not probe.takes_decisions:
+        raise InputError(
+            f"protocol {name!r}: probe {spec.probe!r} compares with classes, image set {image_set!r} is labelled with "
+            "decisions: name another image set"
+        )
     return Protocol(
         Spec(spec.name, spec.probe, spec.attack, image_set, spec.settings, _metrics(spec.probe, offered, metrics))
     )

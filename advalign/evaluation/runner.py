@@ -207,13 +207,22 @@ class Evaluator:
         file = self.paths(subject.name).summary
         if _summary_identity(file) == identity:
             return
-        rows = {name: self.paths(subject.name, name).rows for name in self.parts}
-        metrics = metrics_of(
-            [(part.protocol.probe, rows[name], part.human_ceiling) for name, part in self.parts.items()],
-            self.settings.compare.bootstrap,
-            self.settings.seed,
-        )
-        summary = {**described, "summary_sha256": identity, "metrics": metrics}
+        measured = {
+            name: metrics_of(
+                part.protocol.probe,
+                self.paths(subject.name, name).rows,
+                part.human_ceiling,
+                self.settings.compare.bootstrap,
+                self.settings.seed,
+            )
+            for name, part in self.parts.items()
+        }
+        summary = {
+            **described,
+            "summary_sha256": identity,
+            "protocol_metrics": list(measured[self.protocol.name]),  # the others are the companions'
+            "metrics": {key: value for found in measured.values() for key, value in found.items()},
+        }
         write_text(file, json.dumps(summary, indent=1) + "\n")
 
     def _description(self, subject: Subject) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The `metrics` of a summary, computed from a model's rows; this code has its own identity."""
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,19 +10,19 @@ from advalign.probes.base import Probe
 
 
 def metrics_of(
-    probes: Iterable[tuple[Probe, Path, float | None]], resamples: int, seed: int
+    probe: Probe, rows: Path, human_ceiling: float | None, resamples: int, seed: int
 ) -> dict[str, float | None]:
-    """Numbers over a model's rows under a protocol and its companions.
+    """Numbers over a model's rows under one protocol.
 
     Args:
-        probes: each with the file of its rows, and the human ceiling of its image set (None without human maps).
+        probe: the protocol's.
+        rows: the file of rows.
+        human_ceiling: of the image set; None without human maps.
         resamples, seed: of bootstrap intervals.
 
     Returns:
         Name -> number; None where there is nothing to average.
     """
-    found: dict[str, float] = {}
-    for probe, rows, ceiling in probes:
-        evaluation = Evaluation(pd.read_parquet(rows), math.nan if ceiling is None else ceiling, resamples, seed)
-        found |= probe.summarise(evaluation)
+    ceiling = math.nan if human_ceiling is None else human_ceiling
+    found = probe.summarise(Evaluation(pd.read_parquet(rows), ceiling, resamples, seed))
     return {name: None if math.isnan(value) else value for name, value in found.items()}

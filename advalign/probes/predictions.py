@@ -16,6 +16,7 @@ class Predictions(Probe):
     """Top class of every image, with the probabilities that calibration needs."""
 
     image_set = "validation"
+    takes_decisions = False
     items_per_task = 240
 
     @torch.no_grad()

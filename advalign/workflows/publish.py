@@ -184,14 +184,14 @@ def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
     perturbations = (
         {int(name): delta for name, delta in load_file(paths.gallery).items()} if paths.gallery.is_file() else {}
     )
-    if not perturbations:
-        return
+    if not perturbations or "human_map" not in image_set.offers:
+        return  # nothing to set a perturbation next to
     positions = sorted(perturbations)
     if positions[-1] >= len(image_set):
         raise DataError(f"{paths.gallery} is of another image set: run `advalign evaluate` again")
     items = image_set.items(0, positions[-1] + 1, 0)
     images = items.pixels(_as_it_is)[positions]
-    maps = items.extras.get("human_map", torch.zeros(len(items), *images.shape[2:]))[positions]
+    maps = items.extras["human_map"][positions]
     shown = {paths.name: [perturbations[position].numpy() for position in positions]}
     names = [str(name) for name in items.table.get("category", items.table["label"]).iloc[positions]]
     save(gallery_figure(images.numpy(), maps.numpy(), shown, names), folder / "gallery.png")

@@ -125,6 +125,27 @@ def test_every_listing_is_json_too(reproduced):
         json.loads(shown.stdout)
 
 
+def test_the_table_answers_what_the_protocol_asks(reproduced):
+    words = ["evaluate", "test_resnet.baseline", "--protocol", "pgd-3-l20.5", "--limit", "12", "--workers", "1"]
+    shown = typed(reproduced, *words)
+    assert shown.returncode == 0, shown.stderr
+    assert "protocol pgd-3-l20.5.first12" in shown.stdout
+    assert "robust accuracy" in shown.stdout.replace("_", " ")
+    (row,) = json.loads(typed(reproduced, *words, "--json").stdout)
+    assert 0 <= row["robust_accuracy"] <= 1
+    assert "pt" not in row
+    compared = typed(reproduced, "compare", "--protocol", "pgd-3-l20.5.first12")
+    assert compared.returncode == 2
+    assert "measures no perturbation tolerance" in compared.stderr
+
+
+def test_a_broken_params_yaml_is_told_by_every_command(reproduced, tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 1\n" + (reproduced / "params.yaml").read_text())
+    refused = typed(tmp_path, "protocols")
+    assert refused.returncode == 2
+    assert "'seed' is given twice" in refused.stderr
+
+
 def test_bad_input_is_one_line_and_exit_2(reproduced):
     for words in (["evaluate", "nobody"], ["evaluate", "--protocol", "fmm"], ["registry", "show", "nobody"]):
         refused = typed(reproduced, *words)

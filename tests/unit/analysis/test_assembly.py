@@ -52,6 +52,11 @@ def test_an_architecture_that_nobody_declared_has_no_group(said):
         group_of(summary(architecture="undeclared", **said), ZOO)
 
 
+def test_a_network_of_ones_own_that_nobody_declared_is_in_a_group_of_its_own():
+    for architecture in ("python:mynet:small", "torchvision:vgg11"):
+        assert group_of(summary(architecture=architecture), ZOO) == "own"
+
+
 @pytest.mark.parametrize(
     ("said", "baseline"),
     [

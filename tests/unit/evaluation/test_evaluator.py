@@ -38,6 +38,16 @@ def test_identity_repeats_and_follows_what_rows_depend_on(evaluated):
     assert identity(evaluated, metrics=("perturbation-tolerance",)) != first
 
 
+def test_a_metric_that_only_summarises_costs_no_attack(evaluated):
+    metrics = load_settings(evaluated.root).evaluate.metrics
+    fewer = tuple(name for name in metrics if name not in ("robust-accuracy", "perturbation-tolerance"))
+    assert len(fewer) == len(metrics) - 2
+    assert identity(evaluated, metrics=fewer) == identity(evaluated)
+    assert identity(evaluated, metrics=tuple(name for name in metrics if name != "alignment-controls")) != identity(
+        evaluated
+    )
+
+
 def test_bootstrap_does_not_cost_an_attack(evaluated):
     settings = load_settings(evaluated.root)
     compare = settings.compare.model_copy(update={"bootstrap": 123})

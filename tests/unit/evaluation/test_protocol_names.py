@@ -47,6 +47,7 @@ def test_wanted_metrics_are_each_probes_own():
             {"attack": "fmn", "settings": {"step": 3}},
             "'mine': unknown key 'step'; did you mean 'steps",
         ),
+        ("mine", {"probe": "predictions", "image_set": "stimuli"}, "labelled with decisions: name another image set"),
         ("mine", {"attack": "fmn", "settings": {"steps": 0}}, "protocol 'mine': steps: .*got 0"),
     ],
 )
