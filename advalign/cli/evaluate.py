@@ -119,9 +119,14 @@ def _headline(summary: Path) -> dict[str, Any]:
     own = {short_name(name): name for name in found["protocol_metrics"] if not name.endswith(tuple(SPREAD))}
     columns = {short: describe(short).name for short in METRICS} if "pt" in own else own
     return {
-        **{short: found["metrics"].get(name) for short, name in columns.items()},
+        **{short: _whole(found["metrics"].get(name)) for short, name in columns.items()},
         "flags": ", ".join(found["flags"]),
     }
+
+
+def _whole(value: float | None) -> float | int | None:
+    """A count without its decimals."""
+    return int(value) if value is not None and value > 1 and value == int(value) else value
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -56,6 +56,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
         InputError: unknown recipe or key, value out of range.
         DataError: data missing.
     """
+    origin_of(training.model)  # refuses what cannot name an architecture
     recipe, train = resolve(settings, training)
     seed = settings.seed if seed is None else seed
     classes_file = project.need_data(project.data / "classes.yaml")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from advalign.vocabulary import METRICS
+from advalign.vocabulary import METRICS, describe
 from tests.pipeline.conftest import typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
@@ -130,7 +130,7 @@ def test_the_table_answers_what_the_protocol_asks(reproduced):
     shown = typed(reproduced, *words)
     assert shown.returncode == 0, shown.stderr
     assert "protocol pgd-3-l20.5.first12" in shown.stdout
-    assert "robust accuracy" in shown.stdout.replace("_", " ")
+    assert describe("robust_accuracy").label.lower() in shown.stdout
     (row,) = json.loads(typed(reproduced, *words, "--json").stdout)
     assert 0 <= row["robust_accuracy"] <= 1
     assert "pt" not in row
