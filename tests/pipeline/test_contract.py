@@ -10,6 +10,7 @@ import yaml
 
 from advalign.vocabulary import METRICS, describe
 from tests.pipeline.conftest import typed
+from tests.pipeline.test_docs import copy_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -125,16 +126,17 @@ def test_every_listing_is_json_too(reproduced):
         json.loads(shown.stdout)
 
 
-def test_the_table_answers_what_the_protocol_asks(reproduced):
+def test_the_table_answers_what_the_protocol_asks(reproduced, tmp_path):
+    root = copy_of(reproduced, tmp_path / "copy")  # what is evaluated here would make the pipeline's stage "changed"
     words = ["evaluate", "test_resnet.baseline", "--protocol", "pgd-3-l20.5", "--limit", "12", "--workers", "1"]
-    shown = typed(reproduced, *words)
+    shown = typed(root, *words)
     assert shown.returncode == 0, shown.stderr
     assert "protocol pgd-3-l20.5.first12" in shown.stdout
     assert describe("robust_accuracy").label.lower() in shown.stdout
-    (row,) = json.loads(typed(reproduced, *words, "--json").stdout)
+    (row,) = json.loads(typed(root, *words, "--json").stdout)
     assert 0 <= row["robust_accuracy"] <= 1
     assert "pt" not in row
-    compared = typed(reproduced, "compare", "--protocol", "pgd-3-l20.5.first12")
+    compared = typed(root, "compare", "--protocol", "pgd-3-l20.5.first12")
     assert compared.returncode == 2
     assert "measures no perturbation tolerance" in compared.stderr
 
