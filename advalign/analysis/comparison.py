@@ -73,12 +73,7 @@ def compare(
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
-    statistics["reference"] = {
-        "human_ceiling": ceiling,
-        "centred_gaussian_aa_raw": centre_bias(stimuli) if ceiling else None,
-        "centred_gaussian_aa": centre_bias(stimuli) / ceiling if ceiling else None,
-        "n_stimuli": int(summaries[0]["n_stimuli"]),
-    }
+    statistics["reference"] = _reference(stimuli, ceiling, summaries[0]["n_stimuli"])
     statistics["models"] = [_estimates(summary) for summary in summaries]
     statistics["protocols"] = plain(compare_protocols(_tables(project, settings, protocol, table)))
     material = Material(
@@ -108,6 +103,17 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
         facts = {"table": source, "protocol": statistics["protocol"] or "not stated in the table"}
         _write(output, table, Material(table, statistics, twins, provenance=Provenance(facts)))
     return statistics
+
+
+def _reference(stimuli: StimulusSet, ceiling: float | None, count: int) -> dict[str, Any]:
+    """What alignment is read against: the human ceiling, and the score of centre bias alone."""
+    raw = centre_bias(stimuli) if ceiling else None
+    return {
+        "human_ceiling": ceiling,
+        "centred_gaussian_aa_raw": raw,
+        "centred_gaussian_aa": raw / ceiling if raw is not None and ceiling else None,
+        "n_stimuli": int(count),
+    }
 
 
 def centre_bias(stimuli: StimulusSet) -> float:

@@ -56,11 +56,11 @@ class ProjectedGradientDescent(Bounded):
         length = settings.step_size or 2 * settings.eps / settings.steps
         found, active = inputs.clone(), torch.arange(len(index), device=inputs.device)
         for _ in range(settings.steps):
-            points = found[active]
-            _, gradient = oracle.margin_and_gradient(points, index[active])
-            ball = BALLS[settings.norm](inputs[active], settings.eps)
-            found[active] = points = ball.project(ball.step(points, -gradient, length))
-            active = active[~oracle.is_adversarial(points, index[active])]
+            margin, gradient = oracle.margin_and_gradient(found[active], index[active])
+            held = margin >= 0
+            active, gradient = active[held], gradient[held]
             if not len(active):
                 break
+            ball = BALLS[settings.norm](inputs[active], settings.eps)
+            found[active] = ball.project(ball.step(found[active], -gradient, length))
         return found

@@ -10,6 +10,7 @@ A protocol that was only run as a companion of others (`predictions`) has rows a
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,15 @@ class Paths:
         """The model's metrics and the digests of what they were computed from."""
         return self.folder / f"{self.name}.json"
 
-    def is_damaged(self) -> bool:
-        """Whether the rows differ from those that were summarised."""
-        try:
-            summary = read_json(self.summary)
-        except (OSError, InputError):
-            return False  # not summarised yet
-        described = stored_identity(self.rows) == summary.get("inputs_sha256")
-        return bool(described and sha256(self.rows) != summary.get("rows_sha256"))
+    def is_damaged(self, summarised: Mapping[str, Any] | None) -> bool:
+        """Whether the rows changed after they were summarised.
+
+        Args:
+            summarised: inputs_sha256 and rows_sha256, as a summary has them; None: not summarised yet.
+        """
+        if summarised is None or stored_identity(self.rows) != summarised.get("inputs_sha256"):
+            return False
+        return sha256(self.rows) != summarised.get("rows_sha256")
 
     def remove(self) -> None:
         """Remove all of them."""
@@ -109,6 +111,15 @@ def _stored(path: Path, key: bytes) -> str | None:
     return metadata.get(key, b"").decode(errors="replace") or None
 
 
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; every page is checked against its CRC.
+
+    Raises:
+        OSError, ArrowInvalid: it is missing or damaged.
+    """
+    return pd.read_parquet(path, page_checksum_verification=True)
+
+
 def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "") -> None:
     """Write a parquet file in one move, with the schema's version, the rows' identity and probe in its metadata."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
@@ -119,4 +130,4 @@ def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "")
         **({b"advalign.probe": probe.encode()} if probe else {}),
     }
     with replacing(path) as temporary:
-        pq.write_table(arrow.replace_schema_metadata(metadata), temporary)
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)

@@ -49,7 +49,7 @@ class Part:
     def identity(self, card: Card) -> str:
         """Digest of everything that a model's rows depend on."""
         model = [card.architecture, card.code_sha256, card.arguments, card.preprocessing.model_dump()]
-        conditions = {**self.evaluate.model_dump(mode="json"), "seed": self.seed}
+        evaluate = self.evaluate
         return digest(
             {
                 "schema": SCHEMA_VERSION,
@@ -59,7 +59,8 @@ class Part:
                 "items": [self.protocol.spec.image_set, self.image_set.digest, self.count],
                 "protocol": [self.protocol.name, self.protocol.sha256],
                 "metrics": [metric.__name__ for metric in self.protocol.measuring],
-                "conditions": {name: conditions[name] for name in ("threads", *self.protocol.probe.depends_on)},
+                "members": [self.size, self.kept, self.seed],
+                "conditions": [evaluate.threads, evaluate.batch_size, evaluate.search_precision],
                 "code": self.protocol.rows_code,
             }
         )

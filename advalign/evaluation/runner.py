@@ -17,7 +17,7 @@ from torch import Tensor
 
 from advalign import provenance
 from advalign.data.classes import read_classes
-from advalign.data.results import Paths, stored_identity, write_table
+from advalign.data.results import Paths, read_rows, stored_identity, write_table
 from advalign.errors import DataError, InputError
 from advalign.evaluation.parts import Part
 from advalign.evaluation.protocols import protocol
@@ -118,7 +118,9 @@ class Evaluator:
         """Whether the rows of a part exist and were computed from the present inputs and code."""
         paths = self.paths(subject.name, name)
         whole = paths.gallery.is_file() or not self.parts[name].protocol.probe.keeps
-        return stored_identity(paths.rows) == subject.identities[name] and whole and not paths.is_damaged()
+        if stored_identity(paths.rows) != subject.identities[name] or not whole:
+            return False
+        return not paths.is_damaged(_summarised(self.paths(subject.name).summary, name))
 
     def shards(self, subject: Subject, name: str) -> Shards:
         """Finished tasks of a part, kept until all are finished."""
@@ -199,13 +201,15 @@ class Evaluator:
         write_text(self.paths(name).failure, json.dumps({"model": name, "error": line}) + "\n")
 
     def summarise(self, subject: Subject) -> None:
-        """Compute a model's numbers from its rows; an up-to-date summary is kept."""
+        """Compute a model's numbers from its rows; a summary that is up to date and unchanged is kept."""
         described = self._description(subject)
         identity = digest(
             [described, self.settings.compare.bootstrap, [part.protocol.summary_code for part in self.parts.values()]]
         )
         file = self.paths(subject.name).summary
-        if _summary_identity(file) == identity:
+        there = _read_summary(file)
+        written = there.pop("summary_sha256", None)
+        if there.get("summarised_from") == identity and written == digest(there):
             return
         measured = {
             name: metrics_of(
@@ -219,16 +223,16 @@ class Evaluator:
         }
         summary = {
             **described,
-            "summary_sha256": identity,
+            "summarised_from": identity,
             "protocol_metrics": list(measured[self.protocol.name]),  # the others are the companions'
             "metrics": {key: value for found in measured.values() for key, value in found.items()},
         }
-        write_text(file, json.dumps(summary, indent=1) + "\n")
+        write_text(file, json.dumps({**summary, "summary_sha256": digest(summary)}, indent=1) + "\n")
 
     def _description(self, subject: Subject) -> dict[str, Any]:
         """The fields of a summary other than its metrics."""
         card, main = subject.card, self.paths(subject.name)
-        rows = pd.read_parquet(main.rows)
+        rows = read_rows(main.rows)
         flags = {flag for flags in rows.get(FLAGS, ()) for flag in flags.split(",") if flag}
         return {
             "model": subject.name,
@@ -242,7 +246,9 @@ class Evaluator:
             "inputs_sha256": subject.identities[self.protocol.name],
             "rows_sha256": sha256(main.rows),
             "companions": {
-                name: sha256(self.paths(subject.name, name).rows) for name in self.parts if name != self.protocol.name
+                name: {"inputs_sha256": subject.identities[name], "rows_sha256": sha256(paths.rows)}
+                for name in self.parts
+                if (paths := self.paths(subject.name, name)).rows != main.rows
             },
             "weights_sha256": card.weights_sha256,
             "data_md5": provenance.data_md5(self.project.root),
@@ -256,10 +262,16 @@ class Evaluator:
         }
 
 
-def _summary_identity(file: Path) -> str | None:
-    """The identity stored in a summary; None where there is no readable summary."""
+def _read_summary(file: Path) -> dict[str, Any]:
+    """A summary; empty where there is no readable one: it is then computed again."""
     try:
         found = read_json(file)
-    except (OSError, InputError):
-        return None
-    return found.get("summary_sha256") if isinstance(found, dict) else None
+    except (InputError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _summarised(file: Path, name: str) -> dict[str, Any] | None:
+    """The digests of a protocol's rows that a summary was computed from; None where it does not say."""
+    found = _read_summary(file)
+    return found if found.get("protocol") == name else found.get("companions", {}).get(name)

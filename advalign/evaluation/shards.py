@@ -4,10 +4,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from advalign.data.results import stored_identity, write_table
+from advalign.data.results import read_rows, stored_identity, write_table
 from advalign.evaluation.tasks import Task
 from advalign.files import replacing
 from advalign.probes.base import Measured
@@ -34,7 +33,7 @@ class Shards:
             return None
         try:
             kept = load_file(rows.with_suffix(".safetensors")) if self.keeps else {}
-            return Measured(pd.read_parquet(rows), {int(name): tensor for name, tensor in kept.items()})
+            return Measured(read_rows(rows), {int(name): tensor for name, tensor in kept.items()})
         except Exception:  # noqa: BLE001  damaged files raise whatever they like; the part is made again
             return None
 

@@ -3,8 +3,7 @@
 import math
 from pathlib import Path
 
-import pandas as pd
-
+from advalign.data.results import read_rows
 from advalign.metrics.base import Evaluation
 from advalign.probes.base import Probe
 
@@ -24,5 +23,5 @@ def metrics_of(
         Name -> number; None where there is nothing to average.
     """
     ceiling = math.nan if human_ceiling is None else human_ceiling
-    found = probe.summarise(Evaluation(pd.read_parquet(rows), ceiling, resamples, seed))
+    found = probe.summarise(Evaluation(read_rows(rows), ceiling, resamples, seed))
     return {name: None if math.isnan(value) else value for name, value in found.items()}

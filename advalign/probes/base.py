@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import pandas as pd
 from torch import Tensor
 
-from advalign.attacks.base import Attack, AttackResult
+from advalign.attacks.base import Attack
 from advalign.data.sets.base import Items
 from advalign.metrics.base import Evaluation, Metric
 from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
-from advalign.rows import CLEAN_PREDICTION, LARGEST_TRIED, NORMS, QUERIES, STATUS, Descriptor
+from advalign.rows import Descriptor
 from advalign.settings import Strict
 
 
@@ -76,7 +76,6 @@ class Probe(ABC):
         takes_decisions: whether labels may be decisions (`ImageSet.grouped`); otherwise they must be classes.
         attacks: the kind of attack that the probe runs; None: no attack.
         keeps: whether tensors are kept in addition to the rows (`Measured.kept`).
-        depends_on: settings of `evaluate` that change its rows, other than the number of threads.
         items_per_task: members of a task; None: `evaluate.shard_size`.
         describes: descriptors of its numbers that `vocabulary` lacks.
     """
@@ -89,7 +88,6 @@ class Probe(ABC):
     takes_decisions: ClassVar[bool] = True
     attacks: ClassVar[type[Attack] | None] = None
     keeps: ClassVar[bool] = False
-    depends_on: ClassVar[tuple[str, ...]] = ()
     items_per_task: ClassVar[int | None] = None
     describes: ClassVar[tuple[Descriptor, ...]] = ()
 
@@ -123,14 +121,3 @@ class Probe(ABC):
         for metric in self.metrics:
             found |= metric.summarise(evaluation)
         return found
-
-
-def attacked_rows(items: Items, result: AttackResult, norm: str) -> pd.DataFrame:
-    """One row per item: its columns, and the result of an attack on it."""
-    rows = items.table.copy()
-    rows[CLEAN_PREDICTION] = result.clean_predictions.cpu().numpy()
-    rows[STATUS] = [str(status) for status in result.status]
-    rows[NORMS[norm]] = result.norms.cpu().numpy()
-    rows[LARGEST_TRIED] = result.largest_tried.cpu().numpy()
-    rows[QUERIES] = result.queries.cpu().numpy()
-    return rows

@@ -7,29 +7,20 @@ from scipy.stats import binomtest
 from advalign.attacks.base import Bounded
 from advalign.data.sets.base import Items
 from advalign.metrics.base import Evaluation
-from advalign.models.zoo import evaluation_transform
-from advalign.probes._sanity import checked_flags
-from advalign.probes.base import Conditions, Measured, Model, Probe, attacked_rows
-from advalign.rows import FLAGS, STATUS, Status
+from advalign.probes._attacked import attacked
+from advalign.probes.base import Conditions, Measured, Model, Probe
+from advalign.rows import STATUS, Status
 
 
 class BoundedProbe(Probe):
     """Which of the model's right decisions a bounded attack changes."""
 
     attacks = Bounded
-    depends_on = ("shard_size", "batch_size")
 
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:
-        """Rows: the items', clean_prediction, status, norm of what was found, largest_tried, queries, flags."""
+        """Rows: those of `attacked`."""
         assert self.attack is not None
-        inputs = items.pixels(evaluation_transform(model.classifier.preprocessing)).to(model.device)
-        labels = items.labels.to(model.device)
-        flags = checked_flags(model.name, model.classifier, inputs, labels, model.groups)
-        run = self.attack.run
-        result = run(model.classifier, inputs, labels, groups=model.groups, batch_size=conditions.batch_size)
-        rows = attacked_rows(items, result, self.attack.norm)
-        rows[FLAGS] = ",".join(flags)
-        return Measured(rows)
+        return Measured(attacked(self.attack, model, items, conditions)[0])
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """Robust accuracy: the share of all items whose decision is right and stays right, with Wilson's 95 % interval.

@@ -9,11 +9,9 @@ import numpy as np
 from advalign.attacks.base import MinimumNorm
 from advalign.data.sets.base import Items
 from advalign.metrics.base import AttackedShard
-from advalign.models.stand_in import stand_in
-from advalign.models.zoo import evaluation_transform
-from advalign.probes._sanity import LOOKED_AT, checked_flags
-from advalign.probes.base import Conditions, Measured, Model, Probe, attacked_rows
-from advalign.rows import FLAGS, STATUS, Status
+from advalign.probes._attacked import attacked
+from advalign.probes.base import Conditions, Measured, Model, Probe
+from advalign.rows import STATUS, Status
 
 
 class MinimumNormProbe(Probe):
@@ -21,23 +19,11 @@ class MinimumNormProbe(Probe):
 
     attacks = MinimumNorm
     keeps = True
-    depends_on = ("shard_size", "batch_size", "search_precision", "gallery", "seed")
 
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:
-        """Rows: the items', clean_prediction, status, norm_l2 (norm_linf), largest_tried, queries, metrics', flags."""
+        """Rows: those of `attacked`, and the columns of the metrics."""
         assert self.attack is not None
-        inputs = items.pixels(evaluation_transform(model.classifier.preprocessing)).to(model.device)
-        labels = items.labels.to(model.device)
-        flags = checked_flags(model.name, model.classifier, inputs, labels, model.groups)
-        search = None
-        if self.attack.uses_stand_in:
-            search = stand_in(model.classifier, inputs[:LOOKED_AT], conditions.search_precision)
-        result = self.attack.run(
-            model.classifier, inputs, labels, groups=model.groups, search=search, batch_size=conditions.batch_size
-        )
-        perturbations = result.adversarials - inputs
-        rows = attacked_rows(items, result, self.attack.norm)
-        rows[FLAGS] = ",".join(flags)
+        rows, perturbations = attacked(self.attack, model, items, conditions)
         shard = AttackedShard(perturbations, {name: values.to(model.device) for name, values in items.extras.items()})
         for metric in self.metrics:
             for column, values in metric.measure(shard).items():

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from advalign.data.results import Paths
+from advalign.data.results import Paths, stored_identity, write_table
 from advalign.errors import DataError
 from advalign.evaluation import shards as shards_module
 from advalign.evaluation.campaign import Campaign, TrainedModel
@@ -408,3 +409,41 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_task_only_its_model(made, tm
     assert (project.root / "killed-once").exists()
     found = files(project)
     assert {name: found[name] for name in expected} == expected
+
+
+def test_changed_predictions_and_an_edited_summary_are_computed_again(project):
+    run(project, Spy(), names=[ONE])
+    found = files(project)
+    predictions = project.evaluations / "predictions" / f"{ONE}.parquet"
+    table = pd.read_parquet(predictions)
+    write_table(predictions, table.assign(prediction=0), stored_identity(predictions), probe="predictions")
+    spy = Spy()
+    assert states(run(project, spy, names=[ONE])) == ["evaluated"]
+    assert {task.protocol.name for task in spy.ran} == {"predictions"}
+    assert files(project) == found
+
+    summary = evaluator(project).paths(ONE).summary
+    told = json.loads(summary.read_text())
+    told["metrics"]["multilabel_accuracy"] = 1.0
+    summary.write_text(json.dumps(told, indent=1) + "\n")
+    spy = Spy()
+    assert states(run(project, spy, names=[ONE])) == ["kept"]
+    assert spy.ran == []
+    assert files(project) == found
+
+
+def test_a_flipped_bit_in_a_shard_is_noticed(project):
+    interrupt(project, Spy(stop_after=2), names=[ONE])
+    (shard, *_) = sorted((evaluator(project).folder / "shards" / ONE).glob("*.parquet"))
+    whole = shard.read_bytes()
+    subject = evaluator(project).subject(project.checkpoints / ONE)
+    shards, task = evaluator(project).shards(subject, "fmn-5"), evaluator(project).tasks(subject)[0]
+    expected = shards.load(task).rows
+    unnoticed = []
+    pages = len(whole) - int.from_bytes(whole[-8:-4], "little") - 8  # what follows is the footer
+    for place in range(4, pages, max(1, pages // 120)):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        found = shards.load(task)
+        if found is not None and not found.rows.equals(expected):
+            unnoticed.append(place)
+    assert unnoticed == []
