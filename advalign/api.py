@@ -50,7 +50,7 @@ def minimum_norm(
         images: (N, 3, H, W) float32 in [0, 1], on the model's device.
         labels: (N,) integers: the right classes, or with `groups` the right decisions.
         norm: "l2", the Euclidean norm.
-        budget: "fast", "standard" or "thorough": 46, 92 or 200 passes per image.
+        budget: "fast", "standard" or "thorough": about 50, 100 or 200 passes per image.
         groups: (K,) integers: the decision that each class belongs to; None: every class is its own.
 
     Raises:

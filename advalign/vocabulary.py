@@ -62,6 +62,7 @@ METRICS: tuple[Descriptor, ...] = (
     Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
     Descriptor("clean_decision_accuracy", "decision_accuracy", "decision", "share", "higher"),
     Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
+    Descriptor("starts_agree", "starts_agree", "starts agree", "share", "higher"),
     Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
     Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
     Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),
@@ -73,7 +74,7 @@ METRICS: tuple[Descriptor, ...] = (
 
 ZOO = (
     "n_valid", "pt", "pt_sem", "aa", "aa_sem", "aa_raw", "aligned_minus_shuffled", "multilabel_accuracy",
-    "top1_accuracy", "attack_success_rate",
+    "top1_accuracy", "attack_success_rate", "starts_agree",
 )  # fmt: skip
 """Short names of the metrics in zoo.csv, in its order."""
 

@@ -29,6 +29,7 @@ from advalign.vocabulary import PAIRED, describe
 CELL = 112  # side of a gallery picture in pixels
 METRICS = (
     "n_valid", "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+    "starts_agree",
 )  # fmt: skip
 
 

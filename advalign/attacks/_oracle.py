@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,21 @@ from advalign.tensors.norms import l2_norm
 Logits = Callable[[Tensor], Tensor]
 Answer = TypeVar("Answer")
 
-ANY = -1  # as a target: whichever class of another decision is nearest
+
+class Step(NamedTuple):
+    """Answers about M points.
+
+    Attributes:
+        smooth: (M,) the smooth margin.
+        margin: (M,) of the decision: negative means adversarial.
+        gradient: (M, ...) of the smooth margin, in the points' type.
+        rival: (M,) int64: of the classes that the smooth margin looks at, the one with the largest logit.
+    """
+
+    smooth: Tensor
+    margin: Tensor
+    gradient: Tensor
+    rival: Tensor
 
 
 class Oracle:
@@ -29,6 +43,9 @@ class Oracle:
         groups: (K,) the decision that each class belongs to, or None.
         search: a cheaper stand-in for `logits` (lower precision) that a search may step along; never the judge.
         batch_size: the most images in one pass (None: no limit); halved for good when memory runs out.
+
+    Attributes:
+        queries, largest_tried, second_start: (N,) as in `AttackResult`; the search itself tells the last one.
     """
 
     def __init__(
@@ -47,6 +64,7 @@ class Oracle:
         self.batch_size = batch_size
         self.queries = torch.zeros_like(labels)
         self.largest_tried = torch.zeros(len(labels), dtype=torch.float64, device=inputs.device)
+        self.second_start = torch.full_like(self.largest_tried, torch.nan)
 
     @property
     def judge_steps(self) -> bool:
@@ -76,27 +94,24 @@ class Oracle:
     def margin_and_gradient(self, points: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The judge's margin (M,) and its gradient with respect to the points (M, ...)."""
         with full_float32():
-            margin, _, gradient = self._differentiate(self._logits, points, index, torch.full_like(index, ANY))
-        return margin, gradient
+            found = self._differentiate(self._logits, points, index, points.new_zeros(len(points)), None)
+        return found.margin, found.gradient
 
     def step(
-        self, points: Tensor, index: Tensor, targets: Tensor, *, judge: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, points: Tensor, index: Tensor, temperatures: Tensor, rivals: Tensor | None = None, *, judge: bool = False
+    ) -> Step:
         """Query the search model (the judge if there is none, or with `judge`).
 
         Args:
             points: (M, ...) images in [0, 1].
             index: (M,) int64: which input each point belongs to.
-            targets: (M,) int64: a class of another decision, or ANY.
-
-        Returns:
-            Margin towards the target (M,), margin of the decision (M,), gradient of the first (M, ...), in the
-            points' type.
+            temperatures: (M,) in logits: how smooth the margin is (`softened`).
+            rivals: (M, K) bool: the classes of other decisions that the smooth margin looks at; None: all of them.
         """
         if self._search is not None and not judge:
-            return self._differentiate(self._search, points, index, targets)
+            return self._differentiate(self._search, points, index, temperatures, rivals)
         with full_float32():
-            return self._differentiate(self._logits, points, index, targets)
+            return self._differentiate(self._logits, points, index, temperatures, rivals)
 
     def own(self, index: Tensor, logits: Tensor) -> Tensor:
         """(M, K) bool: the classes of the right decision, for logits (M, K)."""
@@ -113,21 +128,23 @@ class Oracle:
         return self._groups
 
     def _differentiate(
-        self, logits: Logits, points: Tensor, index: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        def work(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        self, logits: Logits, points: Tensor, index: Tensor, temperatures: Tensor, rivals: Tensor | None
+    ) -> Step:
+        def work(part: slice) -> Step:
             leaf = points[part].detach().requires_grad_(True)
             with torch.enable_grad():
                 found = logits(leaf)
                 found = found.to(torch.promote_types(found.dtype, torch.float32))
                 own = self.own(index[part], found)
-                asked = margins(found, own, targets[part])
-                (gradient,) = torch.autograd.grad(asked.sum(), leaf)
-            return asked.detach().to(leaf), margins(found.detach(), own).to(leaf), gradient.contiguous()
+                seen = ~own if rivals is None else rivals[part]
+                smooth = softened(found, own, seen, temperatures[part])
+                (gradient,) = torch.autograd.grad(smooth.sum(), leaf)
+            plain = found.detach()
+            rival = plain.masked_fill(~seen, -torch.inf).argmax(1)
+            return Step(smooth.detach().to(leaf), margins(plain, own).to(leaf), gradient.contiguous(), rival)
 
         self._count(points, index)
-        asked, decision, gradient = zip(*self._in_parts(len(points), work), strict=True)
-        return torch.cat(asked), torch.cat(decision), torch.cat(gradient)
+        return Step(*map(torch.cat, zip(*self._in_parts(len(points), work), strict=True)))
 
     def _in_parts(self, count: int, work: Callable[[slice], Answer]) -> list[Answer]:
         """Answers for slices of at most `batch_size`, which shrinks when the device runs out of memory."""
@@ -152,20 +169,32 @@ class Oracle:
         self.largest_tried.scatter_reduce_(0, index, norms, "amax")
 
 
-def margins(logits: Tensor, own: Tensor, targets: Tensor | None = None) -> Tensor:
-    """Largest logit of the right decision's classes minus the target's, or minus the largest of all others.
+def margins(logits: Tensor, own: Tensor) -> Tensor:
+    """Largest logit of the right decision's classes minus the largest of all others, (M,).
 
     Args:
         logits: (M, K).
         own: (M, K) bool, the classes of the right decision.
-        targets: (M,) int64, a class of another decision each, or ANY.
     """
-    right = logits.masked_fill(~own, -torch.inf).amax(1)
-    decision = right - logits.masked_fill(own, -torch.inf).amax(1)
-    if targets is None:
-        return decision
-    towards = right - logits.gather(1, targets.clamp_min(0)[:, None])[:, 0]
-    return torch.where(targets == ANY, decision, towards)
+    return logits.masked_fill(~own, -torch.inf).amax(1) - logits.masked_fill(own, -torch.inf).amax(1)
+
+
+def softened(logits: Tensor, own: Tensor, rivals: Tensor, temperatures: Tensor) -> Tensor:
+    """The margin with T log sum exp(logits / T) in place of each largest logit, (M,); the largest itself for T = 0.
+
+    Args:
+        logits: (M, K).
+        own: (M, K) bool, the classes of the right decision.
+        rivals: (M, K) bool, classes of other decisions.
+        temperatures: (M,), at least 0, in logits.
+    """
+    scale = torch.where(temperatures > 0, temperatures, 1.0).to(logits)
+    sides = []
+    for side in (own, rivals):
+        inside = logits.masked_fill(~side, -torch.inf)
+        smooth = scale * torch.logsumexp(inside / scale[:, None], 1)
+        sides.append(torch.where(temperatures > 0, smooth, inside.amax(1)))
+    return sides[0] - sides[1]
 
 
 @contextmanager

@@ -18,14 +18,14 @@ class Item:
         turn: smaller is sooner.
         image: row of the image.
         rank: number among the image's items.
-        target: class to move towards, or ANY.
+        rivals: (K,) bool, the classes to move towards.
         start: perturbation to start from, shaped like one image.
     """
 
     turn: int
     image: int
     rank: int
-    target: int = field(compare=False)
+    rivals: Tensor = field(compare=False)
     start: Tensor = field(compare=False)
 
 
@@ -34,16 +34,19 @@ class Flight:
     """The items in the slots, B at a time.
 
     Attributes:
-        turn, image, target: (B,) int64, as in the items.
+        turn, image: (B,) int64, as in the items.
+        rivals: (B, K) bool, as in the items.
         step: (B,) int64, steps made so far.
+        nearest: (B,) the smallest norm at which the item was adversarial so far, infinite if none.
         overshoot: (B,) distance of the next point beyond the predicted boundary, relative to its norm.
         delta: (B, ...) the current perturbations.
     """
 
     turn: Tensor
     image: Tensor
-    target: Tensor
+    rivals: Tensor
     step: Tensor
+    nearest: Tensor
     overshoot: Tensor
     delta: Tensor
 
@@ -62,11 +65,12 @@ class Slots:
     Args:
         size: number of slots.
         like: (any, ...) images: shape, type and device of perturbations.
+        classes: K, of the items' rivals.
         overshoot: the first overshoot of an item, by its turn.
     """
 
-    def __init__(self, size: int, like: Tensor, overshoot: tuple[float, ...]) -> None:
-        self.size, self._like, self._overshoot = size, like, overshoot
+    def __init__(self, size: int, like: Tensor, classes: int, overshoot: tuple[float, ...]) -> None:
+        self.size, self._like, self._classes, self._overshoot = size, like, classes, overshoot
         self._queue: list[Item] = []
         self.flight = self._board([])
 
@@ -83,15 +87,15 @@ class Slots:
         return len(self.flight.turn)
 
     def _board(self, items: list[Item]) -> Flight:
-        def column(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=self._like.device)
-
-        turn = column([item.turn for item in items])
+        device, count = self._like.device, len(items)
+        turn = torch.tensor([item.turn for item in items], dtype=torch.int64, device=device)
+        nobody = torch.zeros(0, self._classes, dtype=torch.bool, device=device)
         return Flight(
             turn=turn,
-            image=column([item.image for item in items]),
-            target=column([item.target for item in items]),
+            image=torch.tensor([item.image for item in items], dtype=torch.int64, device=device),
+            rivals=torch.stack([item.rivals for item in items]) if items else nobody,
             step=torch.zeros_like(turn),
+            nearest=self._like.new_full((count,), torch.inf),
             overshoot=self._like.new_tensor([self._overshoot[item.turn] for item in items]),
             delta=torch.stack([item.start for item in items]) if items else self._like[:0],
         )

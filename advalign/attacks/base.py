@@ -38,6 +38,9 @@ class AttackResult:
         largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a lower bound of the
             minimum where the search failed.
         queries: (N,) int64, forward passes spent on the input, its clean pass and verification included.
+        second_start: (N,) float64, norm at which the second best of the search's starts ended, relative to the best:
+            near 1 the search converged, infinite where no two starts succeeded. NaN where nothing was found, or where
+            the attack has no starts to compare.
     """
 
     status: list[Status]
@@ -46,6 +49,7 @@ class AttackResult:
     norms: Tensor
     largest_tried: Tensor
     queries: Tensor
+    second_start: Tensor
 
 
 class Attack(ABC):
@@ -59,8 +63,6 @@ class Attack(ABC):
     budget: ClassVar[str | None] = None  # the setting whose value follows in NAME-VALUE, if such names exist
 
     named_budgets: ClassVar[tuple[str, ...]] = ()  # values of `budget` in listings, without the default
-
-    typical_passes: ClassVar[int | None] = None  # for estimates, where far below the maximum
 
     uses_stand_in: ClassVar[bool] = False  # whether the search steps along a cheaper function (Oracle.step)
 
@@ -87,6 +89,11 @@ class Attack(ABC):
         """Largest number of passes (forward and input gradient) per image; None where unknown beforehand."""
         steps: int | None = getattr(self.settings, "steps", None)
         return steps
+
+    @property
+    def typical_passes(self) -> int | None:
+        """Passes that an image usually takes, for estimates; by default the largest number."""
+        return self.passes
 
     @abstractmethod
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
@@ -154,7 +161,7 @@ class Attack(ABC):
         ]
         return AttackResult(
             status, clean_predictions, adversarials, norms.masked_fill(~found, torch.nan), oracle.largest_tried,
-            oracle.queries,
+            oracle.queries, oracle.second_start.masked_fill(~found, torch.nan),
         )  # fmt: skip
 
 

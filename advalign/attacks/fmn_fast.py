@@ -1,31 +1,36 @@
-"""Minimum l2 norms in about 92 passes: screen directions, polish them along the linearised boundary, bisect, verify.
+"""Minimum l2 norms in about 100 passes: descend on a margin that cools, start again elsewhere, reheat the best.
 
 FMN takes a thousand small steps to find the point of the decision boundary that is nearest to the image. Near a point
-the boundary is a hyperplane, and the nearest point of a hyperplane has a closed form, in the box too (_boundary.py).
-So:
+the boundary is a hyperplane, and the nearest point of a hyperplane has a closed form, in the box too (_boundary.py); a
+damped walk along such hyperplanes (_plane_steps.py) ends at a nearest point, though seldom at the nearest of all. So
+every image starts several times, in different ways, and ends with the best:
 
-1. *Screening.* For each of the strongest classes of other decisions, a few steps to the nearest point of the
-   linearised boundary between the right decision and that class. The directions of smallest predicted norm are kept.
-2. *Polish.* The same step towards the true boundary, whichever class is nearest, damped: the direction moves towards
-   the hyperplane's nearest point by a share that is annealed to almost nothing, and the radius follows by a Newton
-   step along the ray, set a little beyond the boundary. In structural reliability this is the damped HL-RF iteration
-   (Hasofer and Lind 1974, Rackwitz and Fiessler 1978), which seeks the same point: the nearest one where f = 0.
-3. *Bisection* of the smallest adversarial point along its ray, by the judge.
+1. *Descents* from the image on a smooth margin, T log sum exp(logits / T) in place of the largest logit on both sides.
+   Its temperature falls, so that the walk sees all classes first and the nearest at last. The next descent has other
+   temperatures, and the class at whose boundary this one ended is barred for it.
+2. *Refined directions*, where classes are few, in place of every second descent, the first one included. For each of
+   the strongest classes of other decisions, a few undamped steps; then a damped walk from where the boundary is
+   predicted nearest.
+3. *Reheats*: from the best point, steps on the margin itself that begin large again, as long as that helps.
+4. *Bisection* of the smallest adversarial point along its ray, by the judge.
 
-For images that were never flipped, a plain walk with growing steps follows. docs/fmn-fast.md has the derivation,
+For images that were never flipped, a plain walk with growing steps follows. docs/fmn-fast.md has the reasons,
 docs/benchmarks.md the cost and the comparison of norms.
 """
 
 import math
 from collections import defaultdict
+from collections.abc import Generator
+from contextlib import suppress
+from itertools import cycle
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from advalign.attacks._boundary import TINY, crossing, dot, nearest_on_hyperplane
-from advalign.attacks._oracle import ANY
-from advalign.attacks._slots import Flight, Item, Slots
+from advalign.attacks._oracle import margins
+from advalign.attacks._plane_steps import Schedule, Schedules, advance
+from advalign.attacks._slots import Item, Slots
 from advalign.attacks._walk import walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.settings import Strict
@@ -34,28 +39,31 @@ from advalign.tensors.norms import l2_norm, per_sample
 
 
 class Budget(NamedTuple):
-    """Passes (forward and input gradient) per image: classes * screening + kept * polish."""
+    """How much an image may cost: classes to screen where these are few, starts, reheats at most."""
 
     classes: int
-    screening: int
-    kept: int
-    polish: int
+    starts: int
+    reheats: int
 
 
+REHEAT, REFINE, SCREEN, DESCENT = range(4)  # turns: smaller is sooner; from DESCENT on, one for each descent
+SCHEDULES = (
+    Schedule(16, shares=(0.3, 0.03), overshoot=0.005),
+    Schedule(24, shares=(0.6, 0.03)),
+    Schedule(4, shares=(1.0, 0.5), overshoot=0.1),
+    *(
+        Schedule(38, shares=(0.6, 0.05), temperatures=temperatures)
+        for temperatures in ((0.1, 0.0075), (0.1, 0.02), (0.2, 0.01), (0.05, 0.005))
+    ),
+)
 BUDGETS = {
-    "fast": Budget(classes=4, screening=4, kept=1, polish=30),
-    "standard": Budget(classes=4, screening=4, kept=2, polish=38),
-    "thorough": Budget(classes=8, screening=5, kept=4, polish=40),
+    "fast": Budget(classes=4, starts=1, reheats=1),
+    "standard": Budget(classes=4, starts=2, reheats=3),
+    "thorough": Budget(classes=5, starts=4, reheats=6),
 }
-POLISH, SCREENING = 0, 1  # turns: polishing comes first, so that few images are open at a time
+SCREENED = 0.1  # of the classes of other decisions: the least share that is worth screening
+GAIN = 0.01  # of the norm: another reheat follows where the last one gained more
 SLOTS = {"cpu": 48, "cuda": 256}
-BOX_ITERATIONS = 3
-UNDAMPED = 2  # screening steps without damping
-SCREENING_SHARE = 0.5
-POLISH_SHARES = 0.8, 0.01
-FIRST_OVERSHOOT = 0.02, 0.1  # by turn
-OVERSHOOT_RANGE = 1e-3, 0.2
-FACTORS, STRAIGHT_FACTORS = (0.7, 1.5), (0.5, 2.0)  # the most a step may shorten or lengthen a perturbation
 FIRST_CUT, CUTS, PRECISION = 0.01, 7, 7e-4  # of the norm; how often the cut is doubled at most; where halving ends
 STRETCHES = 1.0, 1.003, 1.01, 1.03, 1.1, 1.3  # tried in turn if the judge disagrees with the search model
 WALK_STEPS, FIRST_WALK_STEP, WALK_GROWTH = 60, 0.25, 1.1
@@ -70,24 +78,55 @@ class FastMinimumNormSearch(MinimumNorm):
     minimum_norm = True
 
     class Settings(Strict):
-        """How thorough: 46, 92 or 200 passes per image."""
+        """How thorough: about 50, 100 or 200 passes per image."""
 
         budget: Literal["fast", "standard", "thorough"] = "standard"
 
     @property
     def passes(self) -> int:
-        """Passes of screening and polish; the bisection's forward passes are extra."""
+        """The most passes of an image that is flipped at all; the bisection's forward passes are extra."""
+        return self._passes(BUDGETS[self.settings.budget].reheats)
+
+    @property
+    def typical_passes(self) -> int:
+        """With half of the reheats, rounded up: the others are seldom worth it."""
+        return self._passes((BUDGETS[self.settings.budget].reheats + 1) // 2)
+
+    def _passes(self, reheats: int) -> int:
         budget = BUDGETS[self.settings.budget]
-        return budget.classes * budget.screening + budget.kept * budget.polish
+        reheat, refine, screen, descent, *_ = (schedule.steps for schedule in SCHEDULES)
+        refined = min((budget.starts + 1) // 2, budget.classes)
+        few_classes = budget.classes * screen + refined * refine + (budget.starts - refined) * descent
+        return max(few_classes, budget.starts * descent) + reheats * reheat
 
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
         """See the module's docstring."""
         run = _Run(BUDGETS[self.settings.budget], oracle, index)
-        run.screen_and_polish()
+        run.start_and_reheat()
         run.ask_the_judge()
         run.walk_where_nothing_was_found()
         run.bisect()
         return run.inputs + run.best_delta
+
+
+class End(NamedTuple):
+    """Of an item that has made all its steps.
+
+    Attributes:
+        predicted: norm at which its ray should meet the boundary.
+        arrival: the point there, shaped like one image.
+        nearest: the smallest norm at which it was adversarial, infinite if none.
+        rival: the class that it met.
+    """
+
+    predicted: float
+    arrival: Tensor
+    nearest: float
+    rival: int
+
+
+Course = Generator[list[Item], list[End], None]
+"""What is run for an image: yields items, and is sent their ends when all have ended."""
 
 
 class _Run:
@@ -98,12 +137,61 @@ class _Run:
         self.inputs = oracle.inputs[index]
         self.best = torch.full((len(index),), torch.inf, device=index.device)
         self.best_delta = torch.zeros_like(self.inputs)
+        self.logits = oracle.clean_logits[index]
+        self.others = ~oracle.own(index, self.logits)
+        self.clean_margin = margins(self.logits, ~self.others).to(self.inputs)
+        self.schedules = Schedules(SCHEDULES, self.inputs)
         size = oracle.batch_size or SLOTS.get(index.device.type, SLOTS["cpu"])
-        self.slots = Slots(size, self.inputs, FIRST_OVERSHOOT)
+        overshoot = tuple(schedule.overshoot for schedule in SCHEDULES)
+        self.slots = Slots(size, self.inputs, self.logits.shape[1], overshoot)
 
-    def screen_and_polish(self) -> None:
-        """Screen every image's strongest other classes, then polish its best directions."""
-        self._drain(self._queue_screening(), judge=False)
+    def start_and_reheat(self) -> None:
+        """Run every image's course, by the search model."""
+        self._follow({image: self._course(image) for image in range(len(self.index))}, judge=False)
+
+    def _course(self, image: int) -> Course:
+        """Screen, start several times, then reheat."""
+        others, zero = self.others[image], torch.zeros_like(self.inputs[image])
+        screened: list[End] = []
+        if strongest := self._to_screen(image):
+            every = torch.arange(len(others), device=others.device)
+            screened = yield [Item(SCREEN, image, rank, every == target, zero) for rank, target in enumerate(strongest)]
+            screened.sort(key=lambda end: end.predicted)
+        free = others.clone()
+        descents = cycle(range(DESCENT, len(SCHEDULES)))
+        ends: list[float] = []
+        for number in range(self.budget.starts):
+            if number % 2 == 0 and screened:
+                (end,) = yield [Item(REFINE, image, number, others, screened.pop(0).arrival)]
+            else:
+                (end,) = yield [Item(next(descents), image, number, free.clone(), zero)]
+                free[end.rival] = False
+                free = free if free.any() else others.clone()
+            ends.append(end.nearest)
+        if len(ends) > 1:
+            self.oracle.second_start[self.index[image]] = _second(ends)
+        yield from self._reheats(image)
+
+    def _to_screen(self, image: int) -> list[int]:
+        """The strongest classes of other decisions; none where they are a small part of all."""
+        others = self.others[image]
+        total, count = int(others.sum()), self.budget.classes
+        if count < SCREENED * total:
+            return []
+        strongest: list[int] = (
+            self.logits[image].masked_fill(~others, -torch.inf).topk(min(count, total)).indices.tolist()
+        )
+        return strongest
+
+    def _reheats(self, image: int) -> Course:
+        """Walk from the best point, if there is one, until that is not worth it."""
+        before = math.inf
+        for number in range(self.budget.reheats):
+            norm = float(self.best[image])
+            if not norm < (1 - GAIN) * before:
+                return
+            before = norm
+            yield [Item(REHEAT, image, number, self.others[image], self.best_delta[image].clone())]
 
     def ask_the_judge(self) -> None:
         """Keep a stand-in's results that the judge confirms, where necessary a little farther out; drop the others."""
@@ -129,9 +217,7 @@ class _Run:
         flipped = l2_norm(delta) > 0
         lost, delta = lost[flipped], delta[flipped]
         self.best[lost], self.best_delta[lost] = l2_norm(delta), delta
-        for image, start in zip(lost.tolist(), delta, strict=True):
-            self.slots.push(Item(POLISH, image, 0, ANY, start))
-        self._drain([], judge=True)
+        self._follow({image: self._reheats(image) for image in lost.tolist()}, judge=True)
 
     def bisect(self) -> None:
         """Shorten every perturbation along its ray while it stays adversarial: double the cut, then halve it."""
@@ -159,82 +245,52 @@ class _Run:
         points = self.inputs[images] + self._scaled(images, factor)
         return self.oracle.is_adversarial(points.clamp(0, 1), self.index[images])
 
-    def _drain(self, awaited: list[int], *, judge: bool) -> None:
-        """Run all items; when all `awaited` screenings of an image have ended, its best directions are queued."""
-        slots = self.slots
-        reports: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
-        while slots.refill():
-            flight = slots.flight
-            inputs = self.inputs[flight.image]
-            points = (inputs + flight.delta).clamp(0, 1)
-            margin, decision, gradient = self.oracle.step(points, self.index[flight.image], flight.target, judge=judge)
-            self._keep_better(flight, decision < 0)
-            before = flight.delta
-            straight, predicted = self._advance(flight, inputs, margin, gradient)
-            screening = flight.turn == SCREENING
-            ended = flight.step >= torch.where(screening, self.budget.screening, self.budget.polish)
-            if not ended.any():
-                continue
-            done = torch.nonzero(ended & screening)[:, 0]
-            arrival = clip_to_box(inputs[done], before[done] * per_sample(straight[done], before))
-            columns = (flight.image[done].tolist(), predicted[done].tolist(), flight.target[done].tolist())
-            for image, norm, target, start in zip(*columns, arrival, strict=True):
-                reports[image].append((norm, target, start))
-                if len(reports[image]) == awaited[image]:
-                    best = sorted(reports.pop(image), key=lambda report: report[:2])[: self.budget.kept]
-                    for rank, (_, _, start) in enumerate(best):
-                        slots.push(Item(POLISH, image, rank, ANY, start))
-            slots.flight = flight.where(~ended)
+    def _follow(self, courses: dict[int, Course], *, judge: bool) -> None:
+        """Run the items of all courses to their ends."""
+        awaited = {image: self._queue(next(course, [])) for image, course in courses.items()}
+        ends: dict[int, list[End]] = defaultdict(list)
+        while self.slots.refill():
+            for image, end in self._step(judge=judge):
+                ends[image].append(end)
+                if len(ends[image]) == awaited[image]:
+                    with suppress(StopIteration):
+                        awaited[image] = self._queue(courses[image].send(ends.pop(image)))
 
-    def _queue_screening(self) -> list[int]:
-        """One item for each of an image's strongest other classes; returns how many each image has."""
-        logits = self.oracle.clean_logits[self.index]
-        own = self.oracle.own(self.index, logits)
-        counts = (~own).sum(1).clamp_max(self.budget.classes).tolist()
-        strongest = logits.masked_fill(own, -torch.inf).topk(max(counts), 1).indices
-        for image, (count, classes) in enumerate(zip(counts, strongest.tolist(), strict=True)):
-            for rank, target in enumerate(classes[:count]):
-                self.slots.push(Item(SCREENING, image, rank, target, torch.zeros_like(self.inputs[image])))
-        return counts
+    def _queue(self, items: list[Item]) -> int:
+        for item in items:
+            self.slots.push(item)
+        return len(items)
 
-    def _keep_better(self, flight: Flight, adversarial: Tensor) -> None:
-        """Remember points that are adversarial and nearer than the best of their image so far."""
+    def _step(self, *, judge: bool) -> list[tuple[int, End]]:
+        """One pass of all items in flight; returns image and end of those that have ended, which leave."""
+        flight = self.slots.flight
+        inputs = self.inputs[flight.image]
+        temperatures = self.schedules.temperature(flight) * self.clean_margin[flight.image]
+        points = (inputs + flight.delta).clamp(0, 1)
+        found = self.oracle.step(points, self.index[flight.image], temperatures, flight.rivals, judge=judge)
+        self._keep_better(found.margin < 0)
+        predicted, arrivals = advance(flight, inputs, found.smooth, found.gradient, self.schedules)
+        ended = self.schedules.ended(flight)
+        if not ended.any():
+            return []
+        left = flight.where(ended)
+        self.slots.flight = flight.where(~ended)
+        columns = predicted[ended].tolist(), arrivals[ended], left.nearest.tolist(), found.rival[ended].tolist()
+        return list(zip(left.image.tolist(), map(End, *columns), strict=True))
+
+    def _keep_better(self, adversarial: Tensor) -> None:
+        """Remember points that are adversarial and nearer than the best of their item and of their image so far."""
+        flight = self.slots.flight
         norm = l2_norm(flight.delta)
         norm = norm.masked_fill(~adversarial | (norm == 0), torch.inf)  # of the clean image a stand-in may be wrong
+        flight.nearest = flight.nearest.minimum(norm)
         nearest = self.best.scatter_reduce(0, flight.image, norm, "amin")
         for slot in torch.nonzero((norm < self.best[flight.image]) & (norm == nearest[flight.image]))[:, 0].tolist():
             self.best_delta[flight.image[slot]] = flight.delta[slot]
         self.best = nearest
 
-    def _advance(self, flight: Flight, inputs: Tensor, margin: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Move every item; returns the factors at which the old rays should meet the boundary, and the norms there."""
-        delta = flight.delta
-        norm, steepness = l2_norm(delta), l2_norm(gradient)
-        usable = steepness.isfinite() & (steepness > 0) & margin.isfinite()
-        if not usable.all():
-            gradient = gradient.where(per_sample(usable, gradient), 0.0)
-            margin, steepness = torch.where(usable, margin, 0.0), torch.where(usable, steepness, 1.0)
-        gradient, margin = gradient / per_sample(steepness, gradient), margin / steepness
-        along = dot(gradient, delta)
-        offset = (along - margin).clamp_max(-TINY)
-        nearest = nearest_on_hyperplane(gradient, offset, -inputs, 1 - inputs, BOX_ITERATIONS)
-        moved = norm > 0
-        share = torch.where(moved, self._share(flight), 1.0) * usable
-        length = torch.where(moved, norm / l2_norm(nearest).clamp_min(TINY), 1.0)
-        direction = delta * per_sample(1 - share, delta) + nearest * per_sample(share * length, delta)
-        grown = torch.where(margin < 0, flight.overshoot * 0.7, flight.overshoot * 1.5).clamp(*OVERSHOOT_RANGE)
-        flight.overshoot = torch.where(flight.step > 0, grown, flight.overshoot)
-        factor = crossing(dot(gradient, direction), offset).clamp(*FACTORS)
-        least = torch.where(margin > 0, norm / l2_norm(direction).clamp_min(TINY), 0.0)
-        factor = factor.maximum(least) * (1 + flight.overshoot)
-        flight.delta = clip_to_box(inputs, direction * per_sample(torch.where(usable, factor, 1.0), delta))
-        flight.step = flight.step + 1
-        straight = crossing(along, offset).clamp(*STRAIGHT_FACTORS)
-        return straight, torch.where(moved & usable, norm * straight, torch.inf)
 
-    def _share(self, flight: Flight) -> Tensor:
-        """The share (B,) by which the direction moves towards the hyperplane's nearest point."""
-        first, last = POLISH_SHARES
-        annealed = last + (first - last) * (1 + torch.cos(math.pi * flight.step / self.budget.polish)) / 2
-        screening = torch.where(flight.step < UNDAMPED, 1.0, SCREENING_SHARE)
-        return torch.where(flight.turn == POLISH, annealed, screening)
+def _second(norms: list[float]) -> float:
+    """The second smallest norm of several starts, relative to the smallest; infinite where no two were adversarial."""
+    best, second = sorted([*norms, math.inf, math.inf])[:2]
+    return second / best if best < math.inf else math.inf

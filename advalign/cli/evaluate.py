@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch is imported when the command runs
 DRY_COLUMNS = ["model", "state", "passes", "gflop_per_pass", "pflop", "seconds", "error"]
 METRICS = (
     "n_valid", "pt", "aa", "decision_accuracy", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+    "starts_agree",
 )  # fmt: skip
 
 

@@ -6,27 +6,31 @@ import numpy as np
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
-from advalign.rows import LARGEST_TRIED, NORM, QUERIES, STATUS, Status
+from advalign.rows import AGREE, LARGEST_TRIED, NORM, QUERIES, SECOND_START, STATUS, Status
 
 
 class PerturbationTolerance(Metric):
-    """PT over valid stimuli, with n, the attack's success rate, and a lower bound that includes failed attacks."""
+    """PT over valid stimuli, with n, the attack's success rate, how far the search converged, and a lower bound."""
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """Norms are l2 in the stimulus space, pixels in [0, 1].
 
         `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried. Leaving failures
-        out would bias PT down.
+        out would bias PT down. `starts_agree` is the share of valid stimuli on which the two best starts of the search
+        ended within 3 % of each other (AGREE): where they did not, a smaller norm is more likely to exist. NaN for
+        attacks without starts.
         """
         rows = evaluation.rows
         norms = evaluation.valid[NORM].to_numpy(np.float64)
         attacked = rows[rows[STATUS] != Status.MISCLASSIFIED_CLEAN]
+        second = evaluation.valid[SECOND_START].dropna()
         bounded = attacked[NORM].fillna(attacked[LARGEST_TRIED]).to_numpy(np.float64)
         return {
             **mean_with_interval("perturbation_tolerance", norms, evaluation.resamples, evaluation.seed),
             "perturbation_tolerance_lower_bound": float(bounded.mean()) if len(bounded) else math.nan,
             "n_valid": float(len(norms)),
             "attack_success_rate": len(norms) / len(attacked) if len(attacked) else math.nan,
+            "starts_agree": float((second <= AGREE).mean()) if len(second) else math.nan,
             "clean_decision_accuracy": len(attacked) / len(rows) if len(rows) else math.nan,
             "queries_per_stimulus": float(attacked[QUERIES].mean()) if len(attacked) else math.nan,
         }

@@ -100,7 +100,7 @@ class Probe(ABC):
     @property
     def passes(self) -> float:
         """Passes (forward and input gradient) per item, the maximum or a typical value; 0 where unknown."""
-        return float(self.attack.typical_passes or self.attack.passes or 0) if self.attack is not None else 0.0
+        return float(self.attack.typical_passes or 0) if self.attack is not None else 0.0
 
     @abstractmethod
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:

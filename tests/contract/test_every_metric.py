@@ -48,6 +48,7 @@ def rows(metrics, status):
             "status": status,
             "norm_l2": np.where(ok, norms, np.nan),
             "largest_tried": norms + 1,
+            "second_start": 1.0,
             "queries": 102,
         }
     )

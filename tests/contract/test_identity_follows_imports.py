@@ -36,8 +36,8 @@ ROOTS = {
 CHANGES = [  # file, old text, new text, what becomes stale
     ("data/augmentation.py", "0.5", "0.6", {"training"}),
     ("data/multilabel.py", "def read_multilabel(", "def read_multilabel(*,", {"predictions"}),
-    ("attacks/fmn_fast.py", "SCREENING_SHARE = 0.5", "SCREENING_SHARE = 0.6", {"attacked rows"}),
-    ("attacks/_oracle.py", "ANY = -1", "ANY = -2", {"attacked rows"}),
+    ("attacks/fmn_fast.py", "GAIN = 0.01", "GAIN = 0.02", {"attacked rows"}),
+    ("attacks/_plane_steps.py", "BOX_ITERATIONS = 3", "BOX_ITERATIONS = 4", {"attacked rows"}),
     ("attacks/fmn.py", "0.05", "0.06", set()),
     ("metrics/perturbation_tolerance.py", "float(bounded.mean())", "float(bounded.max())", {"summary"}),
     ("averages.py", "np.std(series, ddof=1)", "np.std(series, ddof=0)", {"summary"}),
@@ -46,7 +46,7 @@ CHANGES = [  # file, old text, new text, what becomes stale
     ("models/classifier.py", "align_corners=False", "align_corners=True", {"training", "attacked rows", "predictions"}),
     ("settings.py", "bootstrap: int = Field(10_000", "bootstrap: int = Field(20_000", set()),
     ("analysis/statistics.py", "ddof=1", "ddof=0", set()),
-    ("attacks/fmn_fast.py", "1. *Screening.*", "1. *Screening first.*", set()),
+    ("attacks/fmn_fast.py", "1. *Descents*", "1. *Smooth descents*", set()),
 ]
 
 

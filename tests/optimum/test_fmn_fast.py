@@ -12,12 +12,14 @@ from torch import nn
 from advalign.attacks.base import Status
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
+from tests.optimum import hard_network
 
 torch.set_num_threads(1)
 
 SHAPE, SIZE = (3, 4, 4), 48
 BELOW = 1e-5  # how far under the optimum a norm may lie: float32
-BUDGETS = {"fmn-fast-fast": 54, "fmn-fast": 100, "fmn-fast-thorough": 208}  # and passes per image, everything included
+BUDGETS = ("fmn-fast-fast", "fmn-fast", "fmn-fast-thorough")
+BESIDE = 10  # forward passes beside the search: clean image, bisection, verification
 each_budget = pytest.mark.parametrize("name", BUDGETS)
 
 
@@ -231,10 +233,11 @@ def reference_norms(seed):
     return result.norms
 
 
-@pytest.mark.parametrize(("name", "most"), BUDGETS.items())
-def test_passes_per_image_are_those_of_the_budget(name, most):
-    """Counted outside, by what the model is handed; screening and polish ask for gradients, the others do not."""
+@each_budget
+def test_passes_per_image_are_those_of_the_budget(name):
+    """Counted outside, by what the model is handed; steps ask for gradients, the judge does not."""
     asked = []
+    most = protocol(name).attack.passes
 
     def counting(points):
         asked.append((len(points), points.requires_grad))
@@ -243,10 +246,9 @@ def test_passes_per_image_are_those_of_the_budget(name, most):
     images = pictures(0, 10)
     result = attack(name, counting, images, net(0)(images).argmax(1))
     assert set(result.status) == {"ok"}
-    assert result.queries.max() <= most
-    assert sum(size for size, _ in asked) == int(result.queries.sum()) <= 10 * most
-    assert sum(size for size, gradient in asked if gradient) == 10 * protocol(name).attack.passes
-    assert protocol(name).attack.passes == most - 8
+    assert result.queries.max() <= most + BESIDE
+    assert sum(size for size, _ in asked) == int(result.queries.sum())
+    assert 0.6 * 10 * most <= sum(size for size, gradient in asked if gradient) <= 10 * most
 
 
 def test_more_budget_gives_no_longer_norms_on_average():
@@ -276,7 +278,9 @@ def test_more_images_than_slots_give_every_image_its_answer(batch_size):
     torch.testing.assert_close(part.norms, whole.norms, rtol=0.02, atol=0, equal_nan=True)
     assert torch.equal(part.queries, whole.queries)
     found = [status == "ok" for status in part.status]
-    assert (net(0)(part.adversarials[found]).argmax(1) != labels[found]).all()
+    logits, right = net(0)(part.adversarials[found]), labels[found][:, None]
+    above = logits.gather(1, right) - logits.scatter(1, right, -torch.inf).amax(1, keepdim=True)
+    assert (above < 1e-6).all()  # on the boundary the last bits depend on the size of the batch
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 3}, {"search": lambda points: net(0)(points) * 1.001}])
@@ -286,6 +290,26 @@ def test_two_runs_are_equal_to_the_bit(options):
     first, second = (attack("fmn-fast", net(0), images, labels, **options) for _ in range(2))
     assert torch.equal(first.adversarials, second.adversarials)
     assert torch.equal(first.queries, second.queries)
+
+
+# what the search of advalign 0.1 missed
+
+
+@pytest.mark.parametrize("name", BUDGETS[1:])
+def test_a_small_network_whose_minima_are_known_by_exhaustion(name):
+    model, images, minimum = hard_network.stored()
+    points = hard_network.grid(hard_network.SIDE // 2)
+    classes = hard_network.predictions(model, points)
+    labels = model(images).argmax(1)
+    others = [points[classes != label] - image for label, image in zip(labels, images.flatten(1), strict=True)]
+    again = torch.stack([other.norm(dim=1).min() for other in others])
+    step = 3**0.5 / hard_network.SIDE  # half the diagonal of a cell of the coarse grid
+    assert (again - minimum).abs().max() < 2 * step
+    norms = attack(name, model, images, labels).norms
+    assert norms[hard_network.HARD] <= 1.02 * minimum[hard_network.HARD]  # 1.40 before
+    far = minimum > 0.1
+    assert (norms[far] / minimum[far]).max() <= 1.05
+    assert (norms[far] / minimum[far]).mean() <= 1.0
 
 
 # odd images

@@ -36,21 +36,46 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/reference/real: a real model and images"),
 ]
+FMN = {  # image -> norm of `fmn` at 1000 passes on EfficientNet-Lite0; the search of 0.1 ended at 1.38 to 2.16 times it
+    "0014_n01537544.jpg": 0.2140,
+    "0371_n02486261.jpg": 0.3901,
+    "0952_n07753113.jpg": 0.2125,
+    "0553_n03337140.jpg": 0.2375,
+    "0627_n03670208.jpg": 0.3581,
+    "0593_n03494278.jpg": 0.2064,
+}
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def real():
-    """Classifier, groups, 60 images that span all categories, and right decisions."""
-    network = create_network("mobilenetv2_100", 1000, 224, {"pad_type": "same"})
-    network.load_state_dict(load_file(REAL / "mobilenetv2_100_same.safetensors"))
+def victim(name, file, files, **arguments):
+    """Classifier, groups, images and right decisions."""
+    network = create_network(name, 1000, 224, arguments)
+    network.load_state_dict(load_file(REAL / f"{file}.safetensors"))
     half = (0.5, 0.5, 0.5)
     classifier = Classifier(network, Preprocessing(input_size=224, mean=half, std=half)).eval().requires_grad_(False)
-    files = sorted((REAL / "images").iterdir())[::4]
     pixels = [centre_crop(np.asarray(Image.open(file).convert("RGB")), 224, 0.875) for file in files]
     images = min_max_scale(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float())
     groups = (torch.arange(1000) < ANIMALS).long()
     return classifier, groups, images, groups[[int(file.name.split("_")[0]) for file in files]]
+
+
+@pytest.fixture(scope="module")
+def real():
+    """MobileNetV2 and 60 images that span all categories."""
+    files = sorted((REAL / "images").iterdir())[::4]
+    return victim("mobilenetv2_100", "mobilenetv2_100_same", files, pad_type="same")
+
+
+def test_efficientnet_lite0_ends_near_fmn_on_images_that_the_search_of_0_1_missed():
+    """Single ends are chaotic, so the mean is looked at: 1.65 before."""
+    name = "tf_efficientnet_lite0"
+    classifier, groups, images, labels = victim(name, name, [REAL / "images" / file for file in FMN])
+    search = stand_in(classifier, images, "float32")
+    result = protocol("fmn-fast").attack.run(classifier, images, labels, groups=groups, search=search)
+    assert set(result.status) == {"ok"}
+    ratio = result.norms / torch.tensor(list(FMN.values()))
+    assert ratio.mean() <= 1.3
+    assert (ratio <= 1.25).sum() >= 3
 
 
 def test_the_released_protocol_gives_the_published_size_of_norms(real):

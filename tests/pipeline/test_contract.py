@@ -19,7 +19,7 @@ ROWS = ["model", "protocol", "stimulus", "category", "superclass", "label", "cle
 ROWS += ["norm_l2", "rho_released", "rho_magnitude", "queries"]
 ZOO = (
     "model group recipe protocol n_valid pt pt_sem aa aa_sem aa_raw aligned_minus_shuffled multilabel_accuracy "
-    "top1_accuracy attack_success_rate"
+    "top1_accuracy attack_success_rate starts_agree"
 )
 COMMANDS = {  # command -> options that it promises
     "data sample": "",
@@ -93,7 +93,14 @@ def test_summaries_and_statistics_have_their_keys(reproduced):
     assert set(keys.split()) <= set(summary)
     headlines = ("perturbation_tolerance", "adversarial_human_alignment", "adversarial_human_alignment_raw")
     intervals = {f"{name}{end}" for name in headlines for end in ("", "_sem", "_ci_low", "_ci_high")}
-    others = {"aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate", "n_valid"}
+    others = {
+        "aligned_minus_shuffled",
+        "multilabel_accuracy",
+        "top1_accuracy",
+        "attack_success_rate",
+        "n_valid",
+        "starts_agree",
+    }
     assert intervals | others <= set(summary["metrics"])
     statistics = json.loads((reproduced / "outputs" / "comparison" / "statistics.json").read_text())
     assert {"protocol", "correlations", "contrasts", "pareto", "paired"} <= set(statistics)

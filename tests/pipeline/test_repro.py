@@ -44,6 +44,7 @@ ZOO_COLUMNS = [
     "multilabel_accuracy",
     "top1_accuracy",
     "attack_success_rate",
+    "starts_agree",
 ]
 
 

@@ -21,7 +21,8 @@ LONGEST = 5000  # characters of a description that every database accepts
 COLUMNS = tuple(
     describe(short)
     for short in (
-        "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate", "n_valid",
+        "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+        "starts_agree", "n_valid",
     )
 )  # fmt: skip
 """Metrics that a version carries as tags `PROTOCOL.NAME`, by their long names."""

@@ -1,11 +1,13 @@
 """The oracle: margins by hand, passes in parts, memory that runs out, and who is asked when."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advalign.attacks._oracle import ANY, Oracle, full_float32, margins
+from advalign.attacks._oracle import Oracle, full_float32, margins, softened
 
 torch.set_num_threads(1)
 
@@ -39,34 +41,50 @@ def test_margins_by_hand():
     logits = torch.tensor([[3.0, 1.0, 7.0, 4.0, 2.0]] * 5)
     own = GROUPS[None] == torch.tensor([0, 0, 2, 1, 1])[:, None]
     assert margins(logits, own).tolist() == [7 - 4, 7 - 4, 4 - 7, 2 - 7, 2 - 7]
-    targets = torch.tensor([ANY, 1, ANY, 0, 3])
-    assert margins(logits, own, targets).tolist() == [7 - 4, 7 - 1, 4 - 7, 2 - 3, 2 - 4]
 
 
 def test_margins_of_classes_that_are_their_own_decision_by_hand():
     logits = torch.tensor([[3.0, 1.0, 7.0]] * 3)
     own = torch.eye(3, dtype=torch.bool)
     assert margins(logits, own).tolist() == [3 - 7, 1 - 7, 7 - 3]
-    assert margins(logits, own, torch.tensor([1, ANY, 0])).tolist() == [3 - 1, 1 - 7, 7 - 3]
 
 
 LOGITS = st.lists(st.integers(-9, 9), min_size=5, max_size=5)
 
 
 @QUICK
-@given(LOGITS, st.integers(0, 2), st.lists(st.integers(0, 2), min_size=5, max_size=5))
-def test_the_margin_is_the_smallest_of_the_margins_towards_each_class_of_other_decisions(logits, label, groups):
+@given(LOGITS, st.integers(0, 2), st.lists(st.integers(0, 2), min_size=5, max_size=5), st.floats(0.01, 10))
+def test_the_smooth_margin_lies_within_temperature_times_log_classes_of_the_margin(logits, label, groups, temperature):
     groups = torch.tensor(groups)
-    others = torch.nonzero(groups != label)[:, 0]
-    if not len(others) or len(others) == 5:
-        return
-    row = torch.tensor([logits]).float()
     own = (groups == label)[None]
-    towards = margins(row.expand(len(others), -1), own.expand(len(others), -1), others)
-    best_own = max(value for value, group in zip(logits, groups.tolist(), strict=True) if group == label)
-    assert towards.tolist() == [best_own - logits[other] for other in others.tolist()]
-    assert margins(row, own).item() == towards.min().item()
-    assert margins(row, own, torch.tensor([ANY])).item() == towards.min().item()
+    count, others = int(own.sum()), int((~own).sum())
+    if not count or not others:
+        return
+    row = torch.tensor([logits]).double()
+    hard = margins(row, own).item()
+    smooth = softened(row, own, ~own, torch.tensor([temperature])).item()
+    assert hard - temperature * math.log(others) - 1e-6 <= smooth <= hard + temperature * math.log(count) + 1e-6
+    assert softened(row, own, ~own, torch.zeros(1)).item() == hard
+
+
+def test_smooth_margins_by_hand():
+    logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]]).double()
+    own = torch.tensor([[True, False, True, False]])
+    both = 0.5 * math.log(math.exp(1 / 0.5) + math.exp(0.5 / 0.5))
+    rivals = 0.5 * math.log(math.exp(2 / 0.5) + math.exp(-1 / 0.5))
+    half = torch.tensor([0.5])
+    assert softened(logits, own, ~own, half).item() == pytest.approx(both - rivals, abs=1e-12)
+    last = torch.tensor([[False, False, False, True]])
+    assert softened(logits, own, last, half).item() == pytest.approx(both + 1, abs=1e-12)
+    assert softened(logits, own, last, torch.zeros(1)).item() == 1 + 1
+
+
+def test_a_mix_of_smooth_and_hard_margins_has_finite_gradients():
+    """The branch that `where` drops must not spoil the gradient of the one that it keeps."""
+    logits = torch.tensor([[300.0, -500.0, 2.0]] * 2, requires_grad=True)
+    own = torch.tensor([[True, False, False]] * 2)
+    softened(logits, own, ~own, torch.tensor([0.0, 1e-3])).sum().backward()
+    assert logits.grad.tolist() == [[1, 0, -1], [1, 0, -1]]
 
 
 def test_decisions_are_the_groups_of_the_largest_logits():
@@ -79,37 +97,58 @@ def test_decisions_are_the_groups_of_the_largest_logits():
     assert torch.equal(plain.decide(plain.clean_logits), largest)
 
 
+def rivals_of(labels, index, targets):
+    """(M, K) bool: one target class, or all classes of other decisions where it is -1."""
+    free = GROUPS[None] != labels[index][:, None]
+    one = torch.nn.functional.one_hot(targets.clamp_min(0), 5).bool()
+    return torch.where((targets < 0)[:, None], free, one)
+
+
 def test_gradients_point_along_the_difference_of_the_right_and_the_target_class():
     labels, index = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 1, 0, 2, 1])
-    targets = torch.tensor([ANY, 4, 1, ANY, 3])
+    targets = torch.tensor([-1, 4, 1, -1, 3])
     oracle = Oracle(Linear(), images(4), labels, groups=GROUPS)
     points = images(5, seed=2)
-    asked, decision, gradient = oracle.step(points, index, targets)
+    found = oracle.step(points, index, torch.zeros(5), rivals_of(labels, index, targets))
     for row in range(5):
         logits = Linear().value(points[row : row + 1])[0]
         own = labels[index[row]] == GROUPS
         right = logits.masked_fill(~own, -torch.inf).argmax()
         rival = logits.masked_fill(own, -torch.inf).argmax()
-        target = rival if targets[row] == ANY else targets[row]
-        assert asked[row].item() == pytest.approx((logits[right] - logits[target]).item(), abs=1e-5)
-        assert decision[row].item() == pytest.approx((logits[right] - logits[rival]).item(), abs=1e-5)
-        torch.testing.assert_close(gradient[row].flatten(), WEIGHTS[right] - WEIGHTS[target])
+        target = rival if targets[row] < 0 else targets[row]
+        assert found.rival[row] == target
+        assert found.smooth[row].item() == pytest.approx((logits[right] - logits[target]).item(), abs=1e-5)
+        assert found.margin[row].item() == pytest.approx((logits[right] - logits[rival]).item(), abs=1e-5)
+        torch.testing.assert_close(found.gradient[row].flatten(), WEIGHTS[right] - WEIGHTS[target])
     margin, towards_any = oracle.margin_and_gradient(points, index)
-    torch.testing.assert_close(margin, decision)
-    torch.testing.assert_close(towards_any[targets == ANY], gradient[targets == ANY])
-    torch.testing.assert_close(oracle.margin(points, index), decision)
-    assert torch.equal(oracle.is_adversarial(points, index), decision < 0)
+    torch.testing.assert_close(margin, found.margin)
+    torch.testing.assert_close(towards_any[targets < 0], found.gradient[targets < 0])
+    torch.testing.assert_close(oracle.margin(points, index), found.margin)
+    assert torch.equal(oracle.is_adversarial(points, index), found.margin < 0)
     assert oracle.queries.tolist() == [4, 8, 4, 4]
+
+
+def test_a_smooth_step_weighs_the_classes_of_both_sides_by_their_softmax():
+    labels, index = torch.tensor([0, 1, 2]), torch.arange(3)
+    oracle = Oracle(Linear(), images(3), labels, groups=GROUPS)
+    temperatures = torch.tensor([0.1, 1.0, 5.0])
+    found = oracle.step(images(3, seed=2), index, temperatures)
+    for row in range(3):
+        logits = Linear().value(images(3, seed=2)[row : row + 1])[0]
+        own = labels[row] == GROUPS
+        sides = [torch.softmax(logits.masked_fill(~side, -torch.inf) / temperatures[row], 0) for side in (own, ~own)]
+        torch.testing.assert_close(found.gradient[row].flatten(), (sides[0] - sides[1]) @ WEIGHTS)
 
 
 def ask_everything(oracle, count):
     """Answers of all kinds about more points than images."""
     index = torch.arange(3 * count) % count
     points, targets = images(3 * count, seed=2), torch.arange(3 * count) % 6 - 1
-    targets = torch.where(GROUPS[targets] == oracle.labels[index], ANY, targets)
+    targets = torch.where(GROUPS[targets] == oracle.labels[index], -1, targets)
+    rivals, temperatures = rivals_of(oracle.labels, index, targets), torch.arange(3 * count) % 3 / 2
     return (
         oracle.clean_logits, oracle.class_logits(points, index), oracle.margin(points[:5], index[:5]),
-        *oracle.margin_and_gradient(points[1:], index[1:]), *oracle.step(points, index, targets),
+        *oracle.margin_and_gradient(points[1:], index[1:]), *oracle.step(points, index, temperatures, rivals),
     )  # fmt: skip
 
 
@@ -220,10 +259,10 @@ def test_the_judge_is_asked_in_full_float32_and_the_search_model_as_the_caller_l
     oracle = Oracle(spying, images(2), torch.zeros(2, dtype=torch.int64))
     oracle.margin(images(2), index)
     oracle.margin_and_gradient(images(2), index)
-    oracle.step(images(2), index, torch.full((2,), ANY))
+    oracle.step(images(2), index, torch.zeros(2))
     assert seen == [(False, False)] * 3
     oracle = Oracle(Linear(), images(2), torch.zeros(2, dtype=torch.int64), search=spying)
-    oracle.step(images(2), index, torch.full((2,), ANY))
+    oracle.step(images(2), index, torch.zeros(2))
     assert seen[3:] == [(True, True)]
     assert rounding_allowed() == (True, True)
 
@@ -242,13 +281,13 @@ def test_backend_flags_are_restored_after_an_exception(rounding_allowed):
 def test_only_a_step_asks_the_search_model():
     judge, search = Linear(), Linear()
     oracle = Oracle(judge, images(3), torch.zeros(3, dtype=torch.int64), search=lambda points: -search(points))
-    index, targets = torch.arange(3), torch.full((3,), ANY)
+    index = torch.arange(3)
     assert not oracle.judge_steps
     expected, _ = oracle.margin_and_gradient(images(3), index)
     oracle.margin(images(3), index)
     oracle.is_adversarial(images(3), index)
     assert (judge.passes, search.passes) == ([3, 3, 3], [])
-    asked, decision, gradient = oracle.step(images(3), index, targets)
+    asked, decision, gradient, _ = oracle.step(images(3), index, torch.zeros(3))
     assert (judge.passes, search.passes) == ([3, 3, 3], [3])
     assert oracle.queries.tolist() == [4, 4, 4], "whoever answers, it is a query"
     mirrored = Oracle(lambda points: -Linear()(points), images(3), torch.zeros(3, dtype=torch.int64))
@@ -262,7 +301,7 @@ def test_only_a_step_asks_the_search_model():
 def test_narrow_answers_of_a_search_model_come_back_as_float32(narrow):
     labels = torch.zeros(3, dtype=torch.int64)
     oracle = Oracle(Linear(), images(3), labels, search=lambda points: Linear().value(points).to(narrow))
-    asked, decision, gradient = oracle.step(images(3), torch.arange(3), torch.full((3,), ANY))
+    asked, decision, gradient, _ = oracle.step(images(3), torch.arange(3), torch.zeros(3))
     assert {asked.dtype, decision.dtype, gradient.dtype} == {torch.float32}
     # the difference is taken in float32: of two logits that are rounded, not rounded once more
     logits = Linear().value(images(3)).to(narrow).float()

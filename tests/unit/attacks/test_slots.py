@@ -11,6 +11,7 @@ torch.set_num_threads(1)
 QUICK = settings(max_examples=80, deadline=None)
 LIKE = torch.zeros(1, 1, 2, 2)
 OVERSHOOT = (0.25, 0.5)  # by turn; exact in float32
+CLASSES = 10
 
 
 def start_of(turn, image, rank):
@@ -18,8 +19,13 @@ def start_of(turn, image, rank):
     return torch.tensor([[[turn, image], [rank, 7.0]]])
 
 
-def item(turn, image, rank, target=-1):
-    return Item(turn, image, rank, target, start_of(turn, image, rank))
+def bits(number):
+    """Ten classes, as the binary digits of a number."""
+    return torch.tensor([bool(number >> place & 1) for place in range(CLASSES)])
+
+
+def item(turn, image, rank, number=0):
+    return Item(turn, image, rank, bits(number), start_of(turn, image, rank))
 
 
 def in_flight(slots):
@@ -30,7 +36,7 @@ def in_flight(slots):
 
 
 def test_items_are_taken_by_turn_then_image_then_rank():
-    slots = Slots(8, LIKE, OVERSHOOT)
+    slots = Slots(8, LIKE, CLASSES, OVERSHOOT)
     keys = [(1, 0, 1), (1, 2, 0), (0, 2, 1), (1, 0, 0), (0, 0, 3), (0, 2, 0), (1, 1, 5), (0, 1, 0)]
     for key in keys:
         slots.push(item(*key))
@@ -39,7 +45,7 @@ def test_items_are_taken_by_turn_then_image_then_rank():
 
 
 def test_what_came_later_but_is_sooner_takes_the_next_free_slot():
-    slots = Slots(2, LIKE, OVERSHOOT)
+    slots = Slots(2, LIKE, CLASSES, OVERSHOOT)
     for image in range(4):
         slots.push(item(1, image, 0))
     slots.refill()
@@ -53,7 +59,7 @@ def test_what_came_later_but_is_sooner_takes_the_next_free_slot():
 
 
 def test_an_empty_queue_leaves_nothing_in_flight():
-    slots = Slots(3, LIKE, OVERSHOOT)
+    slots = Slots(3, LIKE, CLASSES, OVERSHOOT)
     assert slots.refill() == 0
     assert slots.flight.delta.shape == (0, 1, 2, 2)
     slots.push(item(0, 0, 0))
@@ -63,9 +69,9 @@ def test_an_empty_queue_leaves_nothing_in_flight():
 
 
 def test_those_that_stay_keep_their_state_when_others_board():
-    slots = Slots(3, LIKE, OVERSHOOT)
+    slots = Slots(3, LIKE, CLASSES, OVERSHOOT)
     for image in range(5):
-        slots.push(item(image % 2, image, 0, target=10 + image))
+        slots.push(item(image % 2, image, 0, number=10 + image))
     slots.refill()
     assert slots.flight.image.tolist() == [0, 2, 4]
     slots.flight.step += 4
@@ -76,15 +82,15 @@ def test_those_that_stay_keep_their_state_when_others_board():
     flight = slots.flight
     assert flight.image.tolist() == [0, 4, 1]
     assert flight.turn.tolist() == [0, 0, 1]
-    assert flight.target.tolist() == [10, 14, 11]
+    assert torch.equal(flight.rivals, torch.stack([bits(10), bits(14), bits(11)]))
     assert flight.step.tolist() == [4, 4, 0]
     assert flight.overshoot.tolist() == [0.125, 0.125, 0.5]
     assert torch.equal(flight.delta, torch.stack([2 * start_of(0, 0, 0), 2 * start_of(0, 4, 0), start_of(1, 1, 0)]))
 
 
 def test_perturbations_have_the_type_of_the_images():
-    slots = Slots(2, LIKE.double(), OVERSHOOT)
-    slots.push(Item(0, 0, 0, -1, torch.ones(1, 2, 2, dtype=torch.float64)))
+    slots = Slots(2, LIKE.double(), CLASSES, OVERSHOOT)
+    slots.push(Item(0, 0, 0, bits(0), torch.ones(1, 2, 2, dtype=torch.float64)))
     slots.refill()
     assert slots.flight.delta.dtype == torch.float64
     assert slots.flight.overshoot.dtype == torch.float64
@@ -96,12 +102,12 @@ KEYS = st.sets(st.tuples(st.integers(0, 1), st.integers(0, 9), st.integers(0, 3)
 @QUICK
 @given(KEYS, KEYS, st.integers(1, 7), st.integers(0, 2**31))
 def test_nothing_is_lost_doubled_or_mixed_up(first, later, size, seed):
-    """Items leave at random times; some are pushed on the way; each carries its own target and perturbation."""
+    """Items leave at random times; some are pushed on the way; each carries its own classes and perturbation."""
     generator = torch.Generator().manual_seed(seed)
     later = later - first
-    slots = Slots(size, LIKE, OVERSHOOT)
+    slots = Slots(size, LIKE, CLASSES, OVERSHOOT)
     for key in sorted(first, key=hash):
-        slots.push(item(*key, target=hash(key) % 1000))
+        slots.push(item(*key, number=hash(key) % 1000))
     waiting, left, flying = list(later), [], []
     queued = set(first)
     while count := slots.refill():
@@ -113,7 +119,7 @@ def test_nothing_is_lost_doubled_or_mixed_up(first, later, size, seed):
         assert count == size or not queued, "a slot was left empty while somebody waited"
         assert boarded == sorted(boarded)
         assert not queued or not boarded or max(boarded) < min(queued)
-        assert slots.flight.target.tolist() == [hash(key) % 1000 for key in keys]
+        assert torch.equal(slots.flight.rivals, torch.stack([bits(hash(key) % 1000) for key in keys]))
         assert torch.equal(slots.flight.delta, torch.stack([start_of(*key) for key in keys]))
         assert slots.flight.overshoot.tolist() == [OVERSHOOT[key[0]] for key in keys]
         stays = torch.rand(count, generator=generator) < 0.5
@@ -122,6 +128,6 @@ def test_nothing_is_lost_doubled_or_mixed_up(first, later, size, seed):
         flying = in_flight(slots)
         if waiting:
             key = waiting.pop()
-            slots.push(item(*key, target=hash(key) % 1000))
+            slots.push(item(*key, number=hash(key) % 1000))
             queued.add(key)
     assert sorted(left) == sorted({*first, *later} - set(waiting))

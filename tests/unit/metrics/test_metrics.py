@@ -34,6 +34,7 @@ def stimuli():
             "norm_l2": [0.2, 0.5, 1.0, 2.3, NAN, NAN],
             "largest_tried": [0.4, 0.7, 1.1, 2.4, 6.0, 0.0],
             "queries": [102, 102, 102, 104, 112, 1],
+            "second_start": [1.0, 1.02, math.inf, 1.2, NAN, NAN],
             "rho_released": [0.4, 0.2, -0.1, NAN, NAN, NAN],
             "rho_magnitude": [0.6, 0.2, 0.1, NAN, NAN, NAN],
             "rho_shuffled": [0.1, 0.1, 0.1, NAN, NAN, NAN],
@@ -63,12 +64,17 @@ def test_perturbation_tolerance_by_hand():
     assert found["n_valid"] == 4
     assert found["attack_success_rate"] == pytest.approx(4 / 5)
     assert found["clean_decision_accuracy"] == pytest.approx(5 / 6)
+    assert found["starts_agree"] == pytest.approx(2 / 4)
     assert found["queries_per_stimulus"] == pytest.approx((102 * 3 + 104 + 112) / 5)
     assert found["perturbation_tolerance_ci_low"] < 1.0 < found["perturbation_tolerance_ci_high"]
 
 
+def test_starts_agree_is_nothing_where_the_attack_has_no_starts():
+    assert math.isnan(summary("perturbation-tolerance", stimuli().assign(second_start=NAN))["starts_agree"])
+
+
 def test_perturbation_tolerance_where_every_attack_failed():
-    rows = stimuli().assign(status="attack_failed", norm_l2=NAN)
+    rows = stimuli().assign(status="attack_failed", norm_l2=NAN, second_start=NAN)
     found = summary("perturbation-tolerance", rows)
     assert math.isnan(found["perturbation_tolerance"])
     assert math.isnan(found["perturbation_tolerance_ci_low"])
@@ -220,7 +226,7 @@ def test_intervals_are_scipys_and_cover_the_mean():
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
     assert found.low < values.mean() < found.high
-    rows = pd.DataFrame({"status": "ok", "norm_l2": values, "largest_tried": values, "queries": 1})
+    rows = pd.DataFrame({"status": "ok", "norm_l2": values, "largest_tried": values, "queries": 1, "second_start": 1.0})
     named = summary("perturbation-tolerance", rows, resamples=2000, seed=5)
     assert named["perturbation_tolerance_ci_low"] == pytest.approx(expected.low, rel=1e-12)
     assert named["perturbation_tolerance_ci_high"] == pytest.approx(expected.high, rel=1e-12)
