@@ -1,8 +1,9 @@
-"""The attacked models: the sample's trained ones, a transformer trained for this, a real one where available."""
+"""The attacked models: the sample's trained ones, others trained for this, real ones where available."""
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,15 @@ from advalign.settings import Training, load_settings
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.training.plan import plan
 from advalign.training.train import train
+from benchmarks import _cifar
 
 SAMPLE = ("test_resnet.baseline", "test_resnet_l2_eps1", "test_efficientnet.harmonized")
 TRANSFORMER = Training(model="test_vit", recipe="baseline", arguments={"patch_size": 8})
-TRANSFORMER_SCHEDULE = {"learning_rate": 2e-3, "epochs": 48}  # the sample's own is too short for it
+SCHEDULE = {"learning_rate": 2e-3, "epochs": 48}  # the sample's own is too short for a transformer
+REAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "mobilenetv2_100": ("mobilenetv2_100_same", {"pad_type": "same"}),
+    "tf_efficientnet_lite0": ("tf_efficientnet_lite0", {}),
+}
 ANIMATE = 398  # ImageNet's first classes are animals
 
 
@@ -57,20 +63,21 @@ def sample_victims(project: Project, count: int) -> list[Victim]:
         if not folder.is_dir():
             raise InputError(f"{folder.name} is not trained yet: run `make repro` first")
     victims = []
-    for folder in (*folders, _transformer(project)):
+    for folder in (*folders, _trained(project, TRANSFORMER, SCHEDULE)):
         classifier, card = load_checkpoint(folder)
         groups = torch.tensor(card.group_of_class)
         victims.append(_right_ones(card.name, classifier, groups, stimuli.images[:count], stimuli.labels[:count]))
     return victims
 
 
-def real_victim(project: Project) -> Victim | None:
-    """MobileNetV2 with ImageNet weights and 240 real images, where shared/reference/real lies beside the project."""
+def real_victim(project: Project, name: str = "mobilenetv2_100") -> Victim | None:
+    """An ImageNet network of REAL and 240 real images, where shared/reference/real lies beside the project."""
     folder = project.root.parent / "shared/reference/real"
     if not folder.is_dir():
         return None
-    network = create_network("mobilenetv2_100", 1000, 224, {"pad_type": "same"})
-    network.load_state_dict(load_file(folder / "mobilenetv2_100_same.safetensors"))
+    file, arguments = REAL[name]
+    network = create_network(name, 1000, 224, arguments)
+    network.load_state_dict(load_file(folder / f"{file}.safetensors"))
     half = (0.5, 0.5, 0.5)
     classifier = Classifier(network, Preprocessing(input_size=224, mean=half, std=half)).eval()
     files = sorted((folder / "images").iterdir())
@@ -79,15 +86,36 @@ def real_victim(project: Project) -> Victim | None:
     classes = torch.tensor([int(file.name.split("_")[0]) for file in files])
     groups = (torch.arange(1000) < ANIMATE).long()
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))  # the files are sorted by class
-    return _right_ones("mobilenetv2_100 (real)", classifier, groups, images[order], groups[classes][order])
+    return _right_ones(f"{name} (real)", classifier, groups, images[order], groups[classes][order])
 
 
-def _transformer(project: Project) -> Path:
+def cifar_victims(project: Project) -> list[Victim]:
+    """CIFAR-10 networks, every class a decision, where shared/reference/cifar lies beside the project; else none."""
+    folder = project.root.parent / "shared/reference/cifar"
+    if not folder.is_dir():
+        return []
+    images, labels = _cifar.first_test_images(folder)
+    groups = torch.arange(_cifar.CLASSES)
+    return [
+        _right_ones(f"{name} (real, CIFAR-10)", classifier, groups, images, labels)
+        for name, classifier in _cifar.networks(folder).items()
+    ]
+
+
+def trained_victim(project: Project, training: Training, schedule: dict[str, float], count: int) -> Victim:
+    """A network trained on the sample for this, on its right ones of the first `count` stimuli."""
+    stimuli = load_stimuli(project)
+    classifier, card = load_checkpoint(_trained(project, training, schedule))
+    groups = torch.tensor(card.group_of_class)
+    return _right_ones(card.name, classifier, groups, stimuli.images[:count], stimuli.labels[:count])
+
+
+def _trained(project: Project, training: Training, schedule: dict[str, float]) -> Path:
     settings = load_settings(project.root)
-    settings = settings.model_copy(update={"train": settings.train.model_copy(update=TRANSFORMER_SCHEDULE)})
-    folder = project.root / "outputs/benchmarks/models/test_vit"
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update=schedule)})
+    folder = project.root / f"outputs/benchmarks/models/{training.model}"
     threads = torch.get_num_threads()
-    train(project, plan(project, settings, TRANSFORMER), folder, list, device="cpu")
+    train(project, plan(project, settings, training), folder, list, device="cpu")
     torch.set_num_threads(threads)
     return folder
 

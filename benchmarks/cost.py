@@ -61,8 +61,8 @@ def pass_cost(name: str, size: int, device: str, precision: Precision) -> tuple[
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     search = stand_in(classifier, images[:2], precision)
     oracle = Oracle(classifier, images, labels, search=search)
-    index, nearest = torch.arange(len(images), device=device), torch.full_like(labels, -1)
-    seconds = best_time(lambda: oracle.step(images, index, nearest)) / len(images)
+    index, temperatures = torch.arange(len(images), device=device), torch.ones(len(images), device=device)
+    seconds = best_time(lambda: oracle.step(images, index, temperatures)) / len(images)
     return pass_flops(classifier, images[:1]), seconds
 
 

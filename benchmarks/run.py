@@ -16,13 +16,13 @@ import torch
 
 from advalign.errors import AdvalignError
 from advalign.files import Project, write_text
-from benchmarks import attacks, budgets, cost, guard, loading, numerics, ranks, registry, training
+from benchmarks import attacks, budgets, cost, guard, loading, numerics, panel, ranks, registry, training, trajectories
 from benchmarks._victims import real_victim, sample_victims
 
 
 def sections(project: Project, images: int, real_images: int) -> dict[str, Callable[[], Iterator[str]]]:
     """Name -> what measures it; nothing is loaded before it is asked for."""
-    figure = project.root / "outputs/benchmarks/budgets.png"
+    figure, ways = (project.root / f"outputs/benchmarks/{name}.png" for name in ("budgets", "trajectories"))
     return {
         "ranks": ranks.report,
         "training": training.report,
@@ -33,6 +33,9 @@ def sections(project: Project, images: int, real_images: int) -> dict[str, Calla
         "guard": lambda: guard.report(sample_victims(project, images // 4)),
         "attacks": lambda: attacks.report(sample_victims(project, images)),
         "real": lambda: attacks.report_real(real_victim(project), real_images),
+        "panel-development": lambda: panel.development(project, images),
+        "panel-test": lambda: panel.test(project, images),
+        "trajectories": lambda: trajectories.report(real_victim(project, "tf_efficientnet_lite0"), images, ways),
         "budgets": lambda: budgets.report(sample_victims(project, images // 2), figure),
     }
 
