@@ -38,9 +38,9 @@ class AttackResult:
         largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a lower bound of the
             minimum where the search failed.
         queries: (N,) int64, forward passes spent on the input, its clean pass and verification included.
-        second_start: (N,) float64, norm at which the second best of the search's starts ended, relative to the best:
-            near 1 the search converged, infinite where no two starts succeeded. NaN where nothing was found, or where
-            the attack has no starts to compare.
+        second_start: (N,) float64, at least 1: norm at which the second best of the search's starts ended, relative to
+            the best one's; infinite where no two starts succeeded. NaN where nothing was found, or where the attack
+            has no starts to compare.
     """
 
     status: list[Status]

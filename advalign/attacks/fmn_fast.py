@@ -8,9 +8,8 @@ every image starts several times, in different ways, and ends with the best:
 1. *Descents* from the image on a smooth margin, T log sum exp(logits / T) in place of the largest logit on both sides.
    Its temperature falls, so that the walk sees all classes first and the nearest at last. The next descent has other
    temperatures, and the class at whose boundary this one ended is barred for it.
-2. *Refined directions*, where classes are few, in place of every second descent, the first one included. For each of
-   the strongest classes of other decisions, a few undamped steps; then a damped walk from where the boundary is
-   predicted nearest.
+2. *Refined directions*, where classes are few: they take turns with descents, and come first. For each of the strongest
+   classes of other decisions, a few undamped steps; then a damped walk from where the boundary is predicted nearest.
 3. *Reheats*: from the best point, steps on the margin itself that begin large again, as long as that helps.
 4. *Bisection* of the smallest adversarial point along its ray, by the judge.
 

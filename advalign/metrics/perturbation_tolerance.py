@@ -17,8 +17,8 @@ class PerturbationTolerance(Metric):
 
         `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried. Leaving failures
         out would bias PT down. `starts_agree` is the share of valid stimuli on which the two best starts of the search
-        ended within 3 % of each other (AGREE): where they did not, a smaller norm is more likely to exist. NaN for
-        attacks without starts.
+        ended within 3 % of each other (AGREE). A small share says that the model's norms are loose upper bounds; of a
+        single stimulus it says little (docs/fmn-fast.md). NaN for attacks without starts.
         """
         rows = evaluation.rows
         norms = evaluation.valid[NORM].to_numpy(np.float64)
