@@ -26,8 +26,15 @@ PLAIN = {"property", "cached_property", "staticmethod", "classmethod", "abstract
 """Decorators of methods that count only where reached code uses their names."""
 BARE = {"ABC", "Protocol", "object", "Generic"}
 """Base classes of libraries that call no methods of derived classes."""
-NO_PART = ("advalign.catalog", "advalign.errors", "advalign.progress", "advalign.tracking")
-"""Modules that compute no part of a result: they find entries, report errors and progress, and log results."""
+NO_PART = (
+    "advalign.catalog",
+    "advalign.errors",
+    "advalign.inputs",
+    "advalign.progress",
+    "advalign.seals",
+    "advalign.tracking",
+)
+"""Modules that compute no part of a result: they find entries, report errors and progress, check files, log results."""
 
 
 @dataclass(frozen=True)

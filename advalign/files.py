@@ -89,6 +89,11 @@ class Project:
         return self.root / "outputs" / "resume"
 
     @property
+    def digests(self) -> Path:
+        """Remembered digests of input files; may be removed at any time."""
+        return self.root / "outputs" / ".digests.db"
+
+    @property
     def evaluations(self) -> Path:
         """One table per protocol and model."""
         return self.root / "outputs" / "evaluations"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from advalign.analysis.table import OWN_GROUP
 from advalign.api import check_evaluation_mode
 from advalign.data.classes import DECISIONS, Classes
+from advalign.data.results import read_rows, read_summary
 from advalign.errors import CheckFailed, InputError
 from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines import TaskOutcome
@@ -24,7 +25,6 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import evaluation_transform
 from advalign.names import check_name, is_architecture
 from advalign.settings import Settings, load_settings
-from advalign.strict_files import read_json
 
 LOOKED_AT = 4  # items whose logits distinguish models
 
@@ -155,5 +155,5 @@ def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
 
 def _evaluated(evaluator: Evaluator, card: Card) -> Evaluated:
     paths = evaluator.paths(card.name)
-    summary = read_json(paths.summary)
-    return Evaluated(pd.read_parquet(paths.rows), summary["metrics"], tuple(summary["flags"]))
+    summary = read_summary(paths)
+    return Evaluated(read_rows(paths.rows), summary["metrics"], tuple(summary["flags"]))

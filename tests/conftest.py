@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from advalign import seals
 from advalign.data.classes import DECISIONS, read_classes
 from advalign.data.sample.generate import SampleSettings, generate_sample
 from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project
-from advalign.models.checkpoints import save_checkpoint
+from advalign.models.checkpoints import CARD, save_checkpoint
 from advalign.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -59,6 +60,14 @@ def with_stimuli(sample_root, root):
     settings = load_settings(root)
     save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
     return project
+
+
+def edit_card(folder, **changes):
+    """Change a checkpoint's card as this program writes it; None removes a key."""
+    card = seals.read_json(folder / CARD, "") | changes
+    seals.write_json(
+        folder / CARD, {key: value for key, value in card.items() if key not in changes or value is not None}
+    )
 
 
 def save_untrained(project, name, classifier):

@@ -1,27 +1,27 @@
 """Registered versions with evaluations whose numbers are given, made in a second: no training, no attack."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from advalign.data.classes import read_classes
-from advalign.data.results import Paths, write_table
-from advalign.data.sets.stimuli import load_stimuli
-from advalign.evaluation.protocols import protocol
-from advalign.files import Project, sha256
-from advalign.models.checkpoints import CARD, HISTORY, read_card
+from advalign.data.results import Paths, write_kept, write_table
+from advalign.data.sets.stimuli import COLUMNS, load_stimuli
+from advalign.evaluation.runner import Evaluator
+from advalign.files import Project
+from advalign.inputs import folder_md5
+from advalign.models.checkpoints import HISTORY
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
+from advalign.provenance import data_md5
+from advalign.settings import load_settings
 from advalign.tracking.results import Published
 from advalign.workflows.publish import publish_checkpoint, publish_evaluation
-from tests.conftest import save_untrained, with_stimuli
+from tests.conftest import edit_card, save_untrained, with_stimuli
 
-DATA = "0123456789abcdef.dir"
 CEILING = 0.8
 POLICY = {
     "champion": {
@@ -43,7 +43,8 @@ def make_project(sample_root: Path, root: Path) -> Project:
     """The tiny project with frozen stimuli, gates and a data.dvc."""
     project = with_stimuli(sample_root, root)
     project.gates.write_text(yaml.safe_dump(POLICY, sort_keys=False))
-    (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": DATA, "path": "data"}]}))
+    (root / "data" / "clickme" / "ceiling.yaml").write_text(f"human_ceiling: {CEILING}\n")
+    (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": folder_md5(root / "data", None), "path": "data"}]}))
     return project
 
 
@@ -62,63 +63,42 @@ def save_version(project: Project, name: str, seed: int) -> Path:
     classes = len(read_classes(project.data / "classes.yaml").entries)
     save_untrained(project, name, Classifier(create_network("test_resnet", classes, 64, {}), preprocessing))
     folder = project.checkpoints / name
-    card = json.loads((folder / CARD).read_text())
-    card |= {"inputs_sha256": f"{name} {seed}", "data_md5": DATA, "seed": seed, **said_of(name)}
-    card["settings"] = {"recipe": {"seeded": seed}, "train": {"epochs": 1}}
-    (folder / CARD).write_text(json.dumps(card))
+    said = {"inputs_sha256": f"{name} {seed}", "data_md5": data_md5(project.root), "seed": seed, **said_of(name)}
+    edit_card(folder, settings={"recipe": {"seeded": seed}, "train": {"epochs": 1}}, **said)
     (folder / HISTORY).write_text("epoch,step,loss,val_accuracy\n1,10,0.5,0.9\n")
     return folder
 
 
-def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: float, **changes: object) -> Path:
+def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: float) -> Path:
     """Files of an evaluation with these means: each stimulus has its own value, the same for every model.
 
     Args:
         project, name: which checkpoint.
-        pt: mean l2 norm; aa: mean alignment, divided by the ceiling; accuracy: multi-label.
-        changes: keys of the summary to be different.
+        pt: mean l2 norm; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as images allow.
     """
-    stimuli = load_stimuli(project)
-    manifest = stimuli.manifest[["stimulus", "category", "superclass", "label"]].reset_index(drop=True)
-    spread = np.linspace(-0.3, 0.3, len(manifest))
-    noise = np.random.default_rng(len(name)).normal(0, 0.02, len(manifest))
-    rows = manifest.assign(
+    evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
+    subject = evaluator.subject(project.checkpoints / name)
+    spread = np.linspace(-0.3, 0.3, evaluator.count)
+    noise = np.random.default_rng(len(name)).normal(0, 0.02, evaluator.count)
+    rows = evaluator.image_set.listing()[COLUMNS].assign(
         model=name, protocol="fmn-fast", clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
-        norm_l2=pt * (1 + spread + noise - noise.mean()),
+        norm_l2=pt * (1 + spread + noise - noise.mean()), second_start=1.0,
         rho_released=(aa + 0.2 * spread + noise - noise.mean()) * CEILING,
-        rho_magnitude=0.1,
+        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2,
     )  # fmt: skip
-    paths = Paths(project.evaluations / "fmn-fast", name)
-    write_table(paths.rows, rows, "identity")
-    paths.gallery.parent.mkdir(exist_ok=True)
-    save_file({}, paths.gallery)
-    summary = {
-        "model": name,
-        "architecture": "test_resnet",
-        **said_of(name),
-        "declared": None,
-        "protocol": "fmn-fast",
-        "protocol_sha256": protocol("fmn-fast").sha256,
-        "inputs_sha256": "identity",
-        "rows_sha256": sha256(paths.rows),
-        "weights_sha256": read_card(project.checkpoints / name).weights_sha256,
-        "data_md5": DATA,
-        "stimuli_sha256": stimuli.digest,
-        "n_stimuli": len(rows),
-        "tasks": {"shard_size": 12, "threads": 1, "batch_size": None, "search_precision": "float32"},
-        "seed": 0,
-        "human_ceiling": CEILING,
-        "flags": [],
-        "metrics": {
-            "perturbation_tolerance": pt,
-            "adversarial_human_alignment": aa,
-            "multilabel_accuracy": accuracy,
-            "n_valid": float(len(rows)),
-        },
-        **changes,
-    }
-    paths.summary.write_text(json.dumps(summary))
-    return paths.summary
+    images = evaluator.parts["predictions"].image_set.listing()
+    right = np.arange(len(images)) < round(accuracy * len(images))
+    labels = images["correct"].str[0]
+    predicted = images.assign(
+        model=name, protocol="predictions", prediction=np.where(right, labels, (labels + 1) % 36),
+        probability_label=0.5, probability_top=0.5,
+    )  # fmt: skip
+    for part, table in (("fmn-fast", rows), ("predictions", predicted)):
+        paths, identity = evaluator.paths(name, part), subject.identities[part]
+        write_table(paths.rows, table, identity, probe=evaluator.parts[part].protocol.spec.probe)
+        write_kept(paths.gallery, {}, identity)
+    evaluator.summarise(subject)
+    return evaluator.paths(name).summary
 
 
 def publish(project: Project, store, name: str, seed: int, **numbers) -> int:

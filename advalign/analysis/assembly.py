@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from advalign.analysis.report import Gallery
 from advalign.analysis.standing import baseline_of, declared, group_of
-from advalign.data.results import Paths
+from advalign.data.results import Paths, read_kept
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.models.declared import Zoo
 from advalign.vocabulary import ZOO, describe
@@ -18,7 +17,7 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
 
     Args:
-        summaries: of all models under one protocol (`data.results.read_summaries`).
+        summaries: of all models under one protocol (`analysis.evaluated`).
         zoo: the declared models.
     """
     rows = []
@@ -47,13 +46,13 @@ def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery
         models: names.
         stimuli: the set of the evaluations.
     """
-    kept = {name: load_file(Paths(folder, name).gallery) for name in models}
-    positions = sorted({int(key) for found in kept.values() for key in found})
+    kept = {name: read_kept(Paths(folder, name).gallery) for name in models}
+    positions = sorted({key for found in kept.values() for key in found})
     if not positions:
         return None
     return Gallery(
         list(stimuli.manifest["category"].iloc[positions]),
         stimuli.images[positions].numpy(),
         stimuli.heatmaps[positions].numpy(),
-        {name: [found[str(position)].numpy() for position in positions] for name, found in kept.items()},
+        {name: [found[position].numpy() for position in positions] for name, found in kept.items()},
     )

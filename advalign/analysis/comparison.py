@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advalign import provenance
+from advalign import provenance, seals
 from advalign.analysis.assembly import gallery_of, zoo_table
 from advalign.analysis.drawing import draw, save
+from advalign.analysis.evaluated import evaluated
 from advalign.analysis.figures import Curve
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.protocols import compare_protocols
@@ -17,15 +18,14 @@ from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tra
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
-from advalign.data.results import Paths, read_summaries
+from advalign.data.results import Paths, read_rows
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.errors import InputError
-from advalign.files import Project, replacing, write_text
+from advalign.files import Project, replacing, sha256, write_text
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.models.declared import read_zoo
 from advalign.rows import NORM, STATUS, Status
 from advalign.settings import Settings
-from advalign.strict_files import read_json
 from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
 from advalign.vocabulary import HEADLINES, describe
@@ -38,6 +38,7 @@ ESTIMATES = (
 GALLERY_MODELS = 8  # rows of the printed gallery
 PICTURED_MODELS = 24  # models in the report's gallery, since the file contains their perturbations
 CURVE_POINTS = 101
+STATISTICS = "statistics.json"
 HEADLINE = describe("pt").name  # metric of every protocol whose models can be compared
 
 
@@ -57,9 +58,11 @@ def compare(
 
     Raises:
         InputError: nothing is evaluated under the protocol.
+        Damaged, CheckFailed: a result is damaged, or its numbers are not those of its rows.
     """
     protocol = protocol or settings.evaluate.protocol
-    summaries = read_summaries(project, protocol)
+    found = evaluated(project, settings.evaluate, protocol)
+    summaries = found.summaries
     if not any(HEADLINE in summary["metrics"] for summary in summaries):
         raise InputError(
             f"protocol {protocol!r} measures no perturbation tolerance, by which models are compared: name one that "
@@ -67,7 +70,7 @@ def compare(
         )
     table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
     folder = project.evaluations / protocol
-    frames = {name: pd.read_parquet(Paths(folder, name).rows) for name in table["model"]}
+    frames = {name: read_rows(Paths(folder, name).rows) for name in table["model"]}
     stimuli = load_stimuli(project)
     twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
@@ -75,6 +78,9 @@ def compare(
     statistics = zoo_statistics(table, paired)
     statistics["reference"] = _reference(stimuli, ceiling, summaries[0]["n_stimuli"])
     statistics["models"] = [_estimates(summary) for summary in summaries]
+    statistics["left_out"] = found.left_out
+    statistics["notes"] += [f"Left out: {one['model']}, {one['why']}." for one in found.left_out]
+    statistics["notes"] += _trained_by_hand(summaries)
     statistics["protocols"] = plain(compare_protocols(_tables(project, settings, protocol, table)))
     material = Material(
         check_table(table, "the evaluations"),
@@ -105,6 +111,11 @@ def compare_table(table: pd.DataFrame, output: Path | None, source: str) -> dict
     return statistics
 
 
+def _trained_by_hand(summaries: list[dict[str, Any]]) -> list[str]:
+    names = [summary["model"] for summary in summaries if summary["by_hand"]]
+    return [f"Trained by hand (outputs/runs), not by the pipeline: {', '.join(names)}."] if names else []
+
+
 def _reference(stimuli: StimulusSet, ceiling: float | None, count: int) -> dict[str, Any]:
     """What alignment is read against: the human ceiling, and the score of centre bias alone."""
     raw = centre_bias(stimuli) if ceiling else None
@@ -129,7 +140,7 @@ def _tables(project: Project, settings: Settings, protocol: str, table: pd.DataF
     tables = {protocol: table}
     for name in dict.fromkeys((settings.evaluate.protocol, *settings.evaluate.also)):
         if name not in tables and any((project.evaluations / name).glob("*.json")):
-            tables[name] = zoo_table(read_summaries(project, name), zoo)
+            tables[name] = zoo_table(evaluated(project, settings.evaluate, name).summaries, zoo)
     return tables
 
 
@@ -218,34 +229,56 @@ def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:
 
 
 def _write(folder: Path, table: pd.DataFrame, material: Material) -> None:
-    with replacing(folder / "zoo.csv") as temporary:
+    """Write all files, the statistics last: they hold the digests of the others."""
+    zoo, columns, report = folder / "zoo.csv", folder / "zoo.parquet", folder / "report.html"
+    with replacing(zoo) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    with replacing(folder / "zoo.parquet") as temporary:
+    with replacing(columns) as temporary:
         table.to_parquet(temporary, index=False)
-    write_text(folder / "statistics.json", json.dumps(material.statistics, indent=1) + "\n")
-    for name in HEADLINES:  # one small file each, so that `dvc metrics show` is a table of metric by model
+    write_text(report, render_report(material))
+    files = [zoo, columns, report, *_write_metrics(folder / "metrics", table), *_draw(folder / "figures", material)]
+    digests = {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)}
+    seals.write_json(folder / STATISTICS, {**material.statistics, "files": digests})
+
+
+def _write_metrics(folder: Path, table: pd.DataFrame) -> list[Path]:
+    """One small file for each headline, so that `dvc metrics show` is a table of metric by model."""
+    for name in HEADLINES:
         values = dict(zip(table["model"], table[name], strict=True))
-        write_text(folder / "metrics" / f"{name}.json", json.dumps(plain(values), indent=1) + "\n")
+        write_text(folder / f"{name}.json", json.dumps(plain(values), indent=1) + "\n")
+    return [folder / f"{name}.json" for name in HEADLINES]
+
+
+def _draw(folder: Path, material: Material) -> list[Path]:
+    written = []
     for name, plot in material.plots.items():
         figure = draw(plot)
-        save(figure, folder / "figures" / f"{name}.png")
-        save(figure, folder / "figures" / f"{name}.svg")
+        written += [folder / f"{name}.png", folder / f"{name}.svg"]
+        for file in written[-2:]:
+            save(figure, file)
     if material.gallery is not None:
         gallery = material.gallery
         shown = dict(list(gallery.perturbations.items())[:GALLERY_MODELS])
         printed = gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
-        save(printed, folder / "figures" / "gallery.png")  # vector graphics do not improve pictures
-    write_text(folder / "report.html", render_report(material))
+        written.append(folder / "gallery.png")  # vector graphics do not improve pictures
+        save(printed, written[-1])
+    return written
 
 
-def read_comparison(project: Project) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read the last comparison: zoo table and statistics.
+def read_comparison(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a comparison: zoo table and statistics; no file of it may have changed since it was written.
 
     Raises:
         InputError: there is no comparison yet.
+        Damaged: a file is missing, damaged or was edited.
     """
+    mend = "run `advalign compare` again"
     try:
-        table = pd.read_csv(project.comparison / "zoo.csv")
-        return table, read_json(project.comparison / "statistics.json")
-    except OSError:
+        statistics = seals.read_json(folder / STATISTICS, mend)
+    except FileNotFoundError:
         raise InputError("nothing is compared yet: run `advalign compare` (or `make repro`) first") from None
+    for name, digest in statistics.pop("files").items():
+        path = folder / name
+        if not path.is_file() or sha256(path) != digest:
+            raise seals.Damaged(f"{path} is missing, damaged or was edited: {mend}")
+    return pd.read_csv(folder / "zoo.csv"), statistics

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
+from advalign.analysis.evaluated import evaluated
 from advalign.analysis.statistics import spearman
 from advalign.analysis.table import protocol_of
 from advalign.analysis.zoo import plain
-from advalign.data.results import read_summaries
 from advalign.errors import InputError
 from advalign.files import Project
-from advalign.settings import Strict, parse
+from advalign.settings import EvaluateSettings, Strict, parse
 from advalign.strict_files import parse_yaml
 from advalign.vocabulary import describe
 
@@ -154,11 +154,11 @@ def _csv(text: str, path: Path) -> dict[str, Any]:
     return {"source": path.name, "protocol": RELEASED, "models": models}
 
 
-def released_results(project: Project) -> pd.DataFrame | None:
+def released_results(project: Project, evaluate: EvaluateSettings) -> pd.DataFrame | None:
     """Measurements under the released protocol: model, pt, pt_sem, aa, aa_sem; None if there are none."""
     if not any((project.evaluations / RELEASED).glob("*.json")):
         return None
-    summaries = read_summaries(project, RELEASED)
+    summaries = evaluated(project, evaluate, RELEASED).summaries
     rows = [{name: summary["metrics"].get(describe(name).name) for name in VALUES} for summary in summaries]
     return pd.DataFrame(rows).assign(model=[summary["model"] for summary in summaries])
 

@@ -51,14 +51,17 @@ def compare(
         return
     project = Project.find()
     if show:
-        zoo, statistics = read_comparison(project)
+        zoo, statistics = read_comparison(project.comparison)
     else:
         zoo, statistics = run(project, load_settings(project.root), protocol, tracking_links(project))
+    for left_out in statistics["left_out"]:
+        typer.echo(f"left out: {left_out['model']}, {left_out['why']}", err=True)
     rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
     result = {"models": rows, "statistics": statistics}
     if publication is not None:
         ceiling = statistics.get("reference", {}).get("human_ceiling")
-        result["published"] = beside_published(publication, zoo, released_results(project), ceiling)
+        released = released_results(project, load_settings(project.root).evaluate)
+        result["published"] = beside_published(publication, zoo, released, ceiling)
     if as_json:
         print_json(result)
         return

@@ -7,7 +7,6 @@ import typer
 
 from advalign.cli._output import JSON, TRUST, headings, print_json, print_table
 from advalign.errors import CheckFailed
-from advalign.strict_files import read_json
 from advalign.vocabulary import SPREAD, describe, short_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
@@ -101,6 +100,7 @@ def _say_what_is_absent(evaluator: "Evaluator") -> None:
 
 def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]") -> list[dict[str, Any]]:
     """Log finished models; return the table's rows."""
+    from advalign.data.results import read_summary
     from advalign.tracking.results import Published
     from advalign.tracking.store import open_store
     from advalign.workflows.publish import publish_evaluation
@@ -108,15 +108,14 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]
     for row in (row for row in rows if row["state"] != "failed"):
-        summary = evaluator.paths(row["model"]).summary
-        publish_evaluation(project, store, summary, evaluator.image_set, Published())
-        row |= _headline(summary)
+        paths = evaluator.paths(row["model"])
+        publish_evaluation(project, store, paths.summary, evaluator.image_set, Published())
+        row |= _headline(read_summary(paths))
     return rows
 
 
-def _headline(summary: Path) -> dict[str, Any]:
+def _headline(found: dict[str, Any]) -> dict[str, Any]:
     """The table's columns of a model's summary: tolerance and its companions, or the protocol's own numbers."""
-    found = read_json(summary)
     own = {short_name(name): name for name in found["protocol_metrics"] if not name.endswith(tuple(SPREAD))}
     columns = {short: describe(short).name for short in METRICS} if "pt" in own else own
     return {

@@ -7,8 +7,13 @@ outputs/evaluations/PROTOCOL/failed/NAME.json
 ```
 
 A protocol that was only run as a companion of others (`predictions`) has rows and no summary of its own.
+
+Every file is sealed (`advalign.seals`) and says what it belongs to: rows and gallery carry the identity of the inputs
+that they were computed from, a summary the digest of its rows. A file that is damaged, or of other inputs, counts as
+missing: it is computed again.
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +23,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
+from advalign import seals
 from advalign.errors import InputError
-from advalign.files import Project, replacing, sha256
+from advalign.files import Project, sha256
 from advalign.names import check_name
-from advalign.strict_files import read_json
 
 SCHEMA_VERSION = 1
+IDENTITY, PROBE, TOLD = "advalign.inputs_sha256", "advalign.probe", "advalign"
+AGAIN = "run `advalign evaluate {name}` again"  # how to mend a file of a model's evaluation
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,11 @@ class Paths:
         """The model's metrics and the digests of what they were computed from."""
         return self.folder / f"{self.name}.json"
 
+    def rows_under(self, protocol_name: str) -> Path:
+        """The model's rows under this folder's protocol, or under a companion of it."""
+        own = self.folder.name.partition(".first")[0] == protocol_name  # a trial's folder says how many items
+        return self.rows if own else self.folder.parent / protocol_name / self.rows.name
+
     def is_damaged(self, summarised: Mapping[str, Any] | None) -> bool:
         """Whether the rows changed after they were summarised.
 
@@ -81,9 +96,10 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
 
     Raises:
         InputError: there are none, or the protocol's name is not a name.
+        Damaged: one of them is.
     """
     folder = project.evaluations / check_name(protocol_name, "protocol")
-    summaries = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    summaries = [read_summary(Paths(folder, path.stem)) for path in sorted(folder.glob("*.json"))]
     if not summaries:
         others = sorted({path.parent.name for path in project.evaluations.glob("*/*.json")})
         there = f", only under {', '.join(others)} (--protocol)" if others else ""
@@ -93,41 +109,86 @@ def read_summaries(project: Project, protocol_name: str) -> list[dict[str, Any]]
     return summaries
 
 
-def stored_identity(path: Path) -> str | None:
-    """The identity in a table's metadata; None where there is no readable table."""
-    return _stored(path, b"advalign.inputs_sha256")
+def read_summary(paths: Paths) -> dict[str, Any]:
+    """Read a model's summary.
+
+    Raises:
+        Damaged: it is.
+        OSError: it cannot be read.
+    """
+    return seals.read_json(paths.summary, AGAIN.format(name=paths.name))
+
+
+def stored_identity(path: Path, again: bool = True) -> str | None:
+    """The identity of the inputs that a table or tensors were computed from; None where the file is missing or damaged.
+
+    Args:
+        path: of a .parquet or .safetensors file.
+        again: a damaged file is computed again: say so.
+    """
+    if not path.is_file():
+        return None
+    if seals.is_whole(path):
+        return (_metadata(path)).get(IDENTITY)
+    if again:
+        seals.say_damaged(path, "it is computed again")
+    return None
 
 
 def stored_probe(path: Path) -> str | None:
     """Name of the probe that a table's metadata says its rows are of; None where it does not say."""
-    return _stored(path, b"advalign.probe")
-
-
-def _stored(path: Path, key: bytes) -> str | None:
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        return _metadata(path).get(PROBE)
     except (OSError, pa.ArrowInvalid):
         return None
-    return metadata.get(key, b"").decode(errors="replace") or None
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            told: dict[str, str] = json.loads((file.metadata() or {}).get(TOLD, "{}"))
+            return told
+    found = pq.read_schema(path).metadata or {}
+    return {name.decode(): value.decode(errors="replace") for name, value in found.items()}
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Read a table that `write_table` wrote; every page is checked against its CRC.
+    """Read a table that `write_table` wrote.
 
     Raises:
-        OSError, ArrowInvalid: it is missing or damaged.
+        Damaged: its content is not what was written.
+        OSError: it cannot be read.
     """
-    return pd.read_parquet(path, page_checksum_verification=True)
+    return pd.read_parquet(seals.need_whole(path, AGAIN.format(name=path.stem)))
 
 
 def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "") -> None:
-    """Write a parquet file in one move, with the schema's version, the rows' identity and probe in its metadata."""
+    """Write a sealed parquet file, with the schema's version, the rows' identity and probe in its metadata."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    metadata = {
-        **(arrow.schema.metadata or {}),
-        b"advalign.schema_version": str(SCHEMA_VERSION).encode(),
-        b"advalign.inputs_sha256": identity.encode(),
-        **({b"advalign.probe": probe.encode()} if probe else {}),
-    }
-    with replacing(path) as temporary:
-        pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
+    told = {"advalign.schema_version": str(SCHEMA_VERSION), IDENTITY: identity, PROBE: probe, seals.KEY: seals.OPEN}
+    metadata = {**(arrow.schema.metadata or {}), **{name.encode(): value.encode() for name, value in told.items()}}
+    with seals.sealing(path) as temporary:
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary)
+
+
+def read_kept(path: Path) -> dict[int, Tensor]:
+    """Read tensors that `write_kept` wrote, by position in the image set.
+
+    Raises:
+        Damaged: their content is not what was written.
+        OSError: they cannot be read.
+    """
+    with safe_open(seals.need_whole(path, AGAIN.format(name=path.stem)), "pt") as file:
+        return {int(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+
+
+def write_kept(path: Path, kept: Mapping[int, Tensor], identity: str) -> None:
+    """Write tensors by position in the image set, with the identity of their inputs."""
+    write_tensors(path, {str(position): tensor.contiguous() for position, tensor in sorted(kept.items())}, identity)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], identity: str) -> None:
+    """Write a sealed safetensors file, with the identity of the inputs that the tensors were computed from."""
+    told = json.dumps({IDENTITY: identity, seals.KEY: seals.OPEN})  # one entry: safetensors writes them in any order
+    with seals.sealing(path) as temporary:
+        save_file(tensors, temporary, {TOLD: told})

@@ -13,15 +13,15 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, read_classes
 from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
 from advalign.data.imagenet import validation_records
-from advalign.data.sets.stimuli import StimulusSet, names_digest
+from advalign.data.results import write_table, write_tensors
+from advalign.data.sets.stimuli import StimulusSet
 from advalign.errors import DataError
-from advalign.files import Project, replacing
+from advalign.files import Project
 from advalign.settings import StimuliSettings
 
 
@@ -126,9 +126,7 @@ def _refuse_training_images(project: Project, records: list[ClickMeRecord]) -> N
 
 
 def save_stimuli(project: Project, stimuli: StimulusSet) -> None:
-    """Write outputs/stimuli/{manifest.parquet, stimuli.safetensors}."""
-    with replacing(project.stimuli / "stimuli.safetensors") as temporary:
-        tensors = {"pixels": stimuli.pixels, "maps": stimuli.map_pixels}
-        save_file(tensors, temporary, {"stimuli": names_digest(stimuli.manifest)})
-    with replacing(project.stimuli / "manifest.parquet") as temporary:
-        stimuli.manifest.to_parquet(temporary, index=False)
+    """Write outputs/stimuli/{manifest.parquet, stimuli.safetensors}, sealed; both carry the set's digest."""
+    tensors = {"pixels": stimuli.pixels, "maps": stimuli.map_pixels}
+    write_tensors(project.stimuli / "stimuli.safetensors", tensors, stimuli.digest)
+    write_table(project.stimuli / "manifest.parquet", stimuli.manifest, stimuli.digest)

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyarrow import ArrowInvalid
 
 from advalign.data.classes import DECISIONS
-from advalign.data.results import stored_probe
+from advalign.data.results import read_rows, stored_probe
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.data.suites import Tables, has_maps
-from advalign.errors import DataError
 from advalign.files import Project
 from advalign.rows import NORM, RHO, RHO_MAGNITUDE, Status
 from advalign.settings import Settings
@@ -50,7 +48,7 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     rho = RANKS if has_maps(stimuli, settings) else ()
     rows, described = [], []
     for path in files:
-        table = _read(path)
+        table = read_rows(path)
         rows.append(_rows(path, table, stimuli.manifest, rho))
         described.append(_description(path, table, stimuli.manifest, rho))
     channels, height, width = stimuli.pixels.shape[1:]
@@ -107,14 +105,6 @@ def evaluated_suite(gxe: Any) -> list[Any]:
 def _probe(path: Path) -> str:
     """The probe whose rows a file holds; an earlier advalign did not write it, and knew two."""
     return stored_probe(path) or ("predictions" if path.parent.name == "predictions" else PROBE)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (ArrowInvalid, OSError) as error:
-        told = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read ({told}): remove it and run `advalign evaluate` again") from None
 
 
 def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: tuple[str, ...]) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from advalign.data.clickme import decode_example, decode_jpeg, split_shards
 from advalign.data.imagenet import read_labels
 from advalign.data.tfrecord import read_example, record_offsets
 from advalign.errors import DataError
-from advalign.files import Project, sha256
+from advalign.files import Project
+from advalign.inputs import digests
 from advalign.settings import TrainSettings, digest
 from advalign.tensors.heatmaps import training_maps
 
@@ -73,6 +74,17 @@ class TrainingImages:
     def with_map(self) -> int:
         """Number of images with a human map: they come first."""
         return len(self._offsets)
+
+    @property
+    def file_names(self) -> list[str]:
+        """Names of the image files, relative to their folder."""
+        return [name.decode() for name in self.files.names] if self.files is not None else []
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files: shards, then image files."""
+        folder = self.files.folder if self.files is not None else Path()
+        return [*self.shards, *(folder / name for name in self.file_names)]
 
     def __len__(self) -> int:
         return self.with_map + (len(self.files.names) if self.files else 0)
@@ -152,25 +164,20 @@ def pictured_images(project: Project, classes: Classes, settings: TrainSettings)
     return None
 
 
-def data_identity(images: TrainingImages) -> str:
-    """Digest of the training data: the shards' bytes; of files names, labels and sizes, since their bytes take hours.
+def data_identity(images: TrainingImages, remembered: Path | None = None) -> str:
+    """Digest of the content of the training data: of shards, and of image files with their names and labels.
+
+    Args:
+        images: to train on, or to validate on.
+        remembered: digests of files that have not changed (`advalign.inputs`).
 
     Raises:
         DataError: a file is missing.
     """
-    found: list[object] = [sha256(shard) for shard in images.shards]
-    if images.files is not None:
-        folder, labels = images.files.folder, images.files.labels.tolist()
-        names = [name.decode() for name in images.files.names]
-        found += [[name, label, _size(folder / name)] for name, label in zip(names, labels, strict=True)]
-    return digest(found)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    found = digests(images.paths, remembered)
+    labels = images.files.labels.tolist() if images.files is not None else []
+    told = [*([path.name] for path in images.shards), *zip(images.file_names, labels, strict=True)]
+    return digest([[*one, found[path].sha256] for one, path in zip(told, images.paths, strict=True)])
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

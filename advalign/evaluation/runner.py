@@ -5,31 +5,32 @@ image set and has its own rows. The summary joins the numbers of all parts. Noth
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
-from safetensors.torch import save_file
-from torch import Tensor
 
-from advalign import provenance
+from advalign import seals
 from advalign.data.classes import read_classes
-from advalign.data.results import Paths, read_rows, stored_identity, write_table
-from advalign.errors import DataError, InputError
+from advalign.data.results import Paths, read_rows, read_summary, stored_identity, write_kept, write_table
+from advalign.errors import DataError
 from advalign.evaluation.parts import Part
 from advalign.evaluation.protocols import protocol
 from advalign.evaluation.shards import Shards
 from advalign.evaluation.summaries import metrics_of
 from advalign.evaluation.tasks import Task, open_set
-from advalign.files import Project, replacing, sha256, write_text
-from advalign.models.checkpoints import Card, read_card
+from advalign.files import Project, sha256, write_text
+from advalign.inputs import Tracked, content_digest, tracked
+from advalign.models.checkpoints import CARD, Card, read_card
 from advalign.probes.base import Measured
 from advalign.rows import FLAGS
+from advalign.seals import Damaged
 from advalign.settings import Settings, digest
-from advalign.strict_files import read_json
 
 TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
 """Settings that change rows, in addition to the protocol."""
@@ -116,16 +117,32 @@ class Evaluator:
 
     def _is_there(self, subject: Subject, name: str) -> bool:
         """Whether the rows of a part exist and were computed from the present inputs and code."""
-        paths = self.paths(subject.name, name)
-        whole = paths.gallery.is_file() or not self.parts[name].protocol.probe.keeps
-        if stored_identity(paths.rows) != subject.identities[name] or not whole:
+        paths, wanted = self.paths(subject.name, name), subject.identities[name]
+        keeps = self.parts[name].protocol.probe.keeps
+        if stored_identity(paths.rows) != wanted or (keeps and stored_identity(paths.gallery) != wanted):
             return False
-        return not paths.is_damaged(_summarised(self.paths(subject.name).summary, name))
+        return not paths.is_damaged(_summarised(self.paths(subject.name), name))
 
     def shards(self, subject: Subject, name: str) -> Shards:
         """Finished tasks of a part, kept until all are finished."""
         keeps = self.parts[name].protocol.probe.keeps
         return Shards(self.paths(subject.name, name).shards, subject.identities[name], keeps)
+
+    @cached_property
+    def _reads(self) -> list[Path]:
+        """Files below data/ that the image sets come from."""
+        return sorted({path for part in self.parts.values() for path in part.image_set.reads(self.project)})
+
+    @cached_property
+    def _data(self) -> Tracked:
+        found = tracked(self.project.root, self._reads, self.project.digests)
+        if found.warning:
+            print(f"advalign: {found.warning}", file=sys.stderr)  # noqa: T201
+        return found
+
+    @cached_property
+    def _data_sha256(self) -> str:
+        return content_digest(self.project.data, self._reads, self.project.digests)
 
     def remove_stale(self, names: set[str]) -> None:
         """Remove the results of models that are not among `names` (any more)."""
@@ -188,11 +205,8 @@ class Evaluator:
         """Write a part's results, the rows last: a part with rows is complete."""
         paths, probe = self.paths(subject.name, name), self.parts[name].protocol.probe
         if probe.keeps:
-            kept: dict[int, Tensor] = {}
-            for part in parts:
-                kept |= part.kept
-            with replacing(paths.gallery) as temporary:
-                save_file({str(position): tensor.contiguous() for position, tensor in sorted(kept.items())}, temporary)
+            kept = {position: tensor for part in parts for position, tensor in part.kept.items()}
+            write_kept(paths.gallery, kept, subject.identities[name])
         rows = pd.concat([part.rows for part in parts], ignore_index=True)
         write_table(paths.rows, rows, subject.identities[name], probe=self.parts[name].protocol.spec.probe)
 
@@ -203,13 +217,9 @@ class Evaluator:
     def summarise(self, subject: Subject) -> None:
         """Compute a model's numbers from its rows; a summary that is up to date and unchanged is kept."""
         described = self._description(subject)
-        identity = digest(
-            [described, self.settings.compare.bootstrap, [part.protocol.summary_code for part in self.parts.values()]]
-        )
-        file = self.paths(subject.name).summary
-        there = _read_summary(file)
-        written = there.pop("summary_sha256", None)
-        if there.get("summarised_from") == identity and written == digest(there):
+        identity = digest([described, [part.protocol.summary_code for part in self.parts.values()]])
+        paths = self.paths(subject.name)
+        if _read_summary(paths).get("summarised_from") == identity:
             return
         measured = {
             name: metrics_of(
@@ -221,13 +231,12 @@ class Evaluator:
             )
             for name, part in self.parts.items()
         }
-        summary = {
-            **described,
+        told = {
             "summarised_from": identity,
             "protocol_metrics": list(measured[self.protocol.name]),  # the others are the companions'
             "metrics": {key: value for found in measured.values() for key, value in found.items()},
         }
-        write_text(file, json.dumps({**summary, "summary_sha256": digest(summary)}, indent=1) + "\n")
+        seals.write_json(paths.summary, {**described, **told})
 
     def _description(self, subject: Subject) -> dict[str, Any]:
         """The fields of a summary other than its metrics."""
@@ -245,33 +254,44 @@ class Evaluator:
             "protocol_sha256": self.protocol.sha256,
             "inputs_sha256": subject.identities[self.protocol.name],
             "rows_sha256": sha256(main.rows),
+            "code_sha256": self.protocol.rows_code,
             "companions": {
-                name: {"inputs_sha256": subject.identities[name], "rows_sha256": sha256(paths.rows)}
-                for name in self.parts
+                name: {
+                    "inputs_sha256": subject.identities[name],
+                    "rows_sha256": sha256(paths.rows),
+                    "human_ceiling": part.human_ceiling,
+                }
+                for name, part in self.parts.items()
                 if (paths := self.paths(subject.name, name)).rows != main.rows
             },
             "weights_sha256": card.weights_sha256,
-            "data_md5": provenance.data_md5(self.project.root),
+            "card_sha256": sha256(subject.checkpoint / CARD),
+            "by_hand": subject.checkpoint.parent == self.project.runs,
+            "data_md5": self._data.used,
+            "data_sha256": self._data_sha256,
             "image_set": self.protocol.spec.image_set,
             "stimuli_sha256": self.image_set.digest,
             "n_stimuli": self.count,
             "tasks": self.settings.evaluate.model_dump(mode="json", include=TASK_SETTINGS),
             "seed": self.settings.seed,
+            "bootstrap": self.settings.compare.bootstrap,
             "human_ceiling": self.main.human_ceiling,
             "flags": sorted(flags),
         }
 
 
-def _read_summary(file: Path) -> dict[str, Any]:
-    """A summary; empty where there is no readable one: it is then computed again."""
+def _read_summary(paths: Paths) -> dict[str, Any]:
+    """A summary; empty where there is none that is whole: it is then computed again."""
     try:
-        found = read_json(file)
-    except (InputError, OSError):
+        return read_summary(paths)
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except Damaged:
+        seals.say_damaged(paths.summary, "it is computed again from the rows")
+        return {}
 
 
-def _summarised(file: Path, name: str) -> dict[str, Any] | None:
+def _summarised(paths: Paths, name: str) -> dict[str, Any] | None:
     """The digests of a protocol's rows that a summary was computed from; None where it does not say."""
-    found = _read_summary(file)
+    found = _read_summary(paths)
     return found if found.get("protocol") == name else found.get("companions", {}).get(name)

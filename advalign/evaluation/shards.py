@@ -1,14 +1,12 @@
 """Finished parts of a model's evaluation on disk; a killed run resumes from them."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
-from advalign.data.results import read_rows, stored_identity, write_table
+from advalign.data.results import read_kept, read_rows, stored_identity, write_kept, write_table
 from advalign.evaluation.tasks import Task
-from advalign.files import replacing
 from advalign.probes.base import Measured
 
 
@@ -27,36 +25,38 @@ class Shards:
     keeps: bool
 
     def load(self, task: Task) -> Measured | None:
-        """The task's result; None unless it is on disk, complete and of this identity."""
-        rows = self._rows(task)
-        if stored_identity(rows) != self.identity:
+        """The task's result; None unless it is on disk, whole, and of this identity and these members."""
+        rows, kept = self._files(task)
+        wanted = self._identity(task)
+        if stored_identity(rows) != wanted or (self.keeps and stored_identity(kept) != wanted):
             return None
-        try:
-            kept = load_file(rows.with_suffix(".safetensors")) if self.keeps else {}
-            return Measured(read_rows(rows), {int(name): tensor for name, tensor in kept.items()})
-        except Exception:  # noqa: BLE001  damaged files raise whatever they like; the part is made again
-            return None
+        return Measured(read_rows(rows), read_kept(kept) if self.keeps else {})
 
     def save(self, task: Task, result: Measured) -> None:
         """Write a result, the rows last: a result with rows is complete.
 
         Another process may finish the same model and clear the folder meanwhile: then the result is written once more.
         """
-        try:
+        with suppress(FileNotFoundError):
             self._save(task, result)
-        except FileNotFoundError:
-            self._save(task, result)
+            if all(file.is_file() for file in self._files(task)[: 1 + self.keeps]):
+                return
+        self._save(task, result)
 
     def _save(self, task: Task, result: Measured) -> None:
-        rows = self._rows(task)
+        rows, kept = self._files(task)
         if self.keeps:
-            with replacing(rows.with_suffix(".safetensors")) as temporary:
-                save_file({str(at): tensor.contiguous() for at, tensor in result.kept.items()}, temporary)
-        write_table(rows, result.rows, self.identity)
+            write_kept(kept, result.kept, self._identity(task))
+        write_table(rows, result.rows, self._identity(task))
 
     def clear(self) -> None:
         """Remove all parts, whatever their identity."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _rows(self, task: Task) -> Path:
-        return self.folder / f"{task.first:06d}-{task.last:06d}.parquet"
+    def _identity(self, task: Task) -> str:
+        return f"{self.identity} {task.first} {task.last}"
+
+    def _files(self, task: Task) -> tuple[Path, Path]:
+        """Of rows and of tensors."""
+        rows = self.folder / f"{task.first:06d}-{task.last:06d}.parquet"
+        return rows, rows.with_suffix(".safetensors")

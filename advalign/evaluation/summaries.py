@@ -1,11 +1,19 @@
-"""The `metrics` of a summary, computed from a model's rows; this code has its own identity."""
+"""The numbers of a summary, computed from rows: when it is written, and again wherever its numbers decide something."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from advalign.data.results import read_rows
+from advalign.errors import CheckFailed
+from advalign.evaluation.protocols import protocol
+from advalign.files import sha256
 from advalign.metrics.base import Evaluation
 from advalign.probes.base import Probe
+from advalign.settings import EvaluateSettings
+
+ROUNDING = 1e-9  # relative; machines add up in different orders
 
 
 def metrics_of(
@@ -25,3 +33,47 @@ def metrics_of(
     ceiling = math.nan if human_ceiling is None else human_ceiling
     found = probe.summarise(Evaluation(read_rows(rows), ceiling, resamples, seed))
     return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
+def checked_metrics(
+    summary: Mapping[str, Any], rows: Callable[[str], Path], evaluate: EvaluateSettings
+) -> dict[str, float | None]:
+    """The numbers of a summary, computed from its rows now.
+
+    Args:
+        summary: of a model.
+        rows: protocol -> file of the model's rows under it.
+        evaluate: settings: declared protocols, and the metrics that are asked for.
+
+    Returns:
+        Name -> number, of the metrics that the summary has.
+
+    Raises:
+        Damaged: the rows are.
+        CheckFailed: the rows are not those that were summarised, or give other numbers than the summary.
+    """
+    found: dict[str, float | None] = {}
+    for name, told in {summary["protocol"]: summary, **summary["companions"]}.items():
+        file = rows(name)
+        if sha256(file) != told["rows_sha256"]:
+            raise CheckFailed(f"{file} is not the one that was summarised: {_again(summary)}")
+        probe = protocol(name, evaluate.protocols, evaluate.metrics or None).probe
+        found |= metrics_of(probe, file, told["human_ceiling"], summary["bootstrap"], summary["seed"])
+    told_metrics = summary["metrics"]
+    wrong = [name for name, value in found.items() if name in told_metrics and not _equal(value, told_metrics[name])]
+    if wrong:
+        raise CheckFailed(
+            f"{summary['model']} under {summary['protocol']}: its rows give {wrong[0]} {found[wrong[0]]}, its summary "
+            f"says {told_metrics[wrong[0]]}: {_again(summary)}"
+        )
+    return {name: found[name] for name in told_metrics if name in found}
+
+
+def _again(summary: Mapping[str, Any]) -> str:
+    return f"run `advalign evaluate {summary['model']}` again, and `advalign publish`"
+
+
+def _equal(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING)

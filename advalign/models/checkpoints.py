@@ -1,17 +1,19 @@
 """Checkpoints on disk: model.safetensors (weights) and card.json (everything else needed to use the weights)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from advalign import seals
 from advalign.errors import DataError
-from advalign.files import replacing, sha256, write_text
+from advalign.files import replacing, sha256
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
+from advalign.models.states import check_finite
 from advalign.models.zoo import create_network
 from advalign.settings import ArchitectureName, PublishedName, Strict, parse
 from advalign.strict_files import read_json
@@ -30,6 +32,8 @@ class ClassCard(Strict):
 class Card(Strict):
     """Description of a checkpoint.
 
+    The file is sealed; one that was written by an earlier version has no seal, and is read.
+
     Attributes:
         name: the published name ("test_resnet.harmonized").
         architecture: a timm name, torchvision:NAME or python:package.module:function; `arguments` are its keyword
@@ -46,6 +50,7 @@ class Card(Strict):
         inputs_sha256: digest of the training's settings, data and code.
         data_md5: DVC's digest of the data it was trained on, None when the data is not tracked.
         weights_sha256: of model.safetensors, so that changed weights are found.
+        history_sha256: of history.csv; None where the weights were not trained here, and in older cards.
         metrics: of the last epoch ("val_accuracy", ...).
     """
 
@@ -64,6 +69,7 @@ class Card(Strict):
     inputs_sha256: str
     data_md5: str | None
     weights_sha256: str
+    history_sha256: str | None = None
     metrics: dict[str, float]
     license: str = "MIT"
 
@@ -87,7 +93,11 @@ def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) 
         folder: of the checkpoint; made if needed.
         classifier: the trained classifier.
         card: the fields of `Card` other than weights_sha256, code_sha256 and preprocessing.
+
+    Raises:
+        DataError: a weight is not finite; nothing is written.
     """
+    check_finite(classifier.network, f"the weights of {card['name']}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)
     state = {name: value.detach().cpu().contiguous().clone() for name, value in classifier.network.state_dict().items()}
@@ -105,21 +115,53 @@ def save_checkpoint(folder: Path, classifier: Classifier, card: dict[str, Any]) 
 
 def write_card(folder: Path, card: Card) -> None:
     """Write a checkpoint's card in one move."""
-    write_text(folder / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+    seals.write_json(folder / CARD, card.model_dump(mode="json"))
 
 
 def read_card(folder: Path) -> Card:
     """Read a checkpoint's card.
 
     Raises:
-        DataError: no card, not JSON, or a repeated key.
+        DataError: no card, not JSON, a repeated key, or not as it was written.
         InputError: an unknown key, or a value of another type.
     """
+    path = folder / CARD
     try:
-        values = read_json(folder / CARD, DataError)
+        values = read_json(path, DataError)
+        if isinstance(values, dict) and values.pop(seals.KEY, None) is not None:
+            mend = f'train, fetch or import it again; where you edited it yourself, remove its line "{seals.KEY}"'
+            seals.need_whole(path, mend)
     except OSError:
         raise DataError(f"{folder} is not a checkpoint: it has no {CARD}") from None
-    return parse(Card, values, str(folder / CARD))
+    return parse(Card, values, str(path))
+
+
+def read_history(folder: Path, card: Card) -> pd.DataFrame:
+    """Read the history of a checkpoint's training, one row per epoch; empty where it was not trained here.
+
+    Raises:
+        DataError: it is missing, or is not the one that the card names.
+    """
+    path = folder / HISTORY
+    if card.history_sha256 is not None and not (path.is_file() and sha256(path) == card.history_sha256):
+        raise DataError(
+            f"{path} is missing or was changed: its SHA-256 is not the one in {CARD}: train the model again"
+        )
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def need_weights(folder: Path, card: Card) -> Path:
+    """The file of a checkpoint's weights.
+
+    Raises:
+        DataError: it is missing, or is not the one that the card names.
+    """
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise DataError(f"{folder}: {WEIGHTS} is missing")
+    if sha256(weights) != card.weights_sha256:
+        raise DataError(f"{weights}: its SHA-256 is not the one in {CARD}: the weights were changed or damaged")
+    return weights
 
 
 def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
@@ -129,11 +171,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
         DataError: incomplete, changed since it was written, or weights of another architecture.
     """
     card = read_card(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise DataError(f"{folder}: {WEIGHTS} is missing")
-    if sha256(weights) != card.weights_sha256:
-        raise DataError(f"{weights}: its SHA-256 is not the one in {CARD}: the weights were changed or damaged")
+    weights = need_weights(folder, card)
     network = create_network(card.architecture, len(card.classes), card.preprocessing.input_size, card.arguments)
     if origin_of(card.architecture).code_sha256() != card.code_sha256:
         raise DataError(

@@ -4,6 +4,7 @@ A fetched model is a folder like any trained checkpoint, so everything downstrea
 may be pruned; the card stays and identifies them.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,17 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from advalign.errors import AdvalignError, DataError, InputError
-from advalign.models.checkpoints import CARD, WEIGHTS, Card, ClassCard, load_checkpoint, read_card, save_checkpoint
+from advalign.inputs import digests
+from advalign.models.checkpoints import (
+    CARD,
+    WEIGHTS,
+    Card,
+    ClassCard,
+    load_checkpoint,
+    need_weights,
+    read_card,
+    save_checkpoint,
+)
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import HUB, OWN, ZooEntry
 from advalign.models.origins import origin_of
@@ -25,7 +36,7 @@ from advalign.models.published import (
     fetch_pretrained,
     pretrained_classes,
 )
-from advalign.models.states import SUFFIXES, matching_state, read_states
+from advalign.models.states import SUFFIXES, check_kinds, matching_state, read_states
 from advalign.models.zoo import create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.settings import digest, parse
@@ -45,6 +56,7 @@ class FetchedModel:
         root: of the repository (`Project.home`).
         classes, decisions: of the data, as cards keep them.
         download: fetches a registered model (models:/...) and returns its checkpoint folder.
+        remembered: digests of files that have not changed (`advalign.inputs`); None: read the files.
     """
 
     name: str
@@ -55,6 +67,7 @@ class FetchedModel:
     classes: tuple[ClassCard, ...]
     decisions: tuple[str, ...]
     download: Callable[[str], Path]
+    remembered: Path | None = None
 
     @property
     def architecture(self) -> str:
@@ -65,10 +78,16 @@ class FetchedModel:
         """The card of an earlier fetch from the same place, whether or not its weights have been pruned."""
         if self.weights.startswith(REGISTRY):
             return None  # an alias may have moved
+        if not (self.folder / CARD).is_file():
+            return None
         try:
             card = read_card(self.folder)
+        except InputError as error:
+            _say_again(error)
+            return None
+        try:
             return card if card.inputs_sha256 == self._identity() else None
-        except AdvalignError:
+        except AdvalignError:  # fetching says what is wrong with the entry
             return None
 
     def fetch(self) -> Card:
@@ -80,9 +99,14 @@ class FetchedModel:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.parent / f".{self.name}.lock"):  # another run may fetch the same model
             card = self.known()
-            if card is not None and (self.folder / WEIGHTS).is_file():
-                return card
-            return self._fetch()
+            if card is None or not (self.folder / WEIGHTS).is_file():
+                return self._fetch()
+            try:
+                need_weights(self.folder, card)
+            except DataError as error:
+                _say_again(error)
+                return self._fetch()
+            return card
 
     def _fetch(self) -> Card:
         checkpoint = self._checkpoint()
@@ -151,10 +175,10 @@ class FetchedModel:
         return Classifier(network, preprocessing).eval()
 
     def _identity(self) -> str:
-        """Digest of the weights' place and of how they are read."""
+        """Digest of the weights' place, of their content where they are in a file, and of how they are read."""
         files = [self._file(), self._path(self.entry.head) if self.entry.head else None]
-        stats = [file.stat() if file is not None and file.is_file() else None for file in files]
-        found = [None if stat is None else [stat.st_size, stat.st_mtime_ns] for stat in stats]
+        there = [file for file in files if file is not None and file.is_file()]
+        found = [one.sha256 for one in digests(there, self.remembered).values()]
         classes = [[one.wnid, one.decision] for one in self.classes]
         code = origin_of(self.architecture).code_sha256()
         return digest([self.entry.model_dump(mode="json"), self.weights, found, classes, *([code] if code else [])])
@@ -250,7 +274,12 @@ class FetchedModel:
         return {by_end[end]: value for end, value in found.items()}
 
 
+def _say_again(error: Exception) -> None:
+    print(f"advalign: {error}; the model is fetched again", file=sys.stderr)  # noqa: T201
+
+
 def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:
+    check_kinds(state, network.state_dict(), source)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

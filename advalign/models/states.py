@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from advalign.errors import DataError
 
+STATISTICS = ("running_mean", "running_var")  # ends of names: of a batch norm
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -68,3 +69,31 @@ def matching_state(states: list[Mapping[str, Any]], wanted: Mapping[str, Any], s
                 return found
             closest = min(closest, (len(missing), f"lacks {missing[:2]}" if missing else f"also has {strange[:2]}"))
     raise DataError(f"{source} is of another architecture: of {len(wanted)} tensors it {closest[1]}: fetch others")
+
+
+def check_kinds(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Refuse integers where a network has floating-point numbers: PyTorch would convert them silently.
+
+    Raises:
+        DataError: names the first tensor.
+    """
+    for name, value in wanted.items():
+        if name in state and state[name].is_floating_point() != value.is_floating_point():
+            raise DataError(
+                f"{source}: {name} holds {state[name].dtype}, the network has {value.dtype}: save the weights as "
+                "floating-point numbers"
+            )
+
+
+def check_finite(network: nn.Module, source: str) -> None:
+    """Refuse weights that are not finite; a buffer other than a batch norm's statistics may hold infinities (masks).
+
+    Raises:
+        DataError: names the first tensor.
+    """
+    weights = {name for name, _ in network.named_parameters()}
+    for name, value in network.state_dict().items():
+        if not value.is_floating_point() or value.isfinite().all():
+            continue
+        if name in weights or name.endswith(STATISTICS) or value.isnan().any():
+            raise DataError(f"{source}: {name} holds numbers that are not finite: these weights cannot be used")

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.files import Project
-from advalign.models.checkpoints import CARD, HISTORY, Card
+from advalign.models.checkpoints import CARD, HISTORY, Card, read_history
 from advalign.models.exchange import imported_from
 from advalign.recipes.base import Position
 from advalign.settings import digest
@@ -161,13 +161,13 @@ def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> 
     finished = store.find_runs("train", key, finished=True)
     if finished:
         return finished[0].info.run_id, False
+    history = read_history(folder, card).to_dict("records")
     params = training_params(card.settings, card.architecture, card.recipe, card.seed)
     tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
     file = imported_from(card)
     if file is not None:
         tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
     run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
-    history = pd.read_csv(folder / HISTORY).to_dict("records") if (folder / HISTORY).is_file() else []
     for row in history:
         run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
     run.finish(folder)

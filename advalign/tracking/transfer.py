@@ -1,7 +1,7 @@
 """Transfer to another store: what only the project's own mlflow.db holds is copied to the store in use.
 
 Runs keep their parameters, metrics, tags, times and artifacts, and name their original in a tag. Versions are
-identified by their weights. So a second transfer, or one after a cut-off, makes no duplicates.
+identified by their weights and card. So a second transfer, or one after a cut-off, makes no duplicates.
 
 What people and gates wrote is history and is copied unchanged, with the source's version numbers; a decision says so.
 Only references that programs follow (an evaluation's run, the versions of a row of the audit table, aliases) become
@@ -33,6 +33,7 @@ from advalign.tracking.registry.audit import BEFORE, MODEL, VERSION
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
 from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import (
+    CARD_TAG,
     WEIGHTS_TAG,
     all_models,
     fetch,
@@ -144,12 +145,12 @@ class _Move:
         return {name: self.versions.get((tags.get(MODEL, ""), tags.get(name, "")), "") for name in (VERSION, BEFORE)}
 
     def version(self, version: ModelVersion) -> None:
-        """Find the version with the same weights, or register it."""
-        label, weights = label_of(version), version.tags.get(WEIGHTS_TAG)
+        """Find the version with the same weights and card, or register it."""
+        label, tags = label_of(version), version.tags
         with self._leaving_out(label):
-            if weights is None:
-                raise InputError("advalign did not register it")
-            found = find_version(self.target, version.name, weights)
+            if WEIGHTS_TAG not in tags or CARD_TAG not in tags:
+                raise InputError("this advalign did not register it")
+            found = find_version(self.target, version.name, tags[WEIGHTS_TAG], tags[CARD_TAG])
             new = self._register(version) if found is None else found
             self.done.note(label, found is None)
             self.versions[version.name, str(version.version)] = str(new.version)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from advalign import seals
 from advalign.data.batches import Batch, TrainingData, decoding
 from advalign.errors import AdvalignError
-from advalign.files import replacing
 from advalign.models.classifier import Classifier
 from advalign.recipes.base import Position, Recipe
 from advalign.settings import TrainSettings
@@ -54,7 +54,7 @@ class Fit:
         seed: of shuffling, augmentation and stochastic layers.
         identity: digest of everything the training depends on; a saved state of another identity is not resumed.
         state_file: the state is saved here after every epoch and every few minutes; the caller removes it when the
-            result is on disk.
+            result is on disk. A damaged state counts as none.
         world: the processes that train together.
         pictured: images with human maps for pictures of saliency.
     """
@@ -241,8 +241,9 @@ class Fit:
             "history": self.history,
             "done": self.done,
             "meter": meter,
+            seals.KEY: seals.OPEN,
         }
-        with replacing(self.state_file) as temporary:
+        with seals.sealing(self.state_file) as temporary:
             torch.save(state, temporary)
 
     def _restore(self) -> None:
@@ -259,8 +260,11 @@ class Fit:
             self.meter.load(state["meter"])
 
     def _saved_state(self) -> dict[str, Any] | None:
-        """The state on disk, if it is of this training."""
+        """The state on disk, if it is whole and of this training."""
         if not self.state_file.is_file():
+            return None
+        if not seals.is_whole(self.state_file):
+            seals.say_damaged(self.state_file, "the training begins anew")
             return None
         state: dict[str, Any] = torch.load(self.state_file, map_location="cpu", weights_only=True)
         return state if state.get("identity") == self.identity and "done" in state else None

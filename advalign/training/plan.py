@@ -61,7 +61,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     seed = settings.seed if seed is None else seed
     classes_file = project.need_data(project.data / "classes.yaml")
     classes = read_classes(classes_file)
-    images = training_images(project, classes, train)
+    images, validation = training_images(project, classes, train), validation_images(project, classes, train)
     if recipe.needs_maps and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
     name = check_name(recipe.published_name(plain_architecture(training.model)))
@@ -75,7 +75,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "recipe_settings": recipe.settings.model_dump(),
             "train": train.identity(),
             "seed": seed,
-            "data": [data_identity(images), data_identity(validation_images(project, classes, train))],
+            "data": [data_identity(one, project.digests) for one in (images, validation)],
             "classes": classes_file.read_text(),
             "code": closure("advalign.training.train:train", f"{kind.__module__}:{kind.__name__}").digest,
         }

@@ -1,5 +1,6 @@
 """From a plan to a checkpoint on disk."""
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from advalign import provenance
 from advalign.data.batches import TrainingData
 from advalign.data.classes import DECISIONS, Classes, read_classes
 from advalign.data.training_images import pictured_images, training_images, validation_images
-from advalign.errors import DataError, InputError
+from advalign.errors import InputError
 from advalign.files import Project, remove_leftovers, replacing, sha256
-from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, read_card, save_checkpoint
+from advalign.inputs import tracked
+from advalign.models.checkpoints import CARD, HISTORY, Card, need_weights, read_card, read_history, save_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.zoo import create_classifier
 from advalign.settings import TrainSettings
@@ -26,13 +27,19 @@ from advalign.training.world import World, joined
 
 
 def finished(folder: Path, identity: str) -> Card | None:
-    """Return the card of a checkpoint that is complete, undamaged and of this identity; None otherwise."""
+    """Return the card of a checkpoint that is complete and of this identity; None otherwise. Damage is said."""
+    if not (folder / CARD).is_file():
+        return None
     try:
         card = read_card(folder)
-        intact = card.inputs_sha256 == identity and sha256(folder / WEIGHTS) == card.weights_sha256
-    except (DataError, InputError, OSError):
+        if card.inputs_sha256 != identity:
+            return None
+        need_weights(folder, card)
+        read_history(folder, card)
+    except InputError as error:
+        print(f"advalign: {error}; the model is trained again", file=sys.stderr)  # noqa: T201
         return None
-    return card if intact else None
+    return card
 
 
 def state_file(project: Project, planned: Plan) -> Path:
@@ -76,23 +83,35 @@ def train(
             if not resume:
                 state.unlink(missing_ok=True)
         classes = read_classes(project.data / "classes.yaml")
+        version = world.from_first(lambda: _data_version(project, planned.train, classes))
         fit = _prepare(project, planned, classes, state, world)
         history = fit.run(world.from_first_alone(observers))
-        return world.from_first(lambda: _write(project, planned, classes, folder, fit, history))
+        return world.from_first(lambda: _write(planned, version, classes, folder, fit, history))
 
 
-def _write(project: Project, planned: Plan, classes: Classes, folder: Path, fit: Fit, history: list[Row]) -> Card:
+def _data_version(project: Project, settings: TrainSettings, classes: Classes) -> str | None:
+    """DVC's digest of data/; None where the data is not tracked, or the files of this training are others."""
+    images, validation = training_images(project, classes, settings), validation_images(project, classes, settings)
+    files = [project.data / "classes.yaml", *images.paths, *validation.paths]
+    found = tracked(project.root, files, project.digests)
+    if found.warning:
+        print(f"advalign: {found.warning}", file=sys.stderr)  # noqa: T201
+    return found.used
+
+
+def _write(planned: Plan, data_md5: str | None, classes: Classes, folder: Path, fit: Fit, history: list[Row]) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)
     with replacing(folder / HISTORY) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
     assert isinstance(fit.result, Classifier)
-    card = save_checkpoint(folder, fit.result, _card(project, planned, classes, history[-1]))
+    told = {**_card(planned, data_md5, classes, history[-1]), "history_sha256": sha256(folder / HISTORY)}
+    card = save_checkpoint(folder, fit.result, told)
     fit.state_file.unlink(missing_ok=True)
     return card
 
 
-def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[str, Any]:
+def _card(planned: Plan, data_md5: str | None, classes: Classes, last: Row) -> dict[str, Any]:
     """The fields of the checkpoint's card that `save_checkpoint` does not add."""
     return {
         "name": planned.name,
@@ -109,7 +128,7 @@ def _card(project: Project, planned: Plan, classes: Classes, last: Row) -> dict[
         "settings": planned.used(),
         "seed": planned.seed,
         "inputs_sha256": planned.identity,
-        "data_md5": provenance.data_md5(project.root),
+        "data_md5": data_md5,
         "metrics": {name: value for name, value in last.items() if name not in ("epoch", "step")},
     }
 

@@ -6,30 +6,29 @@ made from the results on disk, identified by (model, digest).
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL.Image import Image
-from safetensors.torch import load_file
 
+from advalign.analysis.comparison import read_comparison
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.standing import group_of
-from advalign.data.results import Paths
+from advalign.data.results import Paths, read_kept, read_rows, read_summary
 from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
+from advalign.evaluation.summaries import checked_metrics
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
-from advalign.models.checkpoints import read_card
+from advalign.models.checkpoints import CARD, need_weights, read_card
 from advalign.models.declared import Zoo, read_zoo
-from advalign.settings import digest
-from advalign.strict_files import read_json
+from advalign.settings import digest, load_settings
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.model_card import RUN
@@ -64,7 +63,7 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
     sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")
-        name = read_json(summary).get("image_set", "stimuli")
+        name = read_summary(Paths(summary.parent, summary.stem)).get("image_set", "stimuli")
         sets[name] = sets.get(name) or open_set(name, project)
         publish_evaluation(project, store, summary, sets[name], done)
     if (project.comparison / "statistics.json").is_file():
@@ -81,10 +80,11 @@ def publish_checkpoint(project: Project, store: Store, folder: Path, done: Publi
         StoreDown: the store does not answer, or refuses.
     """
     card = read_card(folder)
+    need_weights(folder, card)
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
         run_id, new = checkpoint_run(project, store, card, folder)
         done.note(f"run {card.name}", new)
-        version = find_version(store, card.name, card.weights_sha256)
+        version = find_version(store, card.name, card.weights_sha256, sha256(folder / CARD))
         done.note(f"version {card.name}", version is None)
         if version is None:
             trained = store.client.get_run(run_id).data.tags
@@ -112,7 +112,7 @@ def publish_evaluation(
     Raises:
         StoreDown: the store does not answer, or refuses.
     """
-    summary = read_json(summary_file)
+    summary = read_summary(Paths(summary_file.parent, summary_file.stem))
     label = summary_file.parent.name  # the protocol; of a trial (--limit) also how many stimuli: "fmn-fast.first6"
     key = {RESULT: sha256(summary_file), "advalign.model": summary["model"], "advalign.protocol": label}
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
@@ -121,7 +121,7 @@ def publish_evaluation(
         run_id = (
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
         )
-        version = find_version(store, summary["model"], summary["weights_sha256"])
+        version = find_version(store, summary["model"], summary["weights_sha256"], summary["card_sha256"])
         if version is not None and version.tags.get(store.named(label) + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))
 
@@ -135,7 +135,10 @@ def _evaluation_run(
     key: dict[str, str],
 ) -> str:
     data_md5 = str(summary.get("data_md5") or "")  # at the evaluation, not at the publishing
-    known = {name: value for name, value in summary["metrics"].items() if value is not None}
+    evaluate = load_settings(project.root).evaluate
+    paths = Paths(summary_file.parent, summary_file.stem)
+    metrics = checked_metrics(summary, paths.rows_under, evaluate)
+    known = {name: value for name, value in metrics.items() if value is not None}
     tags = {
         **_long_names(known),
         "advalign.recipe": summary["recipe"],
@@ -149,7 +152,7 @@ def _evaluation_run(
     }
     context = {"mlflow.data.context": "evaluation", "dvc.data.md5": data_md5}
     with TemporaryDirectory() as folder:  # one request per file, without listing first
-        _collect(Path(folder), summary_file, image_set)
+        _collect(Path(folder), paths, summary["companions"], image_set)
         return log_result(
             store,
             "evaluate",
@@ -175,15 +178,18 @@ def _zoo(path: Path, changed: int) -> Zoo:
     return read_zoo(path)
 
 
-def _collect(folder: Path, summary_file: Path, image_set: ImageSet) -> None:
-    """Write a run's artifacts into a folder: rows (for programs, and as the UI's table), summary, picture."""
-    paths = Paths(summary_file.parent, summary_file.stem)
-    for path in (paths.rows, summary_file):
+def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: ImageSet) -> None:
+    """Write a run's artifacts into a folder: rows (for programs, and as the UI's table), summary, picture.
+
+    The rows of companions are in folders of their own, so that every number of the summary can be computed again.
+    """
+    for path in (paths.rows, paths.summary):
         shutil.copy(path, folder)
-    write_text(folder / TABLE, pd.read_parquet(paths.rows).to_json(orient="split", index=False))
-    perturbations = (
-        {int(name): delta for name, delta in load_file(paths.gallery).items()} if paths.gallery.is_file() else {}
-    )
+    for name in companions:
+        (folder / name).mkdir()
+        shutil.copy(paths.rows_under(name), folder / name)
+    write_text(folder / TABLE, read_rows(paths.rows).to_json(orient="split", index=False))
+    perturbations = read_kept(paths.gallery) if paths.gallery.is_file() else {}
     if not perturbations or "human_map" not in image_set.offers:
         return  # nothing to set a perturbation next to
     positions = sorted(perturbations)
@@ -202,13 +208,13 @@ def _as_it_is(image: Image) -> torch.Tensor:
 
 
 def _publish_comparison(project: Project, store: Store, done: Published) -> None:
+    _, statistics = read_comparison(project.comparison)
     files = [path for path in sorted(project.comparison.rglob("*")) if path.is_file()]
     key = {RESULT: digest([sha256(path) for path in files if path.suffix in (".csv", ".json")])}
     found = store.find_runs("compare", key, finished=True)
     done.note("comparison", not found)
     if found:
         return
-    statistics = read_json(project.comparison / "statistics.json")
     metrics = {f"rho_{entry['x']}_{entry['y']}": entry.get("rho") for entry in statistics["correlations"]}
     log_result(
         store,

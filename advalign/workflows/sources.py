@@ -121,6 +121,7 @@ def _fetched(project: Project, zoo: Zoo, name: str, classes: Classes) -> Fetched
         classes=class_cards(classes),
         decisions=DECISIONS,
         download=lambda uri: registered(project, uri),
+        remembered=project.digests,
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from advalign.analysis.drawing import save
 from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_table
 from advalign.analysis.zoo import plain
+from advalign.data.results import read_rows, read_summary
 from advalign.errors import CheckFailed
 from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines import create_engine
@@ -23,7 +24,6 @@ from advalign.files import Project, replacing, write_text
 from advalign.names import check_name, plain_architecture
 from advalign.progress import progress
 from advalign.settings import Settings, Training
-from advalign.strict_files import read_json
 from advalign.training.plan import Plan, plan
 from advalign.training.world import choose_device, is_first, joined
 from advalign.workflows.tracked_training import train_tracked
@@ -123,7 +123,7 @@ def _evaluate(evaluator: Evaluator, folders: list[Path], settings: Settings) -> 
 
 def _cell(evaluator: Evaluator, lambda_1: float, eps: float, name: str) -> Cell:
     paths = evaluator.paths(name)
-    return Cell(lambda_1, eps, name, read_json(paths.summary)["metrics"], pd.read_parquet(paths.rows))
+    return Cell(lambda_1, eps, name, read_summary(paths)["metrics"], read_rows(paths.rows))
 
 
 def _write(study: Study, settings: Settings, evaluator: Evaluator, cells: list[Cell]) -> tuple[pd.DataFrame, str]:

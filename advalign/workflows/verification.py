@@ -82,12 +82,10 @@ def verify(
     version = resolve(store, reference)
     label = f"{label_of(version)} under {protocol}"
     try:
-        found = read_evaluation(store, version, protocol)
+        found = read_evaluation(store, version, protocol, settings.evaluate)
         if found is None:
             raise InputError(f"{label_of(version)} is not evaluated under {protocol}: nothing to compare with")
-        summary, logged = found
-        if "tasks" not in summary:
-            raise InputError(f"{label}: an earlier advalign stored no batch sizes: evaluate it again")
+        summary, logged = found.summary, found.rows
         _check_items(project, summary, label)
         with TemporaryDirectory() as folder:
             checkpoint = fetch(version, Path(folder))
@@ -138,7 +136,10 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
 
 def _compare(version: Version, then: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
     """Checks of recomputed rows against logged rows, in the same order."""
-    checks = [_check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True)]
+    checks = [
+        _check("weights", "the registered SHA-256", str(version.tags[WEIGHTS_TAG])[:12], True),
+        _check("summary", "the numbers of its rows", "the same, computed again", True),
+    ]
     for column, what in EXACT.items():
         if column in then and column in again:
             same = int((then[column] == again[column]).sum())

@@ -21,7 +21,7 @@ from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all, publish_checkpoint
 from tests.pipeline.conftest import STORES
-from tests.registered import DATA, make_project, publish
+from tests.registered import make_project, publish
 from tests.team.processes import Process, command_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("promotion")]
@@ -407,11 +407,12 @@ def test_an_alias_of_another_model_is_not_taken_for_ones_own(project, store):
 def test_expired_data_fails_its_gate(project, store):
     name = two_versions(project, store, "expired")
     pointer = project.root / "data.dvc"
+    whole = pointer.read_text()
     pointer.write_text(yaml.safe_dump({"outs": [{"md5": "fedcba9876543210.dir", "path": "data"}]}))
     try:
         refused = promote(project, store, name, 1)
     finally:
-        pointer.write_text(yaml.safe_dump({"outs": [{"md5": DATA, "path": "data"}]}))
+        pointer.write_text(whole)
     assert refused.outcome == "refused"
     assert [gate.gate for gate in refused.gates if not gate.holds] == ["data"]
     assert "champion" not in holders(store, name)

@@ -12,7 +12,6 @@ from advalign.data.classes import Classes, read_classes
 from advalign.data.clickme import read_human_ceiling
 from advalign.data.imports.multilabel import read_judgements
 from advalign.data.multilabel import read_multilabel
-from advalign.data.results import read_summaries
 from advalign.errors import DataError, InputError
 from advalign.files import Project
 from advalign.models.checkpoints import read_card
@@ -52,13 +51,6 @@ FILES = {
     "card.json": (lambda path: read_card(path.parent), '{"seed": 1,\n "name": "a",\n "seed": 2}', "seed", 1, 3),
     "multilabel.json": (lambda path: read_multilabel(path, {}), SETS, "a.JPEG", 2, 3),
     "labels.json": (lambda path: read_judgements(path, Classes(())), SETS, "a.JPEG", 2, 3),
-    "outputs/evaluations/fmn/a.json": (
-        lambda path: read_summaries(Project(path.parents[3]), "fmn"),
-        '{"metrics": {\n"n_valid": 1,\n"n_valid": 100}}',
-        "n_valid",
-        2,
-        3,
-    ),
 }
 
 

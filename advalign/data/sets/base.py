@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
@@ -78,6 +79,10 @@ class ImageSet(ABC):
     @abstractmethod
     def listing(self) -> pd.DataFrame:
         """One row per item: its description and source."""
+
+    def reads(self, project: Project) -> list[Path]:
+        """Files below data/ that items, labels and the human ceiling come from; by default the classes alone."""
+        return [project.data / "classes.yaml"]
 
     def human_ceiling(self, project: Project) -> float | None:
         """Rank correlation between halves of the participants; None for a set without human maps."""

@@ -3,20 +3,22 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-from pyarrow import ArrowInvalid
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from advalign.data.classes import Classes
 from advalign.data.clickme import read_human_ceiling
+from advalign.data.results import stored_identity
 from advalign.data.sets.base import ImageSet, Items
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.seals import need_whole
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.tensors.ranks import average_ranks
 
@@ -108,6 +110,14 @@ class StimulusSet(ImageSet):
             },
         )
 
+    def reads(self, project: Project) -> list[Path]:
+        """The classes, the human ceiling, and the shards or images that the stimuli were chosen from."""
+        names = sorted({source.partition(":")[0] for source in self.manifest["source"]})
+        clickme, imagenet = project.data / "clickme", project.data / "imagenet"
+        if self.has_maps:
+            return [*super().reads(project), clickme / "ceiling.yaml", *(clickme / name for name in names)]
+        return [*super().reads(project), imagenet / "labels.csv", *(imagenet / "val" / name for name in names)]
+
     def human_ceiling(self, project: Project) -> float | None:
         """The ceiling of the human maps, from data/; None where there are no maps."""
         return read_human_ceiling(project) if self.has_maps else None
@@ -134,28 +144,20 @@ def derangement(count: int, seed: int) -> Tensor:
             return torch.from_numpy(order)
 
 
-def names_digest(manifest: pd.DataFrame) -> str:
-    """Digest of the stimuli's names; both files hold it, so that mismatched files are found."""
-    return hashlib.sha256("\n".join(manifest["stimulus"]).encode()).hexdigest()
-
-
 def load_stimuli(project: Project) -> StimulusSet:
     """Read the frozen stimulus set.
 
     Raises:
-        DataError: the set does not exist yet, or manifest and tensors disagree.
+        DataError: the set does not exist yet, is damaged, or its files are of two sets.
     """
+    folder, mend = project.stimuli, "make the stimuli again with `dvc repro -f stimuli`"
+    manifest, tensors = folder / "manifest.parquet", folder / "stimuli.safetensors"
     try:
-        manifest = pd.read_parquet(project.stimuli / "manifest.parquet")
-        with safe_open(project.stimuli / "stimuli.safetensors", "pt") as file:
-            pixels, maps = file.get_tensor("pixels"), file.get_tensor("maps")
-            names = (file.metadata() or {}).get("stimuli")
+        for path in (manifest, tensors):
+            need_whole(path, mend)
     except FileNotFoundError:
         raise DataError("outputs/stimuli is missing: make it with `dvc repro stimuli`") from None
-    except (SafetensorError, ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"outputs/stimuli cannot be read ({error}): make it again with `dvc repro -f stimuli`"
-        ) from None
-    if len(manifest) != len(pixels) or names != names_digest(manifest):
-        raise DataError("outputs/stimuli: manifest and tensors disagree: make them again with `dvc repro -f stimuli`")
-    return StimulusSet(manifest, pixels, maps)
+    if stored_identity(manifest) != stored_identity(tensors):
+        raise DataError(f"outputs/stimuli: manifest and tensors are of two sets: {mend}")
+    with safe_open(tensors, "pt") as file:
+        return StimulusSet(pd.read_parquet(manifest), file.get_tensor("pixels"), file.get_tensor("maps"))

@@ -14,7 +14,8 @@ from torch import Tensor
 from advalign.data.classes import Classes
 from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.sets.base import ImageSet, Items, Transform
-from advalign.files import Project, sha256
+from advalign.files import Project
+from advalign.inputs import digests
 from advalign.settings import digest
 
 DECODERS = 8  # threads that decode images
@@ -27,17 +28,19 @@ class ValidationImages(ImageSet):
     Attributes:
         images: in the order of their names.
         tables: files with the labels.
+        remembered: digests of files (`advalign.inputs`).
     """
 
     images: tuple[ValidationImage, ...]
     tables: tuple[Path, ...]
+    remembered: Path
 
     @classmethod
     def open(cls, project: Project, classes: Classes) -> "ValidationImages":
         """Read data/imagenet; see `read_validation`."""
         folder = project.data / "imagenet"
         tables = tuple(path for path in (folder / "multilabel.json", folder / "labels.csv") if path.is_file())
-        return cls(tuple(read_validation(project, classes)), tables)
+        return cls(tuple(read_validation(project, classes)), tables, project.digests)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,8 +48,13 @@ class ValidationImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the images' bytes and labels."""
-        images = [(image.path.name, image.label, sha256(image.path)) for image in self.images]
-        return digest([images, [sha256(table) for table in self.tables]])
+        found = digests([*(image.path for image in self.images), *self.tables], self.remembered)
+        images = [(image.path.name, image.label, found[image.path].sha256) for image in self.images]
+        return digest([images, [found[table].sha256 for table in self.tables]])
+
+    def reads(self, project: Project) -> list[Path]:
+        """The classes, the tables of labels, and the images."""
+        return [*super().reads(project), *self.tables, *(image.path for image in self.images)]
 
     def listing(self) -> pd.DataFrame:
         """One row per image: its file, its original label, and the labels that people accept."""

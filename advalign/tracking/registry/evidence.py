@@ -1,9 +1,11 @@
 """A version's evaluation in the tracking store: the evidence that a promotion is judged on.
 
-Every file is checked against a digest: the summary's is in the version's tag, those of the rows and the weights are in
-the summary. So nobody can replace evidence without changing the version's tags too.
+Every file is checked against a digest: the summary's is in the version's tag, those of the rows, the weights and the
+card are in the summary. So nobody can replace evidence without changing the version's tags too. Numbers are computed
+again from the rows.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +15,16 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from advalign.data.results import read_rows
 from advalign.errors import CheckFailed, InputError
+from advalign.evaluation.summaries import checked_metrics
 from advalign.files import sha256
+from advalign.seals import Damaged
+from advalign.settings import EvaluateSettings
 from advalign.strict_files import read_json
 from advalign.tracking.registry.gates import Evidence
 from advalign.tracking.registry.model_card import RESULT, RUN, logged
-from advalign.tracking.registry.registered import WEIGHTS_TAG, label_of
+from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
 from advalign.vocabulary import PAIRED, describe
@@ -26,19 +32,35 @@ from advalign.vocabulary import PAIRED, describe
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
 
-def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
-    """The summary and the rows of a version's evaluation.
+@dataclass(frozen=True)
+class Logged:
+    """A version's evaluation, checked.
+
+    Attributes:
+        summary: as logged.
+        rows: of the protocol.
+        metrics: computed from the rows now.
+    """
+
+    summary: dict[str, Any]
+    rows: pd.DataFrame
+    metrics: dict[str, float | None]
+
+
+def read_evaluation(store: Store, version: ModelVersion, protocol: str, evaluate: EvaluateSettings) -> Logged | None:
+    """A version's evaluation from its run in the store.
 
     Args:
         store, version: the version, evaluated by the store's experiment.
         protocol: of the evaluation.
+        evaluate: settings: declared protocols and metrics.
 
     Returns:
         None where the version is not evaluated under the protocol.
 
     Raises:
         InputError: the evaluation's run or one of its files is missing.
-        CheckFailed: a file is not the one that was logged, or is of other weights.
+        CheckFailed: a file is not the one that was logged, or is of other weights, or rows give other numbers.
     """
     noted = store.named(protocol)
     run_id = version.tags.get(f"{noted}{RUN}")
@@ -48,37 +70,48 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str) -> tuple
     run = _active_run(store, run_id, label)
     with TemporaryDirectory() as folder:
         summary_file = _artifact(store, run_id, f"{version.name}.json", label, folder)
-        rows_file = _artifact(store, run_id, f"{version.name}.parquet", label, folder)
         if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{noted}{RESULT}")}:
             raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
         summary = read_json(summary_file)
-        if sha256(rows_file) != summary["rows_sha256"]:
-            raise CheckFailed(f"{label}: {rows_file.name} is not the one that was summarised: {MEND}")
-        if summary["weights_sha256"] != version.tags.get(WEIGHTS_TAG):
-            raise CheckFailed(f"{label}: it is of other weights than the version's: {MEND}")
+        if "bootstrap" not in summary:
+            raise InputError(f"{label}: an earlier advalign evaluated it: evaluate it again, and publish")
+        if (summary["weights_sha256"], summary["card_sha256"]) != (
+            version.tags.get(WEIGHTS_TAG),
+            version.tags.get(CARD_TAG),
+        ):
+            raise CheckFailed(f"{label}: it is of other weights or another card than the version's: {MEND}")
         if summary["protocol"] != protocol.partition(".")[0]:
             raise CheckFailed(f"{label}: it is an evaluation under {summary['protocol']}, not {protocol}: {MEND}")
-        return summary, pd.read_parquet(rows_file)
+        name = f"{version.name}.parquet"
+        files = {summary["protocol"]: name, **{one: f"{one}/{name}" for one in summary["companions"]}}
+        rows = {one: _artifact(store, run_id, file, label, folder) for one, file in files.items()}
+        try:
+            metrics = checked_metrics(summary, rows.__getitem__, evaluate)
+            return Logged(summary, read_rows(rows[summary["protocol"]]), metrics)
+        except (CheckFailed, Damaged) as error:
+            raise CheckFailed(f"{label}: {error}") from None
 
 
-def read_evidence(store: Store, version: ModelVersion, protocol: str) -> Evidence | None:
+def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: EvaluateSettings) -> Evidence | None:
     """A version's evaluation as evidence for gates; None where the version is not evaluated under the protocol.
 
     Raises:
         InputError, CheckFailed: as `read_evaluation`.
     """
-    found = read_evaluation(store, version, protocol)
+    found = read_evaluation(store, version, protocol, evaluate)
     if found is None:
         return None
-    summary, rows = found
+    summary = found.summary
     return Evidence(
         label=label_of(version),
-        data=(version.tags.get("dvc.data.md5"), summary.get("data_md5")),
+        data=(version.tags.get("dvc.data.md5"), summary["data_md5"]),
+        read=summary["data_sha256"],
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
+        code=summary["code_sha256"],
         flags=tuple(summary["flags"]),
-        metrics=summary["metrics"],
-        rows=rows,
+        metrics=found.metrics,
+        rows=found.rows,
         human_ceiling=summary["human_ceiling"],
     )
 
@@ -125,7 +158,9 @@ def _active_run(store: Store, run_id: str, label: str) -> Run:
 
 
 def _artifact(store: Store, run_id: str, name: str, label: str, folder: str) -> Path:
+    into = Path(folder, name).parent  # MLflow puts a file into a folder under its own name
+    into.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(store.client.download_artifacts(run_id, name, folder))
+        return Path(store.client.download_artifacts(run_id, name, str(into)))
     except (MlflowException, OSError):
         raise InputError(f"{label}: {name} is missing in the artifact store: {MEND}") from None

@@ -14,6 +14,7 @@ from advalign.analysis.pareto import beyond_front
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
 from advalign.evaluation.protocols import protocol
+from advalign.inputs import Tracked
 from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status
 from advalign.tracking.registry.policies import Bound, Demand, Policy
 from advalign.vocabulary import PAIRED, describe
@@ -27,8 +28,10 @@ class Evidence:
 
     Attributes:
         label: "NAME version 3".
-        data: DVC digests of the data of its training and of its evaluation; None where unknown.
-        stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
+        data: DVC digests of the data of its training and of its evaluation; None where unknown, or where the files were
+            not those of the version.
+        read: digest of the files below data/ that the evaluation stands on.
+        stimuli, protocol, code: digests of the stimulus set, of the attack with its settings, and of the code.
         flags: sanity flags.
         metrics: as logged; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
@@ -37,12 +40,32 @@ class Evidence:
 
     label: str
     data: tuple[str | None, str | None]
+    read: str
     stimuli: str
     protocol: str
+    code: str
     flags: tuple[str, ...]
     metrics: Mapping[str, float | None]
     rows: pd.DataFrame
     human_ceiling: float | None
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """What must be the same of two models that are compared."""
+        return self.stimuli, self.protocol, self.code, self.read, self.human_ceiling
+
+
+@dataclass(frozen=True)
+class Present:
+    """data/ as it is now, by its content.
+
+    Attributes:
+        tracked: the version, and files of the evaluation that are not what it says.
+        read: digest of the files that the evaluation stands on.
+    """
+
+    tracked: Tracked
+    read: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ def judge(
     candidate: Evidence | None,
     others: Mapping[str, Evidence | str | None],
     zoo: pd.DataFrame,
-    current_data: str | None,
+    present: Present | None,
 ) -> list[Verdict]:
     """Check every gate of a policy.
 
@@ -70,7 +93,7 @@ def judge(
         others: key of `policy.against` -> its evidence, or why there is none; None: no version holds the alias yet.
         zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
             ones and without other versions of the candidate.
-        current_data: digest of the data that data.dvc names now.
+        present: data/ as it is now; None where the candidate is not evaluated.
 
     Returns:
         Verdicts in the policy's order; a single one where the candidate is not evaluated.
@@ -81,7 +104,8 @@ def judge(
         got = "not evaluated under it" if candidate is None else "evaluated under earlier settings of it"
         return [*verdicts, Verdict("evaluation", f"under {policy.protocol}", got, False)]
     if policy.current_data:
-        verdicts.append(_current_data(candidate, current_data))
+        assert present is not None
+        verdicts.append(_current_data(candidate, present))
     if policy.no_flags:
         verdicts.append(Verdict("sanity flags", "none", ", ".join(candidate.flags) or "none", not candidate.flags))
     verdicts += [_bound(metric, bound, candidate) for metric, bound in policy.bounds.items()]
@@ -98,12 +122,16 @@ def _minimum_norm(policy: Policy) -> Verdict:
     return Verdict("protocol", "searches for minimum norms", got, searches)
 
 
-def _current_data(candidate: Evidence, current: str | None) -> Verdict:
+def _current_data(candidate: Evidence, present: Present) -> Verdict:
     trained, evaluated = candidate.data
+    current = present.tracked.md5
     got = f"trained on {_short(trained)}, evaluated on {_short(evaluated)}"
-    return Verdict(
-        "data", f"{_short(current)}, as data.dvc says", got, current is not None and {*candidate.data} == {current}
-    )
+    if {*candidate.data} == {current} and present.tracked.changed:
+        got = present.tracked.warning.partition(":")[0]
+    elif {*candidate.data} == {current} and candidate.read != present.read:
+        got = "the evaluation read other files than data/ holds now"
+    holds = current is not None and {*candidate.data} == {present.tracked.used} and candidate.read == present.read
+    return Verdict("data", f"{_short(current)}, as data.dvc says", got, holds)
 
 
 def _short(md5: str | None) -> str:
@@ -128,8 +156,9 @@ def _against(
         return [Verdict(gate, wanted, "nobody holds the alias yet", True)]
     if isinstance(other, str):
         return [Verdict(gate, wanted, other, False)]
-    if (other.stimuli, other.protocol) != (candidate.stimuli, candidate.protocol):
-        return [Verdict(gate, wanted, f"{other.label} was evaluated on other stimuli, or otherwise attacked", False)]
+    if other.setting != candidate.setting:
+        got = f"{other.label} was evaluated on other stimuli, data or ceiling, or otherwise attacked"
+        return [Verdict(gate, wanted, got, False)]
     verdicts = []
     for metric, demand in demands.items():
         gate = f"{metric} against {key}"

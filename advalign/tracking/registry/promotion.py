@@ -6,21 +6,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign import provenance
 from advalign.analysis.standing import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
+from advalign.evaluation.protocols import protocol
+from advalign.evaluation.tasks import open_set
 from advalign.files import Project
+from advalign.inputs import content_digest, tracked
 from advalign.models.checkpoints import Card, read_card
 from advalign.names import Reference, check_name, parse_reference
+from advalign.settings import EvaluateSettings, load_settings
 from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import Intent, move, recover, settle
 from advalign.tracking.registry.audit import Decision
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
-from advalign.tracking.registry.gates import Evidence, Verdict, judge
+from advalign.tracking.registry.gates import Evidence, Present, Verdict, judge
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK
 from advalign.tracking.registry.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
 from advalign.tracking.registry.registered import candidate, fetch, find_model, label_of, resolve, set_tags
@@ -117,32 +122,43 @@ def _checked_card(version: ModelVersion) -> Card:
 def _judge(
     project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None, baseline: str | None
 ) -> list[Verdict]:
-    evidence = read_evidence(store, version, policy.protocol)
+    evaluate = load_settings(project.root).evaluate
+
+    def evidence_on(one: ModelVersion) -> Evidence | None:
+        return read_evidence(store, one, policy.protocol, evaluate)
+
+    evidence = evidence_on(version)
+    if evidence is None:
+        return judge(policy, None, {}, pd.DataFrame(), None)
     others: dict[str, Evidence | str | None] = {}
-    if evidence is not None:
-        others = {key: _opponent(store, policy, version.name, key, holder, baseline) for key in policy.against}
-    stimuli = evidence.stimuli if evidence is not None else ""
-    zoo = evaluated_zoo(store, policy.protocol, stimuli, left_out=version.name)
-    return judge(policy, evidence, others, zoo, provenance.data_md5(project.root))
+    for key in policy.against:
+        try:
+            other = _opponent(store, version.name, key, holder, baseline)
+            if isinstance(other, ModelVersion):
+                others[key] = evidence_on(other) or f"{label_of(other)} is not evaluated under {policy.protocol}"
+            else:
+                others[key] = other
+        except AdvalignError as error:  # the gate fails, since it cannot be checked
+            others[key] = str(error)
+    zoo = evaluated_zoo(store, policy.protocol, evidence.stimuli, left_out=version.name)
+    return judge(policy, evidence, others, zoo, _present(project, policy, evaluate))
 
 
-def _opponent(
-    store: Store, policy: Policy, name: str, key: str, holder: int | None, baseline: str | None
-) -> Evidence | str | None:
-    """Evidence on a version to compare with, or a sentence why there is none; None where no version holds the alias."""
-    if key == HOLDER and holder is None:
-        return None
-    if key == BASELINE and baseline is None:
-        return f"{name} is no twin of a baseline"
-    try:
-        if key == BASELINE and baseline:
-            version = candidate(store, baseline)
-        else:
-            version = resolve(store, Reference(name, version=holder) if key == HOLDER else parse_reference(key))
-        evidence = read_evidence(store, version, policy.protocol)
-    except AdvalignError as error:  # the gate fails, since it cannot be checked
-        return str(error)
-    return evidence or f"{label_of(version)} is not evaluated under {policy.protocol}"
+def _opponent(store: Store, name: str, key: str, holder: int | None, baseline: str | None) -> ModelVersion | str | None:
+    """The version to compare with, or a sentence why there is none; None where no version holds the alias."""
+    if key == HOLDER:
+        return None if holder is None else resolve(store, Reference(name, version=holder))
+    if key == BASELINE:
+        return f"{name} is no twin of a baseline" if baseline is None else candidate(store, baseline)
+    return resolve(store, parse_reference(key))
+
+
+def _present(project: Project, policy: Policy, evaluate: EvaluateSettings) -> Present:
+    """data/ as it is now: every file that the evaluation stands on is read, since this decides."""
+    names = (policy.protocol, *evaluate.companions)
+    sets = {protocol(name, evaluate.protocols).spec.image_set for name in names}
+    files = sorted({path for name in sets for path in open_set(name, project).reads(project)})
+    return Present(tracked(project.root, files, None), content_digest(project.data, files, None))
 
 
 def _refuse(project: Project, store: Store, decision: Decision) -> Decision:

@@ -48,13 +48,14 @@ def versions_of(store: Store, name: str) -> list[ModelVersion]:
     return sorted(found, key=lambda version: -int(version.version))
 
 
-def find_version(store: Store, name: str, weights_sha256: str) -> ModelVersion | None:
-    """The version of a model that holds exactly these weights; None if there is none.
+def find_version(store: Store, name: str, weights_sha256: str, card_sha256: str) -> ModelVersion | None:
+    """The version of a model that holds exactly these weights under this card; None if there is none.
 
-    A version of an earlier advalign has no digest of its card and cannot be loaded: it is ignored.
+    The same weights with another normalisation or licence are another version.
     """
-    held = [version for version in versions_of(store, name) if version.tags.get(WEIGHTS_TAG) == weights_sha256]
-    return next((version for version in held if CARD_TAG in version.tags), None)
+    wanted = {WEIGHTS_TAG: weights_sha256, CARD_TAG: card_sha256}
+    held = (version for version in versions_of(store, name) if wanted.items() <= version.tags.items())
+    return next(held, None)
 
 
 def find_model(store: Store, name: str) -> RegisteredModel:

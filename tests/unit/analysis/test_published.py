@@ -1,17 +1,22 @@
 """Published values beside measured ones: the printed figures, the names, values by hand, refusals in one line."""
 
 import json
+import shutil
 import sys
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from advalign import seals
+from advalign.analysis import published
+from advalign.analysis.evaluated import Evaluated
 from advalign.analysis.published import RELEASED, beside_published, contract_name, read_published, released_results
 from advalign.cli.main import app, run
 from advalign.errors import InputError
-from advalign.files import Project
+from advalign.files import Project, sha256
 from advalign.recipes._pgd import BallSettings
+from advalign.settings import EvaluateSettings
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -239,18 +244,20 @@ def test_blank_lines_and_more_columns_are_read_past(tmp_path):
 def compared(tmp_path, monkeypatch):
     """A project whose last comparison was under fmn-fast, with the same two models evaluated as released, too."""
     models = {"resnet18_l2_eps0.01": (0.3, 1.4779), "resnet18_l2_eps0.03": (0.4, 1.7228), "test_resnet": (0.2, 1.1)}
-    (tmp_path / "params.yaml").write_text("")
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
     project = Project(tmp_path)
     project.comparison.mkdir(parents=True)
     zoo = measured({name: pt for name, (pt, _) in models.items()}, "fmn-fast", group="robust", big_data=0)
     zoo.to_csv(project.comparison / "zoo.csv", index=False)
     statistics = {"protocol": "fmn-fast", "reference": {"human_ceiling": 0.65753}}
-    (project.comparison / "statistics.json").write_text(json.dumps(statistics))
-    folder = project.evaluations / RELEASED
-    folder.mkdir(parents=True)
+    files = {"zoo.csv": sha256(project.comparison / "zoo.csv")}
+    seals.write_json(project.comparison / "statistics.json", {**statistics, "left_out": [], "files": files})
+    summaries = []
     for name, (_, pt) in models.items():
         metrics = {"perturbation_tolerance": pt, "perturbation_tolerance_sem": 0.0, "adversarial_human_alignment": None}
-        (folder / f"{name}.json").write_text(json.dumps({"model": name, "metrics": metrics}))
+        summaries.append({"model": name, "metrics": metrics})
+        seals.write_json(project.evaluations / RELEASED / f"{name}.json", summaries[-1])
+    monkeypatch.setattr(published, "evaluated", lambda *_: Evaluated(summaries, []))  # without rows
     monkeypatch.chdir(tmp_path)
     return project
 
@@ -266,8 +273,8 @@ def test_command_in_a_project(compared):
     printed = CliRunner().invoke(app, command, catch_exceptions=False).stdout
     assert "Models measured and published: 2; only measured: 1; only published: 40." in printed
     assert "pt fmn-fast" in printed
-    assert len(released_results(compared)) == 3
-    assert released_results(Project(compared.root / "elsewhere")) is None
+    assert len(released_results(compared, EvaluateSettings())) == 3
+    assert released_results(Project(compared.root / "elsewhere"), EvaluateSettings()) is None
 
 
 @pytest.mark.filterwarnings("default")

@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from advalign.cli import main
 from advalign.data import expectations
 from advalign.data.expectations import Failure, Validation, validate
+from advalign.data.results import write_table
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.data.stimuli import save_stimuli
 from advalign.errors import InputError
@@ -30,7 +31,8 @@ def faulty(sample_root, tmp_path_factory):
     save_stimuli(project, StimulusSet(stimuli.manifest.assign(wnid="n1"), stimuli.pixels, stimuli.map_pixels))
     table = project.evaluations / "fmn-fast" / "resnet18.parquet"
     table.parent.mkdir(parents=True)
-    pd.DataFrame({"model": "resnet18", "stimulus": stimuli.manifest["stimulus"][:2]}).to_parquet(table)
+    rows = pd.DataFrame({"model": "resnet18", "stimulus": stimuli.manifest["stimulus"][:2]})
+    write_table(table, rows, "identity")
     return project
 
 

@@ -17,6 +17,7 @@ from torchvision.transforms import v2 as transforms
 from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, ClassInfo, read_classes, write_classes
 from advalign.data.clickme import ClickMeRecord, read_clickme, split_shards
+from advalign.data.results import write_table
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.data.stimuli import choose, freeze_stimuli, save_stimuli
 from advalign.data.tfrecord import read_payloads, write_payloads
@@ -307,8 +308,8 @@ def test_loading_what_was_not_made_says_how_to_make_it(stimuli, tmp_path):
 def test_manifest_and_tensors_that_disagree_are_refused(project, stimuli, tmp_path):
     other = Project(tmp_path)
     save_stimuli(other, stimuli)
-    stimuli.manifest[:-1].to_parquet(other.stimuli / "manifest.parquet", index=False)
-    with pytest.raises(DataError, match=r"manifest and tensors disagree: .*`dvc repro -f stimuli`"):
+    write_table(other.stimuli / "manifest.parquet", stimuli.manifest[:-1], "of another set")
+    with pytest.raises(DataError, match=r"manifest and tensors are of two sets: .*`dvc repro -f stimuli`"):
         load_stimuli(other)
 
 
@@ -319,7 +320,7 @@ def test_files_of_two_sets_of_one_size_are_refused(project, stimuli, tmp_path):
     old = (other.stimuli / "manifest.parquet").read_bytes()
     save_stimuli(other, freeze_stimuli(project, load_settings(project.root).stimuli, 1))
     (other.stimuli / "manifest.parquet").write_bytes(old)
-    with pytest.raises(DataError, match="manifest and tensors disagree"):
+    with pytest.raises(DataError, match="manifest and tensors are of two sets"):
         load_stimuli(other)
 
 

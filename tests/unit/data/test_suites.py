@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from advalign.data.expectations import check_tables, validate
+from advalign.data.results import write_table
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.data.stimuli import save_stimuli
 from advalign.data.suites import map_entropy, map_suite, map_table
@@ -49,9 +50,7 @@ def path_of(project, model="resnet18", protocol="fmn-fast"):
 
 
 def write(project, rows, model="resnet18", protocol="fmn-fast"):
-    path = path_of(project, model, protocol)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(path, index=False)
+    write_table(path_of(project, model, protocol), rows, "identity")
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +216,7 @@ def test_a_file_without_a_column_is_named(project):
 def test_stimuli_without_maps_need_no_map_table_and_no_correlations(project):
     stimuli, settings = load_stimuli(project), load_settings(project.root)
     for path in project.evaluations.glob("f*/*.parquet"):
-        pd.read_parquet(path).drop(columns=["rho_released", "rho_magnitude"]).to_parquet(path)
+        write_table(path, pd.read_parquet(path).drop(columns=["rho_released", "rho_magnitude"]), "identity")
     save_stimuli(project, StimulusSet(stimuli.manifest, stimuli.pixels, torch.zeros_like(stimuli.map_pixels)))
     found = failed(project)
     empty = found["maps", "range", BETWEEN]
@@ -231,7 +230,7 @@ def test_stimuli_without_maps_need_no_map_table_and_no_correlations(project):
 
 def test_an_unreadable_file_is_one_line(project):
     path_of(project).write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"resnet18\.parquet cannot be read .*: remove it and run `advalign evaluate`"):
+    with pytest.raises(DataError, match=r"resnet18\.parquet is damaged.*: run `advalign evaluate resnet18` again"):
         check(project)
 
 

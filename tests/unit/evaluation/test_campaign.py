@@ -24,7 +24,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
-from tests.conftest import save_untrained, with_stimuli
+from tests.conftest import edit_card, save_untrained, with_stimuli
 
 pytestmark = pytest.mark.slow
 
@@ -165,8 +165,7 @@ def test_what_cannot_be_fetched_is_recorded_until_it_can(project, tmp_path):
     assert outcomes[absent.name] == ("failed", line)
 
     shutil.copytree(project.checkpoints / ONE, absent.origin)
-    card = json.loads((absent.origin / CARD).read_text())
-    (absent.origin / CARD).write_text(json.dumps(card | {"name": absent.name}))
+    edit_card(absent.origin, name=absent.name)
     spy = Spy()
     assert states(run(project, spy, sources=sources)) == ["evaluated", *["kept"] * 3]
     assert {name for name, _ in spy.spans()} == {absent.name}
@@ -272,15 +271,15 @@ def test_a_flipped_byte_in_a_part_is_no_traceback(project):
 
 
 def test_a_part_is_written_again_when_another_process_clears_the_folder(project, monkeypatch):
-    write, cleared = shards_module.save_file, []
+    write, cleared = shards_module.write_kept, []
 
-    def clearing(tensors, path):
-        write(tensors, path)
+    def clearing(path, *arguments):
+        write(path, *arguments)
         if not cleared:
             cleared.append(path)
             shutil.rmtree(path.parent)
 
-    monkeypatch.setattr(shards_module, "save_file", clearing)
+    monkeypatch.setattr(shards_module, "write_kept", clearing)
     assert states(run(project, Spy(), names=[ONE])) == ["evaluated"]
     assert cleared
 

@@ -1,18 +1,18 @@
 """What an evaluation's identity depends on: everything its rows are made from, and nothing else."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from advalign import seals
 from advalign.errors import DataError
 from advalign.evaluation.runner import Evaluator
 from advalign.models.checkpoints import CARD
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
-from tests.conftest import save_untrained, with_stimuli
+from tests.conftest import edit_card, save_untrained, with_stimuli
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,6 @@ def test_tasks_cover_every_stimulus_and_image_once(evaluated):
 def test_a_model_of_other_classes_is_refused(evaluated, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(evaluated.checkpoints / "test_resnet.baseline", folder)
-    card = json.loads((folder / CARD).read_text())
-    card["classes"] = card["classes"][:10]
-    (folder / CARD).write_text(json.dumps(card))
+    edit_card(folder, classes=seals.read_json(folder / CARD, "")["classes"][:10])
     with pytest.raises(DataError, match="was trained on 10 classes that are not the 36 of"):
         Evaluator(evaluated, load_settings(evaluated.root)).subject(folder)

@@ -1,6 +1,5 @@
 """Checkpoints: what is read back is what was written, and whatever else lies there is refused in one line."""
 
-import json
 import os
 import pickle
 import shutil
@@ -12,6 +11,7 @@ from advalign.errors import DataError, InputError
 from advalign.files import sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, load_checkpoint, read_card, save_checkpoint
 from advalign.models.zoo import create_classifier
+from tests.conftest import edit_card
 
 torch.set_num_threads(1)
 
@@ -51,11 +51,6 @@ def written(tmp_path_factory):
 def folder(written, tmp_path):
     """A copy that a test may spoil."""
     return shutil.copytree(written, tmp_path / "copy")
-
-
-def edit(folder, **changes):
-    values = json.loads((folder / CARD).read_text()) | changes
-    (folder / CARD).write_text(json.dumps(values))
 
 
 def refused(folder, error, says):
@@ -124,7 +119,7 @@ def test_one_changed_byte_is_noticed(folder, position):
 def test_truncated_weights_are_noticed(folder):
     os.truncate(folder / WEIGHTS, 1000)
     refused(folder, DataError, "changed or damaged")
-    edit(folder, weights_sha256=sha256(folder / WEIGHTS))  # and even where the digest was made to match
+    edit_card(folder, weights_sha256=sha256(folder / WEIGHTS))  # and even where the digest was made to match
     refused(folder, DataError, "test_resnet")
 
 
@@ -148,32 +143,30 @@ def test_a_card_that_is_none_is_refused(folder, content, says):
 
 
 def test_an_unknown_key_of_the_card_is_refused_with_the_nearest(folder):
-    edit(folder, licence="MIT")
+    edit_card(folder, licence="MIT")
     refused(folder, InputError, "'licence'.*'license'")
 
 
 def test_a_missing_key_and_a_wrong_type_are_named(folder):
-    edit(folder, seed="zero")
+    edit_card(folder, seed="zero")
     refused(folder, InputError, "seed.*got 'zero'")
-    values = json.loads((folder / CARD).read_text())
-    del values["seed"]
-    (folder / CARD).write_text(json.dumps(values))
+    edit_card(folder, seed=None)
     refused(folder, InputError, "seed: field required")
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_efficientnet"])
 def test_weights_of_another_architecture_are_refused(folder, architecture):
-    edit(folder, architecture=architecture)
+    edit_card(folder, architecture=architecture)
     refused(folder, DataError, f"does not fit architecture '{architecture}'")
 
 
 def test_another_number_of_classes_is_refused(folder):
-    edit(folder, classes=card()["classes"][:4])
+    edit_card(folder, classes=card()["classes"][:4])
     refused(folder, DataError, "does not fit")
 
 
 def test_an_unknown_architecture_is_refused(folder):
-    edit(folder, architecture="test_resnett")
+    edit_card(folder, architecture="test_resnett")
     with pytest.raises(InputError, match="did you mean 'test_resnet'"):
         load_checkpoint(folder)
 
@@ -192,7 +185,7 @@ class Trap:
 def test_a_pickle_under_the_weights_name_is_refused_even_where_the_digest_matches(folder, tmp_path, kind):
     trapped = tmp_path / "unpickled"
     torch.save(classifier().network.state_dict() if kind == "state" else Trap(trapped), folder / WEIGHTS)
-    edit(folder, weights_sha256=sha256(folder / WEIGHTS))
+    edit_card(folder, weights_sha256=sha256(folder / WEIGHTS))
     refused(folder, DataError, "does not fit|safetensors")
     assert not trapped.exists()
 
@@ -200,7 +193,7 @@ def test_a_pickle_under_the_weights_name_is_refused_even_where_the_digest_matche
 def test_a_plain_pickle_is_refused_too(folder, tmp_path):
     trapped = tmp_path / "unpickled"
     (folder / WEIGHTS).write_bytes(pickle.dumps(Trap(trapped)))
-    edit(folder, weights_sha256=sha256(folder / WEIGHTS))
+    edit_card(folder, weights_sha256=sha256(folder / WEIGHTS))
     refused(folder, DataError, "safetensors")
     assert not trapped.exists()
 
@@ -211,7 +204,7 @@ def test_a_card_cannot_make_timm_open_another_file(folder, tmp_path, exists):
     trapped, foreign = tmp_path / "unpickled", tmp_path / "foreign.pth"
     if exists:
         torch.save(Trap(trapped), foreign)
-    edit(folder, arguments={"checkpoint_path": str(foreign)})
+    edit_card(folder, arguments={"checkpoint_path": str(foreign)})
     with pytest.raises(InputError) as caught:
         load_checkpoint(folder)
     assert "\n" not in str(caught.value)

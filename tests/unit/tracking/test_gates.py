@@ -1,5 +1,7 @@
 """Verdicts by values: what a policy demands, with evidence whose numbers are known."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,10 @@ from scipy import stats
 from advalign import catalog
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
+from advalign.inputs import Tracked
 from advalign.metrics.base import Metric
 from advalign.rows import Descriptor
-from advalign.tracking.registry.gates import Evidence, judge
+from advalign.tracking.registry.gates import Evidence, Present, judge
 from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
 
@@ -35,7 +38,9 @@ def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
     values = {
         "label": "m version 1",
         "data": ("d1", "d1"),
+        "read": "r",
         "stimuli": "s",
+        "code": "c",
         "protocol": protocol("fmn-fast").sha256,
         "flags": (),
         "metrics": {
@@ -48,8 +53,12 @@ def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
     return Evidence(**{**values, **changes})
 
 
-def ask(policy, candidate, other=None, zoo=EMPTY, current="d1"):
-    return judge(Policy(protocol="fmn-fast", **policy), candidate, {"baseline": other}, zoo, current)
+def present(md5="d1", *changed, read="r"):
+    return Present(Tracked(md5, tuple(Path(name) for name in changed)), read)
+
+
+def ask(policy, candidate, other=None, zoo=EMPTY, now=None):
+    return judge(Policy(protocol="fmn-fast", **policy), candidate, {"baseline": other}, zoo, now or present())
 
 
 def against(**demands):
@@ -57,7 +66,7 @@ def against(**demands):
 
 
 def test_what_is_left_out_of_a_policy_is_asked():
-    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), evidence(), {}, EMPTY, "d1")]
+    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), evidence(), {}, EMPTY, present())]
     assert names == ["protocol", "data", "sanity flags", "Pareto front"]
 
 
@@ -67,13 +76,13 @@ def test_what_is_left_out_of_a_policy_is_asked():
 def test_only_minimum_norm_protocols_count(name, holds):
     policy = Policy(protocol=name, current_data=False, no_flags=False, pareto_front=False)
     mine = evidence(protocol=protocol(name).sha256)
-    assert [verdict.holds for verdict in judge(policy, mine, {}, EMPTY, None)] == [holds]
+    assert [verdict.holds for verdict in judge(policy, mine, {}, EMPTY, present())] == [holds]
 
 
 def test_not_evaluated_fails_and_nothing_else_is_asked():
-    verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, "d1")
+    verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, present())
     assert [(verdict.gate, verdict.holds) for verdict in verdicts] == [("protocol", True), ("evaluation", False)]
-    earlier = judge(Policy(protocol="fmn-fast"), evidence(protocol="earlier settings"), {}, EMPTY, "d1")
+    earlier = judge(Policy(protocol="fmn-fast"), evidence(protocol="earlier settings"), {}, EMPTY, present())
     assert [(verdict.gate, verdict.holds) for verdict in earlier] == [("protocol", True), ("evaluation", False)]
 
 
@@ -88,8 +97,20 @@ def test_not_evaluated_fails_and_nothing_else_is_asked():
     ],
 )
 def test_data_must_be_the_current_one_in_training_and_evaluation(data, current, holds):
-    verdict = ask({**OPEN, "current_data": True}, evidence(data=data), current=current)[0]
+    verdict = ask({**OPEN, "current_data": True}, evidence(data=data), now=present(current))[0]
     assert verdict.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("now", "got"),
+    [
+        (present("d1", "data/ceiling.yaml"), "data/ceiling.yaml is not what data.dvc says"),
+        (present("d1", read="edited"), "the evaluation read other files than data/ holds now"),
+    ],
+)
+def test_data_must_be_the_files_that_were_read_whatever_data_dvc_says(now, got):
+    verdict = ask({**OPEN, "current_data": True}, evidence(), now=now)[0]
+    assert (verdict.got, verdict.holds) == (got, False)
 
 
 def test_sanity_flags_are_named():
