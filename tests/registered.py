@@ -11,7 +11,7 @@ from advalign.data.classes import read_classes
 from advalign.data.results import Paths, write_kept, write_table
 from advalign.data.sets.stimuli import COLUMNS, load_stimuli
 from advalign.evaluation.runner import Evaluator
-from advalign.files import Project
+from advalign.files import Project, sha256
 from advalign.inputs import folder_md5
 from advalign.models.checkpoints import HISTORY
 from advalign.models.classifier import Classifier, Preprocessing
@@ -64,8 +64,9 @@ def save_version(project: Project, name: str, seed: int) -> Path:
     save_untrained(project, name, Classifier(create_network("test_resnet", classes, 64, {}), preprocessing))
     folder = project.checkpoints / name
     said = {"inputs_sha256": f"{name} {seed}", "data_md5": data_md5(project.root), "seed": seed, **said_of(name)}
-    edit_card(folder, settings={"recipe": {"seeded": seed}, "train": {"epochs": 1}}, **said)
     (folder / HISTORY).write_text("epoch,step,loss,val_accuracy\n1,10,0.5,0.9\n")
+    said["history_sha256"] = sha256(folder / HISTORY)
+    edit_card(folder, settings={"recipe": {"seeded": seed}, "train": {"epochs": 1}}, **said)
     return folder
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from advalign.analysis.report import Gallery
 from advalign.analysis.standing import baseline_of, declared, group_of
-from advalign.data.results import Paths, read_kept
+from advalign.data.results import Paths, read_gallery
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.models.declared import Zoo
 from advalign.vocabulary import ZOO, describe
@@ -46,7 +46,7 @@ def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery
         models: names.
         stimuli: the set of the evaluations.
     """
-    kept = {name: read_kept(Paths(folder, name).gallery) for name in models}
+    kept = {name: read_gallery(Paths(folder, name)) for name in models}
     positions = sorted({key for found in kept.values() for key in found})
     if not positions:
         return None

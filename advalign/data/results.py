@@ -113,10 +113,28 @@ def read_summary(paths: Paths) -> dict[str, Any]:
     """Read a model's summary.
 
     Raises:
-        Damaged: it is.
+        Damaged: it is, or it is another model's.
         OSError: it cannot be read.
     """
-    return seals.read_json(paths.summary, AGAIN.format(name=paths.name))
+    mend = AGAIN.format(name=paths.name)
+    found = seals.read_json(paths.summary, mend)
+    if found["model"] != paths.name:
+        raise seals.Damaged(f"{paths.summary} is of {found['model']}: {mend}")
+    return found
+
+
+def read_gallery(paths: Paths) -> dict[int, Tensor]:
+    """Read a model's kept tensors, by position in the image set.
+
+    Raises:
+        Damaged: they are, or they do not belong to the rows.
+        OSError: they cannot be read.
+    """
+    mend = AGAIN.format(name=paths.name)
+    seals.need_whole(paths.gallery, mend)
+    if stored_identity(paths.gallery) != stored_identity(paths.rows):
+        raise seals.Damaged(f"{paths.gallery} does not belong to the rows: {mend}")
+    return read_kept(paths.gallery)
 
 
 def stored_identity(path: Path, again: bool = True) -> str | None:

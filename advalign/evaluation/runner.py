@@ -129,20 +129,20 @@ class Evaluator:
         return Shards(self.paths(subject.name, name).shards, subject.identities[name], keeps)
 
     @cached_property
-    def _reads(self) -> list[Path]:
+    def reads(self) -> list[Path]:
         """Files below data/ that the image sets come from."""
         return sorted({path for part in self.parts.values() for path in part.image_set.reads(self.project)})
 
     @cached_property
     def _data(self) -> Tracked:
-        found = tracked(self.project.root, self._reads, self.project.digests)
+        found = tracked(self.project.root, self.reads, self.project.digests)
         if found.warning:
             print(f"advalign: {found.warning}", file=sys.stderr)  # noqa: T201
         return found
 
     @cached_property
     def _data_sha256(self) -> str:
-        return content_digest(self.project.data, self._reads, self.project.digests)
+        return content_digest(self.project.data, self.reads, self.project.digests)
 
     def remove_stale(self, names: set[str]) -> None:
         """Remove the results of models that are not among `names` (any more)."""

@@ -147,7 +147,10 @@ def read_history(folder: Path, card: Card) -> pd.DataFrame:
         raise DataError(
             f"{path} is missing or was changed: its SHA-256 is not the one in {CARD}: train the model again"
         )
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    try:
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    except ValueError as error:  # no CSV, or no text
+        raise DataError(f"{path} is no table of epochs ({' '.join(str(error).split())}): remove it") from None
 
 
 def need_weights(folder: Path, card: Card) -> Path:

@@ -86,9 +86,14 @@ class FetchedModel:
             _say_again(error)
             return None
         try:
-            return card if card.inputs_sha256 == self._identity() else None
+            identity = self._identity()
         except AdvalignError:  # fetching says what is wrong with the entry
             return None
+        if card.inputs_sha256 == identity:
+            return card
+        if card.settings.get("zoo") == self.entry.model_dump(mode="json") and self._file() is not None:
+            _say_again(f"{self._file()} or the classes changed since {self.name} was fetched")
+        return None
 
     def fetch(self) -> Card:
         """Make the checkpoint folder, unless it exists and is complete.
@@ -274,8 +279,8 @@ class FetchedModel:
         return {by_end[end]: value for end, value in found.items()}
 
 
-def _say_again(error: Exception) -> None:
-    print(f"advalign: {error}; the model is fetched again", file=sys.stderr)  # noqa: T201
+def _say_again(why: object) -> None:
+    print(f"advalign: {why}; the model is fetched again", file=sys.stderr)  # noqa: T201
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:

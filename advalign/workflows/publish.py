@@ -20,7 +20,7 @@ from advalign.analysis.comparison import read_comparison
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.standing import group_of
-from advalign.data.results import Paths, read_kept, read_rows, read_summary
+from advalign.data.results import Paths, read_gallery, read_rows, read_summary
 from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
 from advalign.evaluation.summaries import checked_metrics
@@ -189,7 +189,7 @@ def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: I
         (folder / name).mkdir()
         shutil.copy(paths.rows_under(name), folder / name)
     write_text(folder / TABLE, read_rows(paths.rows).to_json(orient="split", index=False))
-    perturbations = read_kept(paths.gallery) if paths.gallery.is_file() else {}
+    perturbations = read_gallery(paths) if paths.gallery.is_file() else {}
     if not perturbations or "human_map" not in image_set.offers:
         return  # nothing to set a perturbation next to
     positions = sorted(perturbations)

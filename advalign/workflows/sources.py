@@ -1,6 +1,7 @@
 """From users' names for models to sources for an evaluation: trained names, folders, the zoo, the registry."""
 
 import atexit
+import sys
 from pathlib import Path
 from shutil import rmtree
 from uuid import uuid4
@@ -9,7 +10,7 @@ from advalign.data.classes import DECISIONS, Classes
 from advalign.errors import InputError, unknown_name
 from advalign.evaluation.campaign import Source, TrainedModel
 from advalign.files import Project
-from advalign.models.checkpoints import CARD, ClassCard
+from advalign.models.checkpoints import CARD, ClassCard, read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.models.fetched import REGISTRY, FetchedModel
 from advalign.names import check_distinct, parse_reference
@@ -33,7 +34,7 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
     if zoo_file is not None:
         zoo = read_zoo(zoo_file)
         return _distinct([_fetched(project, zoo, name, classes) for name in zoo.select(names)])
-    trained = {folder.name: folder for folder in checkpoint_folders(project)}
+    trained = _trained(project)
     if not names:
         if not trained:
             raise InputError("nothing is trained yet: `dvc repro` or `advalign train baseline` first")
@@ -46,7 +47,7 @@ def find_sources(project: Project, classes: Classes, names: list[str], zoo_file:
         elif name.startswith(REGISTRY) or name in trained:
             sources.append(TrainedModel(folder))
         else:
-            sources.append(_from_outside(folder, trained))
+            sources.append(_from_outside(project, folder, trained))
     return _distinct(sources)
 
 
@@ -60,7 +61,7 @@ def find_checkpoint(project: Project, name: str) -> Path:
     Raises:
         InputError: unknown name (offers the nearest).
     """
-    trained = {folder.name: folder for folder in checkpoint_folders(project)}
+    trained = _trained(project)
     folder = _checkpoint(project, name, trained)
     if folder is None:
         raise unknown_name("model", name, trained)
@@ -82,6 +83,20 @@ def registered(project: Project, uri: str) -> Path:
         return fetch(resolve(store, reference), folder)
 
 
+def _trained(project: Project) -> dict[str, Path]:
+    """Checkpoints by name; a name that the pipeline and a training by hand share means the pipeline's."""
+    found: dict[str, Path] = {}
+    for folder in checkpoint_folders(project):  # those of the pipeline first
+        first = found.setdefault(folder.name, folder)
+        if first != folder and read_card(first).weights_sha256 != read_card(folder).weights_sha256:
+            mine, theirs = (one.relative_to(project.root) for one in (folder, first))
+            print(  # noqa: T201
+                f"advalign: {folder.name} means {theirs}, which the pipeline trained; name {mine} to use that one",
+                file=sys.stderr,
+            )
+    return found
+
+
 def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path | None:
     """The folder of a name, without the zoo; None where there is none."""
     if name.startswith(REGISTRY):
@@ -91,11 +106,14 @@ def _checkpoint(project: Project, name: str, trained: dict[str, Path]) -> Path |
     return Path(name).resolve() if (Path(name) / CARD).is_file() else None
 
 
-def _from_outside(folder: Path, trained: dict[str, Path]) -> TrainedModel:
-    """A checkpoint from outside; its name must not be a trained model's, since results are kept by name."""
+def _from_outside(project: Project, folder: Path, trained: dict[str, Path]) -> TrainedModel:
+    """A checkpoint from outside; its name must not be a trained model's, since results are kept by name.
+
+    One that was trained by hand may replace the pipeline's result: its summary says so (`by_hand`).
+    """
     model = TrainedModel(folder)
     mine = trained.get(model.name)
-    if mine is not None and mine.resolve() != folder:
+    if mine is not None and mine.resolve() != folder and folder.parent != project.runs.resolve():
         raise InputError(
             f"{folder} calls itself {model.name!r}, which is {mine} here, and would replace its results: "
             f"change the name in its {CARD}"

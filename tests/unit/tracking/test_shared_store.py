@@ -7,6 +7,7 @@ import yaml
 
 from advalign.files import Project
 from advalign.names import Reference
+from advalign.settings import EvaluateSettings
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evaluation
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import candidate, resolve
@@ -40,8 +41,8 @@ def both(sample_root, tmp_path_factory):
 
 
 def tolerance(store, name, number):
-    found = read_evaluation(store, resolve(store, Reference(name, version=number)), "fmn-fast")
-    return None if found is None else found[0]["metrics"]["perturbation_tolerance"]
+    found = read_evaluation(store, resolve(store, Reference(name, version=number)), "fmn-fast", EvaluateSettings())
+    return None if found is None else round(found.metrics["perturbation_tolerance"], 9)
 
 
 def test_there_is_one_store_in_the_repositorys_root(both):
@@ -57,7 +58,7 @@ def test_a_version_keeps_the_evaluations_of_every_experiment_apart(both):
     assert [tolerance(second, NAME, number) for number in (1, 2)] == [None, 1.5]
     assert [tolerance(store, "shared.baseline", 1) for store in (first, second)] == [2.5, 3.5]
     tags = resolve(first, Reference("shared.baseline", version=1)).tags
-    assert float(tags["fmn-fast.perturbation_tolerance"]) == 2.5
+    assert float(tags["fmn-fast.perturbation_tolerance"]) == pytest.approx(2.5)
     assert float(tags["own/fmn-fast.perturbation_tolerance"]) == 3.5
     assert tags[EXPERIMENT] == "main"  # the same weights are one version, of whoever published them first
 
