@@ -91,6 +91,6 @@ def test_a_promotion_is_judged_on_the_experiments_evaluations(both):
     assert "not evaluated under it" in [gate.got for gate in refused.gates]
     assert promote(own, second, NAME).version == 2
     assert promote(main, first, NAME).version == 1
-    stimuli = read_evaluation(first, candidate(first, NAME), "fmn-fast")[0]["stimuli_sha256"]
+    stimuli = read_evaluation(first, candidate(first, NAME), "fmn-fast", EvaluateSettings()).summary["stimuli_sha256"]
     zoos = [evaluated_zoo(store, "fmn-fast", stimuli, left_out="shared.baseline") for _, store in both]
     assert [zoo["pt"].tolist() for zoo in zoos] == [[0.5], [1.5]]

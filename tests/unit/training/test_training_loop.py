@@ -92,6 +92,23 @@ def test_a_state_of_another_identity_is_ignored(tmp_path):
     assert torch.load(tmp_path / "state.pt", weights_only=True)["identity"] == "a"
 
 
+@pytest.mark.parametrize("damage", ["a bit", "the end", "everything"])
+def test_a_damaged_state_begins_the_training_anew_and_says_so(tmp_path, damage, capsys):
+    whole = fit(tmp_path / "whole")
+    whole.run([])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut").run([Watcher(stop_epoch=2)])
+    path = tmp_path / "cut" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"a bit": content, "the end": content[:-100], "everything": b""}[damage])
+    resumed, watcher = fit(tmp_path / "cut"), Watcher()
+    resumed.run([watcher])
+    assert_same(state(resumed), state(whole))
+    assert watcher.steps[0] == (0, 4 * PER_EPOCH)
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
 def test_the_state_is_kept_after_every_epoch_in_one_move(tmp_path):
     kept = []
     look = Watcher()
