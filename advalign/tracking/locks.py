@@ -38,8 +38,6 @@ def exclusive(uri: str, purpose: str) -> Iterator[None]:
     path, database = lock_file(uri, purpose), database_file(uri)
     with ExitStack() as held:
         try:
-            if database is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(path, timeout=WAIT, mode=_mode(database)))
         except Timeout:
             raise CheckFailed(f"another process on this machine holds the lock to {purpose}: try again later") from None
