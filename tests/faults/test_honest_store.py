@@ -269,7 +269,7 @@ class Killed(BaseException):
 
 def test_a_restoring_that_is_cut_off_anywhere_is_completed(decided, monkeypatch):
     table, before = told(audited(decided, NAME), decided), champions(decided)
-    writes = ("create_run", "log_dict", "set_terminated", "set_registered_model_alias", "set_tag")
+    writes = ("create_run", "log_dict", "set_terminated", "set_registered_model_alias", "log_batch")
     published = without_store(decided)
     with monkeypatch.context() as patch:
         patch.setattr(_Restoring, "run", lambda self: None)
@@ -327,6 +327,24 @@ def test_an_alias_that_was_removed_on_purpose_does_not_come_back(decided):
     assert "champion" not in holders(decided)
     (row,) = [row for row in audited(decided) if row["outcome"] == "set by hand"]
     assert (row["model"], row["alias"], row["version"], row["before"]) == (NAME, "champion", None, 2)
+
+
+def test_a_version_that_comes_back_later_gets_its_decision_and_its_alias(decided):
+    """As where another experiment publishes it; meanwhile an alias that somebody removes does not come back."""
+    decided = without_store(decided)
+    project = Project(decided)
+    away = decided / "away"
+    shutil.move(project.runs / NAME, away)  # version 1, the previous champion
+    first = typed(decided, "publish")
+    assert "2 restored decisions are about versions that the store lacks" in first.stderr
+    assert holders(decided) == {"candidate": 1, "champion": 1}
+    assert [(row["version"], row["before"]) for row in audited(decided, NAME)] == [(None, None), (1, None)]
+    shutil.move(away, project.runs / NAME)
+    second = typed(decided, "publish")
+    assert "lacks" not in second.stderr
+    assert holders(decided) == {"candidate": 2, "champion": 1, "previous": 2}
+    assert [(row["version"], row["before"]) for row in audited(decided, NAME)] == [(2, None), (1, 2)]
+    assert "by hand" not in typed(decided, "registry", "list").stdout
 
 
 def test_a_damaged_decision_is_named_and_left_out(decided):

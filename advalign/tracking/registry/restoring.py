@@ -8,7 +8,7 @@ looks again. An alias is set by the last decision on it only, and only if no ver
 import json
 from dataclasses import dataclass, field
 
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run, RunTag, ViewType
 from mlflow.entities.model_registry import ModelVersion
 
 from advalign.files import Project
@@ -52,6 +52,7 @@ class _Restoring:
         rows: id of a decision -> its row in the store.
         last: (model, alias) -> the last decision that moved it, by its id; of files and rows together.
         noted: (model, weights, tag) -> the last decision that is noted on a version.
+        lacking: models of decisions about a version that is not in the store.
     """
 
     store: Store
@@ -60,6 +61,7 @@ class _Restoring:
     rows: dict[str, Run] = field(default_factory=dict)
     last: dict[tuple[str, str], str] = field(default_factory=dict)
     noted: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Restore every decision whose row is missing, or whose version was not there before."""
@@ -75,45 +77,57 @@ class _Restoring:
                 self.noted[one.tags[audit.MODEL], one.version.weights, _mark(one)] = one.id
         for one in self.kept:
             row = self.rows.get(one.id)
-            if row is None or (RESTORED in row.data.tags and not row.data.tags.get(audit.VERSION)):
+            if row is None or (RESTORED in row.data.tags and _incomplete(one, row)):
                 self._restore(one, row)
+        if self.lacking:
+            what = f"{len(self.lacking)} restored decisions are about versions that the store lacks"
+            say(f"{what} ({', '.join(sorted(set(self.lacking)))}): `advalign publish` looks again once they are there")
 
     def _restore(self, one: Kept, row: Run | None) -> None:
-        """The number of the version comes last: a row without it is not restored completely."""
+        """The numbers of the versions come last: without them a row is not restored completely."""
         model = one.tags[audit.MODEL]
         row = self._row(one) if row is None else row
-        run_id = str(row.info.run_id)
+        run_id, known = str(row.info.run_id), bool(row.data.tags.get(audit.VERSION))
         if row.info.status != "FINISHED":
             self.store.client.log_dict(run_id, one.decision, audit.FILE)
             self.store.client.set_terminated(run_id, "FINISHED", one.ended)
         version, before = (find_content(self.store, model, content) for content in (one.version, one.before))
+        if version is None or (before is None and one.before is not None):
+            self.lacking.append(model)
         if version is None:
-            say(f"decision of {one.decision.get('at')} on {model}: the version that it is about is not in the store")
             return
         if one.tags[audit.OUTCOME] in audit.MOVES:
-            if self.last[model, one.tags[audit.ALIAS]] == one.id and not self._alias(one, version, before):
+            last = self.last[model, one.tags[audit.ALIAS]] == one.id
+            if last and not self._alias(one, version, before, known):
                 return
             self._note(one, version, run_id)
-        if before is not None:
-            self.store.client.set_tag(run_id, audit.BEFORE, before.version)
-        self.store.client.set_tag(run_id, audit.VERSION, version.version)
+        numbers = {audit.VERSION: version, audit.BEFORE: before}
+        tags = [RunTag(name, str(found.version)) for name, found in numbers.items() if found is not None]
+        self.store.client.log_batch(run_id, tags=tags)
 
     def _row(self, one: Kept) -> Run:
         tags = {**one.tags, RESTORED: one.id, audit.VERSION: "", audit.BEFORE: ""}
         self.done.created.append(f"decision {one.name}")
         return self.store.client.create_run(self.store.experiment_ids["promote"], one.started, tags, one.name)
 
-    def _alias(self, one: Kept, version: ModelVersion, before: ModelVersion | None) -> bool:
-        """Set the alias and its `previous`, where nobody holds them; False to be tried again later."""
+    def _alias(self, one: Kept, version: ModelVersion, before: ModelVersion | None, known: bool) -> bool:
+        """Set the alias and its `previous`, where nobody holds them; False to be tried again later.
+
+        Args:
+            one, version, before: the decision, and the versions that it is about.
+            known: whether the alias was restored earlier, and only its previous holder was not there.
+        """
         model, alias, client = find_model(self.store, version.name), one.tags[audit.ALIAS], self.store.client
         if INTENT in model.tags:
             say(f"{model.name}: an alias is being moved, or that was cut off: promote it once, and publish again")
             return False
         holder = model.aliases.get(alias)
-        if holder is None:
+        if holder is None and not known:
             client.set_registered_model_alias(model.name, alias, version.version)
         elif str(holder) != str(version.version):
-            say(f"{model.name}: {alias} stays with version {holder}; a restored decision gave it to {version.version}")
+            if not known:
+                gave = f"a restored decision gave it to version {version.version}"
+                say(f"{model.name}: {alias} stays with version {holder}; {gave}")
             return True
         previous = previous_alias(alias)
         if before is not None and one.tags[audit.OUTCOME] == "promoted" and previous not in model.aliases:
@@ -128,6 +142,12 @@ class _Restoring:
             origin = f"{label_of(version)} as a lost {one.store} knew it"
             text = json.dumps({**one.decision, "run_id": run_id, COPIED: origin})
             set_tags(self.store, version, {mark: text})
+
+
+def _incomplete(one: Kept, row: Run) -> bool:
+    """Whether a version of a restored row was not in the store when it was looked for."""
+    there = row.data.tags
+    return not there.get(audit.VERSION) or (one.before is not None and not there.get(audit.BEFORE))
 
 
 def _mark(one: Kept) -> str:
