@@ -33,7 +33,7 @@ def restore_decisions(project: Project, store: Store, done: Published) -> None:
     Args:
         project: owner of the files.
         store: opened tracking store, in which versions are published already.
-        done: collects what was created.
+        done: collects what was restored.
 
     Raises:
         CheckFailed: another process promotes for too long.
@@ -107,7 +107,7 @@ class _Restoring:
 
     def _row(self, one: Kept) -> Run:
         tags = {**one.tags, RESTORED: one.id, audit.VERSION: "", audit.BEFORE: ""}
-        self.done.created.append(f"decision {one.name}")
+        self.done.restored.append(one.name)
         return self.store.client.create_run(self.store.experiment_ids["promote"], one.started, tags, one.name)
 
     def _alias(self, one: Kept, version: ModelVersion, before: ModelVersion | None, known: bool) -> bool:
