@@ -51,4 +51,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude advalign > requirements.lock
 
 clean:
-	rm -rf $(VENV) $(PEERS) outputs mlflow.db mlartifacts .mlflow.lock
+	rm -rf $(VENV) $(PEERS) outputs mlflow.db mlartifacts .mlflow*.lock

@@ -99,6 +99,11 @@ class Project:
         return self.root / "outputs" / "evaluations"
 
     @property
+    def decisions(self) -> Path:
+        """Decisions on promotions, one file each: of all experiments, since they share the registry."""
+        return self.home / "outputs" / "decisions"
+
+    @property
     def comparison(self) -> Path:
         """Statistics, figures and report."""
         return self.root / "outputs" / "comparison"

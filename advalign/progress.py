@@ -9,6 +9,11 @@ from typing import Protocol
 QUIET_SECONDS = 20.0  # between lines where there is no terminal
 
 
+def say(line: str) -> None:
+    """Tell the user something beside a command's results, in one line."""
+    print(f"advalign: {line}", file=sys.stderr)  # noqa: T201
+
+
 class Advance(Protocol):
     """Reports the progress of the work."""
 

@@ -30,6 +30,14 @@ def emptied(request):
         folder.mkdir(exist_ok=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory):
+    """Locks of tracking servers, which come and go with the tests, lie in no user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def sample_root(tmp_path_factory):
     """A project folder: the repository's params.yaml cut down to tiny data, its zoo, and the sample at scale 0.01.

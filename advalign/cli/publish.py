@@ -34,10 +34,13 @@ def publish(
     published = publish_all(project, store)
     created, present = carried.created + published.created, carried.present + published.present
     if as_json:
-        print_json({"created": created, "present": present, "left_out": left_out, "store": shown})
+        found = {"created": created, "present": present, "restored": published.restored, "left_out": left_out}
+        print_json({**found, "store": shown})
     else:
         for what in created:
             typer.echo(f"created {what}")
+        for what in published.restored:
+            typer.echo(f"restored decision {what}")
         if everything and source is None:
             typer.echo("there is nothing to copy: mlflow.db is absent, or it is the store that is set")
         typer.echo(f"{len(created)} created, {present} already there; store {shown}")

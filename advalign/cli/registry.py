@@ -35,11 +35,15 @@ def _opened() -> "Iterator[tuple[Project, Store]]":
 def list_(as_json: bool = JSON) -> None:
     """List registered versions with aliases and headline metrics."""
     from advalign.settings import load_settings
+    from advalign.tracking.registry.by_hand import by_hand
     from advalign.tracking.registry.registered import list_models
 
     with _opened() as (project, store):
         protocol = store.named(load_settings(project.root).evaluate.protocol)
-        rows = list_models(store)
+        rows, changed = list_models(store), by_hand(store)
+    for row in rows:
+        held = [(one["alias"], one["model"], one["version"]) for one in changed]
+        row["by_hand"] = [alias for alias in row["aliases"] if (alias, row["name"], row["version"]) in held]
     if as_json:
         print_json(rows)
         return
@@ -48,15 +52,26 @@ def list_(as_json: bool = JSON) -> None:
         return
     shown = [_headline(row, protocol) for row in rows]
     print_table(shown, ["name", "version", "aliases", "recipe", "pt", "aa", "accuracy"], f"protocol {protocol}")
+    _tell_changed(changed)
 
 
 def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    from advalign.tracking.registry.by_hand import BY_HAND
     from advalign.tracking.registry.model_card import evaluations
 
     metrics = evaluations(row["tags"]).get(protocol, {})
     shown = {"pt": "pt", "aa": "aa", "accuracy": "multilabel_accuracy"}
     numbers = {heading: metrics.get(describe(short).name) for heading, short in shown.items()}
-    return {**row, "recipe": row["tags"].get("advalign.recipe"), **numbers}
+    aliases = [f"{alias} ({BY_HAND})" if alias in row["by_hand"] else alias for alias in row["aliases"]]
+    return {**row, "aliases": aliases, "recipe": row["tags"].get("advalign.recipe"), **numbers}
+
+
+def _tell_changed(changed: "list[dict[str, Any]]") -> None:
+    """Print a line per alias that no decision explains."""
+    from advalign.tracking.registry.by_hand import sentence
+
+    for row in changed:
+        typer.echo(sentence(row))
 
 
 @app.command()
@@ -156,25 +171,29 @@ def _tell(decision: "Decision", as_json: bool) -> None:
 
 @app.command()
 def audit(name: str = typer.Argument(None, help="Registered model; default: all."), as_json: bool = JSON) -> None:
-    """List every decision on promotions, oldest first: who, when, what, why."""
+    """List every decision on promotions, oldest first: who, when, what, why; then aliases that no decision explains."""
     from advalign.names import check_name
     from advalign.tracking.registry.audit import rows
+    from advalign.tracking.registry.by_hand import by_hand
 
     with _opened() as (_, store):
-        found = rows(store, None if name is None else check_name(name))
+        wanted = None if name is None else check_name(name)
+        decided, changed = rows(store, wanted), by_hand(store, wanted)
+    found = decided + changed
     if as_json:
         print_json(found)
         return
     if not found:
         typer.echo("no decision is recorded yet")
         return
-    shown = [{**row, "who": str(row["who"]).partition(" <")[0], "outcome": _outcome(row)} for row in found]
+    shown = [{**row, "who": (row["who"] or "-").partition(" <")[0], "outcome": _outcome(row)} for row in found]
     print_table(shown, ["at", "who", "model", "version", "alias", "outcome", "reason"])
+    _tell_changed(changed)
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    marks = [mark for mark, there in (("forced", row["forced"]), ("copied", row["copied_from"])) if there]
-    marks += ["deleted"] if row["deleted"] else []
+    keys = {"forced": "forced", "copied": "copied_from", "restored": "restored", "deleted": "deleted"}
+    marks = [mark for mark, key in keys.items() if row[key]]
     return f"{row['outcome']} ({', '.join(marks)})" if marks else str(row["outcome"])
 
 

@@ -9,6 +9,7 @@ from advalign.tracking.store import EXPERIMENT
 IDENTITY = "advalign.inputs_sha256"  # tag: digest of a training's settings, data and code
 IMPORTED_FROM = "advalign.imported_from"  # tag: name of the file that weights were imported from
 COPIED = "advalign.copied_from"  # tag: the run of another store that this one is a copy of
+RESTORED = "advalign.restored_from"  # tag: id of the decision, in a store that was lost, that this row repeats
 LINEAGE = ("settings.sha256", "git.commit", "git.dirty", IMPORTED_FROM, EXPERIMENT)
 """Tags of a training that are copied to its version."""
 

@@ -1,20 +1,25 @@
-"""Locks on this machine: one process at a time changes a tracking store for the same purpose."""
+"""Locks on this machine: one process at a time changes a tracking store for the same purpose.
+
+The locks of a database that is a file lie beside it, so that all who use the file share them, whoever they are. Those
+of a server lie in the user's state folder (`$XDG_STATE_HOME`, by default `~/.local/state`), for all clones of a user.
+"""
 
 import hashlib
 import os
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from advalign.errors import CheckFailed
+from advalign.tracking.database import StoreDown, database_file
 
 WAIT = 600  # seconds
+ELSEWHERE = "set XDG_STATE_HOME to a folder that you can write"
 UNDER_WAY = 120  # seconds after which the move of an alias counts as cut off
 
 
@@ -24,19 +29,40 @@ def exclusive(uri: str, purpose: str) -> Iterator[None]:
 
     Args:
         uri: of the store; clones with the same store share the lock.
-        purpose: "promote", "publish".
+        purpose: "open", "promote", "publish".
 
     Raises:
         CheckFailed: another process has held the lock for ten minutes.
+        StoreDown: the lock cannot be written where it belongs.
     """
+    path, database = lock_file(uri, purpose), database_file(uri)
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(path, timeout=WAIT, mode=_mode(database)))
+        except Timeout:
+            raise CheckFailed(f"another process on this machine holds the lock to {purpose}: try again later") from None
+        except OSError as error:
+            mend = ELSEWHERE if database is None else "make the folder writable"
+            raise StoreDown(f"the lock {path} cannot be written ({error.strerror}): {mend}") from None
+        yield
+
+
+def lock_file(uri: str, purpose: str) -> Path:
+    """Where the lock of a store lies; the same file for all spellings of one address."""
+    database = database_file(uri)
+    if database is not None:
+        return database.with_name(f".{database.name}.{purpose}.lock")
     plain = re.sub(r"//[^/]*@", "//", uri).replace("//localhost", "//127.0.0.1").rstrip("/")
-    key = hashlib.sha256(f"{os.getuid()} {plain}".encode()).hexdigest()[:16]
     try:
-        path = Path(tempfile.gettempdir()) / f"advalign-{key}-{purpose}.lock"
-        with FileLock(path, timeout=WAIT):
-            yield
-    except Timeout:
-        raise CheckFailed(f"another process on this machine holds the lock to {purpose}: try again later") from None
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    except RuntimeError:  # a number without a name, as in a container
+        raise StoreDown(f"this user has no home folder for its locks: {ELSEWHERE}") from None
+    return state / "advalign" / f"{hashlib.sha256(plain.encode()).hexdigest()[:16]}-{purpose}.lock"
+
+
+def _mode(database: Path | None) -> int:
+    """Permissions of a lock: whoever may write the database may take it; -1 for the usual ones of a new file."""
+    return database.stat().st_mode & 0o666 if database is not None and database.is_file() else -1
 
 
 def may_be_alive(host: str, process: int, since: float) -> bool:

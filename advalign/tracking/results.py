@@ -17,10 +17,17 @@ PURPOSE = "publish"  # of the lock: one process at a time checks for a result's 
 
 @dataclass
 class Published:
-    """Outcome of publishing: names of what was created, and the number of what was already there."""
+    """Outcome of publishing.
+
+    Attributes:
+        created: names of runs and versions that were made.
+        present: number of those that were there.
+        restored: names of decisions that the store had lost.
+    """
 
     created: list[str] = field(default_factory=list)
     present: int = 0
+    restored: list[str] = field(default_factory=list)
 
     def note(self, what: str, new: bool) -> None:
         """Add one run or version."""

@@ -8,8 +8,8 @@ from mlflow.entities import Metric, Param, Run, ViewType
 
 from advalign.errors import InputError
 from advalign.names import is_name
-from advalign.tracking.lineage import COPIED, IDENTITY
-from advalign.tracking.registry.audit import MODEL
+from advalign.tracking.lineage import COPIED, IDENTITY, RESTORED
+from advalign.tracking.registry.audit import MODEL, names_of
 from advalign.tracking.store import RESULT, Store, experiment_of
 
 BEGUN = "advalign.copy_of"  # tag of a copy from its start; COPIED is added when the copy is complete
@@ -57,6 +57,10 @@ def _find(target: Store, kind: str, run: Run) -> Run | None:
     copies = target.all_runs(kind, f"tags.`{COPIED}` = '{run_id}'", _view(kind))
     if copies:
         return copies[0]
+    if RESTORED in run.data.tags:  # the target may have the decision itself
+        for found in target.all_runs(kind, view=_view(kind)):
+            if names_of(run) & names_of(found):
+                return found
     key = {name: run.data.tags.get(name, "") for name in KEYS.get(kind, ())}
     if run.info.status == "FINISHED" and key and all(is_name(value) for value in key.values()):
         for found in target.of(experiment_of(run.data.tags)).find_runs(kind, key, finished=True):

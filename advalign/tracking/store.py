@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
-from filelock import FileLock
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
@@ -20,8 +20,10 @@ from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from advalign.errors import InputError
 from advalign.files import MAIN, Project
+from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, follow, own_database
+from advalign.tracking.database import StoreDown as StoreDown  # its callers know it from here
+from advalign.tracking.locks import exclusive
 
 KINDS = ("train", "evaluate", "compare", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
@@ -29,16 +31,13 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the U
 RESULT = "advalign.result_sha256"  # tag: digest of the file that a run logs
 EXPERIMENT = "advalign.experiment"  # tag of runs and versions: their folder in experiments/, or "main"
 PAGE = 1000  # runs of one search
-DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+SEQUENCE = "advalign.sequence"  # tag: a run's place in the order in which those of its kind entered the store
 ANSWER = 10  # seconds in which a server must answer when a store is opened
-OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # raised where a store does not answer, or refuses
+OUTAGES = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
+"""Raised where a store does not answer, or refuses."""
 
 
 Found = TypeVar("Found")
-
-
-class StoreDown(InputError):  # noqa: N818  a state of something else, not a fault of this program
-    """The tracking store does not answer, or refuses; what was to be logged is not at fault."""
 
 
 @contextmanager
@@ -133,9 +132,23 @@ class Store:
         return [run for run in found if experiment_of(run.data.tags) == self.experiment]
 
     def all_runs(self, kind: str, wanted: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-        """All runs of a kind, of all experiments, that match an MLflow filter, newest first."""
+        """All runs of a kind, of all experiments, that match an MLflow filter, newest first.
+
+        Newest is what entered the store last, whatever its clock said; runs of earlier versions are ordered by time.
+        """
         ids, search = [self.experiment_ids[kind]], self.client.search_runs
-        return every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
+        found = every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
+        return sorted(found, key=entered, reverse=True)
+
+    def next_number(self, kind: str) -> int:
+        """The number of the next run of a kind to enter the store, in the tag `SEQUENCE`."""
+        last = [f"tags.`{SEQUENCE}` DESC"]
+        found = self.client.search_runs([self.experiment_ids[kind]], "", ViewType.ALL, 1, order_by=last)
+        return entered(found[0])[0] + 1 if found else 1
+
+    def make_newest(self, kind: str, run: Run) -> None:
+        """Let a run count as the newest of its kind."""
+        self.client.set_tag(run.info.run_id, SEQUENCE, numbered(self.next_number(kind)))
 
     def begin_run(self, kind: str, name: str, key: dict[str, str]) -> str:
         """Create a run that has its key's tags from the start; earlier runs that were cut off are deleted."""
@@ -144,9 +157,24 @@ class Store:
         return self.create_run(kind, self.named(name), key)
 
     def create_run(self, kind: str, name: str, tags: dict[str, str]) -> str:
-        """Create a run with the tag of its experiment."""
-        tags = {**tags, EXPERIMENT: self.experiment}
+        """Create a run with the tag of its experiment, as the newest of its kind."""
+        tags = {SEQUENCE: numbered(self.next_number(kind)), **tags, EXPERIMENT: self.experiment}
         return str(self.client.create_run(self.experiment_ids[kind], run_name=name, tags=tags).info.run_id)
+
+
+def numbered(number: int) -> str:
+    """A number as the tag `SEQUENCE` holds it: stores order tags as texts.
+
+    >>> numbered(12)
+    '0000000012'
+    """
+    return f"{number:010}"
+
+
+def entered(run: Run) -> tuple[int, int]:
+    """By which runs of one kind are ordered: the number in the order of their entry, or else 0; and the start."""
+    number = run.data.tags.get(SEQUENCE, "")
+    return int(number) if number.isdecimal() else 0, run.info.start_time
 
 
 def open_store(project: Project) -> Store:
@@ -159,7 +187,9 @@ def open_store(project: Project) -> Store:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri(project)
     _check_address(uri)
-    with store_errors(uri), FileLock(project.home / ".mlflow.lock"):
+    with store_errors(uri), exclusive(uri, "open"):
+        if database_file(uri) == own_database(project):
+            follow(own_database(project))
         if uri.startswith("http"):
             login = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
             http_request(login, "/health", "GET", timeout=ANSWER, max_retries=1)  # type: ignore[no-untyped-call]
@@ -193,7 +223,7 @@ def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> 
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     # The path of an experiment's artifacts is absolute: it is set here for a local store, a server chooses its own.
-    location = (project.home / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
+    location = (own_database(project).parent / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
     except MlflowException as error:

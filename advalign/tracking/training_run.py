@@ -4,7 +4,6 @@ A store that stops answering does not stop a training: rows wait until it answer
 publish` brings them there.
 """
 
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from advalign.analysis.gallery import gallery_figure
 from advalign.files import Project
 from advalign.models.checkpoints import CARD, HISTORY, Card, read_history
 from advalign.models.exchange import imported_from
+from advalign.progress import say
 from advalign.recipes.base import Position
 from advalign.settings import digest
 from advalign.tracking.lineage import IDENTITY, IMPORTED_FROM, lineage_tags, training_params
@@ -98,7 +98,7 @@ class TrainingRun:
             self._log_waiting()
         except StoreDown as error:
             if alone:
-                _say(f"{error}; the training continues, and its metrics are logged later")
+                say(f"{error}; the training continues, and its metrics are logged later")
 
     def _log_waiting(self) -> None:
         """Log waiting numbers. A batch without an answer is sent again: MLflow keeps equal values once."""
@@ -172,7 +172,3 @@ def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> 
         run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
     run.finish(folder)
     return run.run_id, True
-
-
-def _say(message: str) -> None:
-    print(f"advalign: {message}", file=sys.stderr)  # noqa: T201

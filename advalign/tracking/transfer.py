@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import urlparse
 
 import mlflow
 from mlflow.entities import Run
@@ -26,6 +25,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.names import is_name
 from advalign.progress import Advance
+from advalign.tracking.database import database_file, follow, own_database
 from advalign.tracking.lineage import COPIED, LINEAGE
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.aliases import INTENT
@@ -45,7 +45,7 @@ from advalign.tracking.registry.registered import (
 )
 from advalign.tracking.results import PURPOSE, Published
 from advalign.tracking.run_copies import bring, ended_runs
-from advalign.tracking.store import DATABASE, EXPERIMENTS, Store, StoreDown, experiment_of, printable, store_errors
+from advalign.tracking.store import EXPERIMENTS, Store, StoreDown, experiment_of, printable, store_errors
 from advalign.tracking.training_run import checkpoint_run
 
 
@@ -55,12 +55,12 @@ def local_store(project: Project, target: Store) -> Store | None:
     Raises:
         StoreDown: the file cannot be read.
     """
-    path = project.home / DATABASE
-    address = urlparse(target.uri)
-    if not path.is_file() or (address.scheme == "sqlite" and Path(address.path[1:]).resolve() == path.resolve()):
+    path = own_database(project)
+    if not path.is_file() or database_file(target.uri) == path:
         return None
     uri = f"sqlite:///{path}"
-    with store_errors(uri):
+    with store_errors(uri), exclusive(uri, "open"):
+        follow(path)
         client = mlflow.MlflowClient(uri, uri)
         found = {kind: client.get_experiment_by_name(name) for kind, name in EXPERIMENTS.items()}
     return Store(client, uri, {kind: str(one.experiment_id) for kind, one in found.items() if one is not None})

@@ -39,6 +39,7 @@ from advalign.tracking.registry.registered import (
     note_evaluation,
     register,
 )
+from advalign.tracking.registry.restoring import restore_decisions
 from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, store_errors
 from advalign.tracking.training_run import checkpoint_run
@@ -49,7 +50,7 @@ TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for 
 
 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
-    """Publish every checkpoint, evaluation and comparison under outputs/.
+    """Publish every checkpoint, evaluation and comparison under outputs/, and restore decisions that the store lost.
 
     Args:
         project: owner of the outputs.
@@ -70,6 +71,8 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         on_item("comparison")
         with store_errors(store.uri), exclusive(store.uri, PURPOSE):
             _publish_comparison(project, store, done)
+    with store_errors(store.uri):
+        restore_decisions(project, store, done)
     return done
 
 
@@ -114,9 +117,13 @@ def publish_evaluation(
     """
     summary = read_summary(Paths(summary_file.parent, summary_file.stem))
     label = summary_file.parent.name  # the protocol; of a trial (--limit) also how many stimuli: "fmn-fast.first6"
-    key = {RESULT: sha256(summary_file), "advalign.model": summary["model"], "advalign.protocol": label}
+    what = {"advalign.model": summary["model"], "advalign.protocol": label}
+    key = {RESULT: sha256(summary_file), **what}
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
-        found = store.find_runs("evaluate", key, finished=True)
+        runs = store.find_runs("evaluate", what, finished=True)
+        found = [run for run in runs if run.data.tags.get(RESULT) == key[RESULT]]
+        if found and found[0].info.run_id != runs[0].info.run_id:
+            store.make_newest("evaluate", found[0])  # what lies on disk counts, whatever was published since
         done.note(f"evaluation {summary['model']} ({label})", not found)
         run_id = (
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)

@@ -104,7 +104,7 @@ def test_commands_from_inside_an_experiment(two):
     assert json.loads(typed(root, "publish", "--json").stdout)["created"] == []
     stores = {path.relative_to(root) for pattern in ("mlflow.db", "mlartifacts") for path in root.rglob(pattern)}
     assert {str(path) for path in stores} == {"mlflow.db", "mlartifacts"}
-    assert not list(second.glob(".mlflow.lock"))
+    assert not list(second.glob(".mlflow*.lock"))
 
     names = {
         kind: {run.info.run_name: run.data.tags[EXPERIMENT] for run in open_store(Project(root)).all_runs(kind)}

@@ -15,7 +15,7 @@ from typing import Any
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from advalign.tracking.lineage import COPIED
+from advalign.tracking.lineage import COPIED, RESTORED
 from advalign.tracking.locks import may_be_alive
 from advalign.tracking.registry.gates import Verdict
 from advalign.tracking.store import Store
@@ -23,6 +23,8 @@ from advalign.tracking.store import Store
 OUTCOME, MODEL, FILE = "advalign.outcome", "advalign.model", "decision.json"
 HOST, PROCESS = "advalign.host", "advalign.process"
 VERSION, BEFORE = "advalign.version", "advalign.before"  # numbers; empty where there was none
+ALIAS = "advalign.alias"
+MOVES = ("promoted", "rolled back")  # outcomes of decisions that gave an alias to a version
 
 
 def now() -> str:
@@ -66,7 +68,13 @@ class Decision:
 
 
 def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
-    """Add the row of a decision that is about to be carried out; the decision counts once its row is finished."""
+    """Add the row of a decision that is about to be carried out; the decision counts once its row is finished.
+
+    Args:
+        store: opened tracking store.
+        decision: what was decided.
+        lineage: further tags of the row.
+    """
     run_id = store.create_run(
         "promote",
         f"{decision.model} version {decision.version}: {decision.outcome}",
@@ -76,7 +84,7 @@ def begin(store: Store, decision: Decision, lineage: dict[str, str]) -> str:
             HOST: platform.node(),
             PROCESS: str(os.getpid()),
             VERSION: str(decision.version),
-            "advalign.alias": decision.alias,
+            ALIAS: decision.alias,
             "advalign.who": decision.who,
             "advalign.reason": decision.reason,
             "advalign.forced": str(decision.forced),
@@ -136,6 +144,11 @@ def rows(store: Store, model: str | None = None) -> list[dict[str, Any]]:
     return [_row(run) for run in reversed(found) if OUTCOME in run.data.tags]  # otherwise the run was made by hand
 
 
+def names_of(run: Run) -> set[str]:
+    """Ids of the decision that a row records: the row's own, and that of the row that it repeats or was copied from."""
+    return {str(run.info.run_id)} | {run.data.tags[name] for name in (RESTORED, COPIED) if name in run.data.tags}
+
+
 def _row(run: Run) -> dict[str, Any]:
     tags = run.data.tags
     return {
@@ -144,11 +157,12 @@ def _row(run: Run) -> dict[str, Any]:
         "outcome": tags[OUTCOME],
         "model": tags.get(MODEL),
         "version": _number(tags.get(VERSION)),
-        "alias": tags.get("advalign.alias"),
+        "alias": tags.get(ALIAS),
         "before": _number(tags.get(BEFORE)),
         "forced": tags.get("advalign.forced") == "True",
         "reason": tags.get("advalign.reason"),
         "copied_from": tags.get(COPIED),
+        "restored": RESTORED in tags,
         "deleted": run.info.lifecycle_stage == "deleted",
         "run_id": run.info.run_id,
     }

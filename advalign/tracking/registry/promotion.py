@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from advalign.names import Reference, check_name, parse_reference
 from advalign.settings import EvaluateSettings, load_settings
 from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.locks import exclusive
-from advalign.tracking.registry import audit
+from advalign.tracking.registry import audit, decisions
 from advalign.tracking.registry.aliases import Intent, move, recover, settle
 from advalign.tracking.registry.audit import Decision
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
@@ -64,7 +65,7 @@ def promote(
         raise InputError("--force needs --reason TEXT: why it is promoted although a gate does not hold")
     policy = read_policy(project.gates, alias)
     with exclusive(store.uri, "promote"):
-        notes = _recover(store, check_name(name))
+        notes = _recover(project, store, check_name(name))
         wanted = resolve(store, Reference(name, version=version)) if version else candidate(store, name)
         holder, who = _holder(store, name, alias), provenance.git_user(project.root)
         asked = Decision("kept", name, int(wanted.version), alias, holder, who, reason=reason, notes=notes)
@@ -87,7 +88,7 @@ def rollback(project: Project, store: Store, name: str, alias: str = "champion",
     reason = _checked_reason(reason)
     read_policy(project.gates, alias)
     with exclusive(store.uri, "promote"):
-        notes = _recover(store, check_name(name))
+        notes = _recover(project, store, check_name(name))
         holder, previous = _holder(store, name, alias), _holder(store, name, previous_alias(alias))
         if previous is None:
             raise InputError(
@@ -164,13 +165,15 @@ def _present(project: Project, policy: Policy, evaluate: EvaluateSettings) -> Pr
 def _refuse(project: Project, store: Store, decision: Decision) -> Decision:
     """Record that gates do not hold; no alias is moved."""
     refused = replace(decision, outcome="refused")
-    audit.finish(store, audit.begin(store, refused, lineage_tags(project)), refused.outcome)
+    run_id = audit.begin(store, refused, {**lineage_tags(project), **decisions.number(project, store)})
+    audit.finish(store, run_id, refused.outcome)
+    decisions.keep(project, store, run_id)
     return refused
 
 
 def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
     """Record the decision, move the alias, note it on the version; if cut off, `_recover` completes or undoes it."""
-    run_id = audit.begin(store, decision, lineage_tags(project))
+    run_id = audit.begin(store, decision, {**lineage_tags(project), **decisions.number(project, store)})
     intent = Intent(
         decision=run_id,
         outcome=decision.outcome,
@@ -184,30 +187,32 @@ def _carry_out(project: Project, store: Store, decision: Decision) -> Decision:
     except CheckFailed:
         audit.finish(store, run_id, "lost")
         raise
-    _record(store, decision.model, intent, decision.as_json())
+    _record(project, store, decision.model, intent, decision.as_json())
     settle(store, decision.model, intent)
     return decision
 
 
-def _record(store: Store, name: str, intent: Intent, decision: dict[str, Any]) -> None:
-    """Write a decision on its version, which holds the alias by now, and finish the decision's row."""
+def _record(project: Project, store: Store, name: str, intent: Intent, decision: dict[str, Any]) -> None:
+    """Write a decision on its version, which holds the alias by now, finish the decision's row, keep it as a file."""
     version = store.client.get_model_version(name, str(intent.target))
     mark = DECISION if intent.outcome == "promoted" else ROLLBACK
     set_tags(store, version, {f"{intent.alias}{mark}": json.dumps({**decision, "run_id": intent.decision})})
     audit.finish(store, intent.decision, intent.outcome)
+    decisions.keep(project, store, intent.decision)
 
 
-def _recover(store: Store, name: str) -> tuple[str, ...]:
+def _recover(project: Project, store: Store, name: str) -> tuple[str, ...]:
     """Complete or undo what was cut off on a registered model; the result in words."""
-    done = recover(store, name, lambda intent: _complete(store, name, intent), lambda intent: _undo(store, intent))
+    complete = partial(_complete, project, store, name)
+    done = recover(store, name, complete, lambda intent: _undo(store, intent))
     audit.cut_off(store, name)
     return (done,) if done else ()
 
 
-def _complete(store: Store, name: str, intent: Intent) -> None:
+def _complete(project: Project, store: Store, name: str, intent: Intent) -> None:
     """Write the missing record; where its row was deleted in MLflow, only the alias shows the promotion."""
     if audit.is_there(store, intent.decision):
-        _record(store, name, intent, audit.read(store, intent.decision))
+        _record(project, store, name, intent, audit.read(store, intent.decision))
 
 
 def _undo(store: Store, intent: Intent) -> None:
