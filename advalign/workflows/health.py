@@ -9,7 +9,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from advalign.errors import AdvalignError
+from advalign.errors import AdvalignError, printable
 from advalign.files import Project
 from advalign.settings import load_settings
 
@@ -103,7 +103,7 @@ def _evaluations(project: Project) -> Finding:
 
 
 def _store(project: Project) -> Finding:
-    from advalign.tracking.store import open_store, printable, store_uri
+    from advalign.tracking.store import open_store, store_uri
 
     try:
         open_store(project)
