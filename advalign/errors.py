@@ -1,7 +1,14 @@
 """Errors that a user can fix: one clear line each; the command line prints it and exits with the error's code."""
 
+import re
+import sys
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from types import TracebackType
+
+LOGIN = re.compile(r"(://)(?!/)\S*@")  # user and password of an address: all to the last @, since they may have one
+PASSWORD = re.compile(r"(?i)((?:password|token)=)\S+")
 
 
 class AdvalignError(Exception):
@@ -34,6 +41,26 @@ def shown(value: object, longest: int = 120) -> str:
     """
     text = ascii(value)
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def printable(text: str) -> str:
+    """A text, such as an address or an error of a library, without the logins and passwords in it.
+
+    >>> printable("cannot reach https://ada:secret@tracking.example.org")
+    'cannot reach https://***@tracking.example.org'
+    >>> printable("host=127.0.0.1 password=secret user=ada")
+    'host=127.0.0.1 password=*** user=ada'
+    """
+    return PASSWORD.sub(r"\1***", LOGIN.sub(r"\1***@", text))
+
+
+def hide_passwords() -> None:
+    """Let tracebacks that end this process be `printable`."""
+    sys.excepthook = _print_traceback
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    print(printable("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)  # noqa: T201
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

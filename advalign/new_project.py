@@ -23,6 +23,7 @@ models.
 ```sh
 advalign data sample    # or bring your own: advalign data import --help
 git init && dvc init    # without git: dvc init --no-scm
+dvc config core.analytics false    # DVC reports usage otherwise
 dvc add data
 dvc repro
 ```

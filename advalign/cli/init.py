@@ -19,4 +19,5 @@ def init(
         print_json({"project": str(folder), "files": written})
         return
     typer.echo(f"{folder}: {', '.join(written)}")
-    typer.echo(f"next: cd {folder}; advalign data sample; git init; dvc init; dvc add data; dvc repro")
+    with_dvc = "git init; dvc init; dvc config core.analytics false; dvc add data; dvc repro"
+    typer.echo(f"next: cd {folder}; advalign data sample; {with_dvc}")

@@ -20,7 +20,7 @@ from advalign.cli import (
     train,
     zoo,
 )
-from advalign.errors import AdvalignError
+from advalign.errors import AdvalignError, hide_passwords, printable
 
 # typer carries click inside itself; this is the base of all its usage errors
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -50,6 +50,7 @@ app.command("doctor")(doctor.doctor)
 @app.callback()
 def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
     """How tolerant is a vision model to adversarial perturbations, and do they fall where people look?"""
+    hide_passwords()
     if debug:
         os.environ["ADVALIGN_DEBUG"] = "1"
 
@@ -78,7 +79,7 @@ def run() -> None:
 
 
 def _say(message: str) -> None:
-    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(message.split()))
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(printable(message).split()))
     print(f"advalign: error: {line}", file=sys.stderr)  # noqa: T201
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from advalign.cli._output import JSON, print_json
-from advalign.errors import CheckFailed
+from advalign.errors import CheckFailed, printable
 
 
 def publish(
@@ -20,7 +20,7 @@ def publish(
     from advalign.files import Project
     from advalign.progress import progress
     from advalign.tracking.results import Published
-    from advalign.tracking.store import open_store, printable
+    from advalign.tracking.store import open_store
     from advalign.tracking.transfer import carry_over, local_store
     from advalign.workflows.publish import publish_all
 
@@ -54,7 +54,7 @@ def ui(
 ) -> None:
     """Open the MLflow UI on the project's store, with one worker and no background jobs."""
     from advalign.files import Project
-    from advalign.tracking.store import open_store, printable
+    from advalign.tracking.store import open_store
 
     project = Project.find()
     uri = open_store(project).uri
@@ -62,6 +62,7 @@ def ui(
         typer.echo(f"the tracking server has the UI: {printable(uri)}")
         return
     typer.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-    lean = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    raise typer.Exit(subprocess.call([*command, "--workers", "1"], env=lean, cwd=project.home))
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
+    # A command line is seen by every user of the machine, and an address may have a password.
+    lean = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    raise typer.Exit(subprocess.call(command, env=lean, cwd=project.home))

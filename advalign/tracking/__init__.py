@@ -4,6 +4,7 @@ import os
 
 # MLflow decides at import whether it reports usage: the variable must be set before this package imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for the command's results
 # A dead server is noticed in seconds, not in minutes; callers that can wait longer try again.

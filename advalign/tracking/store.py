@@ -20,6 +20,7 @@ from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from advalign.errors import printable
 from advalign.files import MAIN, Project
 from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, follow, own_database
 from advalign.tracking.database import StoreDown as StoreDown  # its callers know it from here
@@ -32,6 +33,7 @@ RESULT = "advalign.result_sha256"  # tag: digest of the file that a run logs
 EXPERIMENT = "advalign.experiment"  # tag of runs and versions: their folder in experiments/, or "main"
 PAGE = 1000  # runs of one search
 SEQUENCE = "advalign.sequence"  # tag: a run's place in the order in which those of its kind entered the store
+LOGIN = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=%:-]*)?", re.ASCII)  # what RFC 3986 allows before an @
 ANSWER = 10  # seconds in which a server must answer when a store is opened
 OUTAGES = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
 """Raised where a store does not answer, or refuses."""
@@ -53,26 +55,22 @@ def store_errors(uri: str) -> Iterator[None]:
         raise StoreDown(_told(uri, error)) from error
 
 
-def printable(uri: str) -> str:
-    """A store's address without the password that may stand in it.
-
-    >>> printable("https://ada:secret@tracking.example.org")
-    'https://***@tracking.example.org'
-    """
-    return re.sub(r"//[^/]*@", "//***@", uri)
-
-
 def _told(uri: str, error: Exception) -> str:
-    code = getattr(error, "error_code", "")
+    code, said = getattr(error, "error_code", ""), str(error)
     if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        told = f"server {uri} refuses this user or password"
         mend = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        return f"tracking server {printable(uri)} refuses this user or password: {mend}"
-    if "error responses" in str(error):
-        return f"tracking server {printable(uri)} answers with errors: look at its log, and whether its database runs"
-    if isinstance(error, RequestException) or "failed with exception" in str(error):
+    elif "error responses" in said:
+        told, mend = f"server {uri} answers with errors", "look at its log, and whether its database runs"
+    elif "CERTIFICATE_VERIFY_FAILED" in said:
+        told = f"server {uri} has a certificate that no known authority signed"
+        mend = "name the authority's certificate in MLFLOW_TRACKING_SERVER_CERT_PATH"
+    elif isinstance(error, RequestException) or "failed with exception" in said:
+        told = f"server {uri} does not answer"
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
-        return f"tracking server {printable(uri)} does not answer: {mend}"
-    return f"tracking store {printable(uri)} cannot be used: {' '.join(str(error).split())[:200]}"
+    else:
+        told, mend = f"store {uri} cannot be used", " ".join(printable(said).split())[:200]
+    return printable(f"tracking {told}: {mend}")
 
 
 def store_uri(project: Project) -> str:
@@ -210,10 +208,18 @@ def _choose(uri: str) -> None:
 
 
 def _check_address(uri: str) -> None:
+    """Refuse an address that libraries would take apart at another place than its user meant, and then show in part."""
+    login, at, _ = uri.partition("://")[2].rpartition("@")
+    if at and not login.startswith("/") and not LOGIN.fullmatch(login):
+        mend = "percent-encode special characters in its password, such as %40 for @ and %2F for /"
+        raise StoreDown(f"MLFLOW_TRACKING_URI has a login that cannot be read: {mend}")
+    if "password=" in uri.lower():
+        mend = "write it before the @, or into the file that PGPASSFILE names"
+        raise StoreDown(f"MLFLOW_TRACKING_URI has a password among its parameters: {mend}")
     try:
         urlsplit(uri)
     except ValueError as error:
-        raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({error}): fix or unset it") from None
+        raise StoreDown(f"MLFLOW_TRACKING_URI is no address ({printable(str(error))}): fix or unset it") from None
 
 
 def _experiment(project: Project, client: MlflowClient, uri: str, name: str) -> str:

@@ -20,7 +20,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from advalign.errors import CheckFailed, InputError, shown
+from advalign.errors import CheckFailed, InputError, printable, shown
 from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.names import is_name
@@ -45,7 +45,7 @@ from advalign.tracking.registry.registered import (
 )
 from advalign.tracking.results import PURPOSE, Published
 from advalign.tracking.run_copies import bring, ended_runs
-from advalign.tracking.store import EXPERIMENTS, Store, StoreDown, experiment_of, printable, store_errors
+from advalign.tracking.store import EXPERIMENTS, Store, StoreDown, experiment_of, store_errors
 from advalign.tracking.training_run import checkpoint_run
 
 

@@ -1,5 +1,6 @@
 """Checks of this machine: versions, devices, settings, data, results, tracking store."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from advalign.errors import AdvalignError
+from advalign.errors import AdvalignError, printable
 from advalign.files import Project
 from advalign.settings import load_settings
 
@@ -83,7 +84,8 @@ def _data(project: Project) -> Finding:
     if not tracked:
         return Finding("data", "broken", "data/ is not versioned: there is no data.dvc", "dvc add data")
     command = [sys.executable, "-m", "dvc", "status", "-q", "data.dvc"]
-    changed = subprocess.run(command, cwd=project.root, capture_output=True, check=False).returncode
+    quiet = {**os.environ, "DVC_NO_ANALYTICS": "true"}  # a project that `dvc init` made reports usage
+    changed = subprocess.run(command, cwd=project.root, env=quiet, capture_output=True, check=False).returncode
     if changed:
         return Finding("data", "broken", "data/ is not what data.dvc says", "dvc checkout data.dvc, or dvc add data")
     return Finding("data", "ok", "as data.dvc says")
@@ -103,7 +105,7 @@ def _evaluations(project: Project) -> Finding:
 
 
 def _store(project: Project) -> Finding:
-    from advalign.tracking.store import open_store, printable, store_uri
+    from advalign.tracking.store import open_store, store_uri
 
     try:
         open_store(project)

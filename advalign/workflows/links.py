@@ -1,8 +1,9 @@
 """Links from a report to the runs of the tracking store."""
 
 from advalign.analysis.report import Tracking
+from advalign.errors import printable
 from advalign.files import Project
-from advalign.tracking.store import open_store, printable
+from advalign.tracking.store import open_store
 
 
 def tracking_links(project: Project) -> Tracking:

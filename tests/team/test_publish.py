@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from advalign.cli import main
+from advalign.errors import printable
 from advalign.files import Project
-from advalign.tracking.store import open_store, printable
+from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all
 from tests.team.conftest import PROTOCOL, evaluation_as
 from tests.team.processes import advalign, free_port

@@ -52,6 +52,7 @@ def _connect(ray: Any) -> bool:
     """Join the cluster, or start one; whether it is this call's to end."""
     if ray.is_initialized():
         return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
     if address not in (None, "", "local"):
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # attempts, of 40 s each; Ray makes 20

@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import Field
 
-from advalign.errors import InputError
+from advalign.errors import InputError, printable
 from advalign.files import Project, write_text
 from advalign.names import is_name
 from advalign.progress import say
@@ -23,7 +23,7 @@ from advalign.tracking.database import DATABASE, database_file, own_database
 from advalign.tracking.lineage import RESTORED
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, versions_of
-from advalign.tracking.store import SEQUENCE, Store, numbered, printable
+from advalign.tracking.store import SEQUENCE, Store, numbered
 
 SHA256 = "sha256"  # key of a file: digest of all others
 OUTCOMES = (*audit.MOVES, "refused")
