@@ -46,7 +46,7 @@ def _copy(project: Project, root: Path) -> Project:
     """The project as far as publishing and promoting read it."""
     for name in ("params.yaml", "data.dvc"):
         shutil.copy(project.root / name, root)
-    for name in ("registry", "outputs/checkpoints", "outputs/evaluations", "outputs/stimuli"):
+    for name in ("data", "registry", "outputs/checkpoints", "outputs/evaluations", "outputs/stimuli"):
         if not (project.root / name).is_dir():
             raise InputError(f"{name} is missing: `make repro` first")
         shutil.copytree(project.root / name, root / name)

@@ -16,7 +16,20 @@ import torch
 
 from advalign.errors import AdvalignError
 from advalign.files import Project, write_text
-from benchmarks import attacks, budgets, cost, guard, loading, numerics, panel, ranks, registry, training, trajectories
+from benchmarks import (
+    attacks,
+    budgets,
+    checks,
+    cost,
+    guard,
+    loading,
+    numerics,
+    panel,
+    ranks,
+    registry,
+    training,
+    trajectories,
+)
 from benchmarks._victims import real_victim, sample_victims
 
 
@@ -28,6 +41,7 @@ def sections(project: Project, images: int, real_images: int) -> dict[str, Calla
         "training": training.report,
         "loading": loading.report,
         "registry": lambda: registry.report(project),
+        "checks": lambda: checks.report(project),
         "cost": lambda: cost.report(project),
         "numerics": lambda: numerics.report(sample_victims(project, images)),
         "guard": lambda: guard.report(sample_victims(project, images // 4)),

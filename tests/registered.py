@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
@@ -18,6 +19,7 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
 from advalign.provenance import data_md5
 from advalign.settings import load_settings
+from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
 from advalign.tracking.results import Published
 from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from tests.conftest import edit_card, save_untrained, with_stimuli
@@ -109,6 +111,13 @@ def publish(project: Project, store, name: str, seed: int, **numbers) -> int:
     summary = evaluate(project, name, **numbers)
     publish_evaluation(project, store, summary, load_stimuli(project), Published())
     return int(version.version)
+
+
+def zoo_beside(project: Project, store, name: str, left_out: str = "") -> pd.DataFrame:
+    """The zoo that a promotion of a model's first version would be judged on."""
+    settings = load_settings(project.root).evaluate
+    evidence = read_evidence(store, store.client.get_model_version(name, "1"), "fmn-fast", settings)
+    return evaluated_zoo(store, "fmn-fast", evidence, left_out, settings)
 
 
 def forget(project: Project, name: str) -> None:

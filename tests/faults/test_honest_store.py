@@ -13,9 +13,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import advalign
+from advalign import seals
 from advalign.files import Project
 from advalign.names import Reference
-from advalign.settings import digest
 from advalign.tracking import database
 from advalign.tracking.registry.audit import rows
 from advalign.tracking.registry.promotion import promote, rollback
@@ -370,13 +370,10 @@ def test_the_store_of_a_team_gets_no_decision_of_another_store_and_keeps_its_hol
     promote(project, store, NAME, 1, force=True, reason="in the team")
     own = [path for path in project.decisions.glob("*.json") if "in the team" in path.read_text()]
     assert [json.loads(path.read_text())["store"] for path in own] == [store.uri]
-    for path in project.decisions.glob(
-        "*.json"
-    ):  # as if made in another store, which is lost: a colleague promoted since
-        kept = json.loads(path.read_text())
-        del kept["sha256"]
+    for path in project.decisions.glob("*.json"):  # of another store, which is lost: a colleague promoted since
+        kept = seals.read_json(path, "")
         kept |= {"store": f"sqlite:///{tmp_path / 'other.db'}", "id": kept["id"][::-1]}
-        path.write_text(json.dumps({**kept, "sha256": digest(kept)}))
+        seals.write_json(path, kept)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
     other = open_store(project)
     for folder in (project.checkpoints / NAME, project.runs / NAME):

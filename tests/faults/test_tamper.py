@@ -35,6 +35,7 @@ from advalign.models.declared import read_zoo
 from advalign.models.fetched import FetchedModel
 from advalign.probes.base import Measured
 from advalign.settings import load_settings
+from advalign.tracking.registry.decisions import read_all
 from advalign.tracking.registry.evidence import read_evaluation
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import fetch, versions_of
@@ -56,7 +57,6 @@ NOT_READ = {
     r"mlartifacts/.*/(stimuli\.json|decision\.json|gallery\.png|history\.csv|card\.json|zoo\..*)": "for people",
     r"mlartifacts/.*\.(svg|png|html)": "for people",
     r".*\.lock|.*/\.lock": "empty",
-    r"outputs/decisions/.*": "read in tests/faults/test_honest_store.py",
 }
 """Files that no number is taken from, and why."""
 
@@ -237,6 +237,10 @@ def fetched(made):
     return checkpoint(made.fetched.folder)
 
 
+def decisions(made):
+    return [kept.model_dump() for kept in read_all(made.project)] or None
+
+
 def remembered(made):
     reads = made.evaluator.reads
     assert digests(reads, made.project.digests) == digests(reads, None)
@@ -288,6 +292,7 @@ KINDS = {
     "fetched weights": Kind(r"outputs/zoo/own_net/model\.safetensors", fetched),
     "fetched card": Kind(r"outputs/zoo/own_net/card\.json", known),
     "foreign weights": Kind(r"weights/own_net\.safetensors", known),
+    "decision": Kind(r"outputs/decisions/.*\.json", decisions),
     "digests": Kind(r"outputs/\.digests\.db", remembered),
 }  # fmt: skip
 

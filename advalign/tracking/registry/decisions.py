@@ -1,11 +1,9 @@
 """Decisions as files: what people and gates decided survives the loss of the tracking store.
 
 Each decision is one file in `outputs/decisions/`, with everything that its row in the audit table has, the digests of
-the versions that it is about, and a digest of the file's own content. `restoring` brings them back.
+the versions that it is about, and a seal. `restoring` brings them back.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from mlflow.entities import ViewType
@@ -13,19 +11,19 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import Field
 
+from advalign import seals
 from advalign.errors import InputError, printable
-from advalign.files import Project, write_text
+from advalign.files import Project
 from advalign.names import is_name
 from advalign.progress import say
-from advalign.settings import Strict, digest, parse
-from advalign.strict_files import read_json
+from advalign.settings import Strict, parse
 from advalign.tracking.database import DATABASE, database_file, own_database
 from advalign.tracking.lineage import RESTORED
 from advalign.tracking.registry import audit
-from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, versions_of
+from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, find_version
 from advalign.tracking.store import SEQUENCE, Store, numbered
 
-SHA256 = "sha256"  # key of a file: digest of all others
+LOST = "restore the file from a back-up, or remove it"
 OUTCOMES = (*audit.MOVES, "refused")
 
 
@@ -98,7 +96,7 @@ def keep(project: Project, store: Store, run_id: str) -> None:
     )
     path = project.decisions / f"{kept.order[0]:06}-{tags[audit.MODEL]}-{run_id}.json"
     try:
-        write_text(path, _text(kept))
+        seals.write_json(path, kept.model_dump(mode="json"))
     except OSError as error:
         say(f"{path} cannot be written ({error.strerror}): the decision is in the tracking store only")
 
@@ -120,30 +118,16 @@ def read_all(project: Project) -> list[Kept]:
     found = []
     for path in sorted(project.decisions.glob("*.json")):
         try:
-            found.append(_read(path))
+            found.append(parse(Kept, seals.read_json(path, LOST), str(path)))
         except (InputError, OSError) as error:
             line = " ".join(str(error).split())
-            say(f"{line}; this decision is left out: restore the file from a back-up, or remove it")
+            say(f"{line}; this decision is left out")
     return sorted(found, key=lambda kept: kept.order)
 
 
 def find_content(store: Store, name: str, content: Content | None) -> ModelVersion | None:
     """The version of a model with these weights and this card; None if there is none."""
-    wanted = None if content is None else (content.weights, content.card)
-    held = versions_of(store, name)
-    return next((one for one in held if (one.tags.get(WEIGHTS_TAG), one.tags.get(CARD_TAG)) == wanted), None)
-
-
-def _read(path: Path) -> Kept:
-    values = read_json(path)
-    if not isinstance(values, dict) or values.pop(SHA256, None) != digest(values):
-        raise InputError(f"{path} is not as it was written: its content does not have the SHA-256 that it names")
-    return parse(Kept, values, str(path))
-
-
-def _text(kept: Kept) -> str:
-    values = kept.model_dump(mode="json")
-    return json.dumps({**values, SHA256: digest(values)}, indent=1) + "\n"
+    return None if content is None else find_version(store, name, content.weights, content.card)
 
 
 def _content(store: Store, name: str, version: str | None) -> Content | None:

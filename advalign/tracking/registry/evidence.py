@@ -22,8 +22,9 @@ from advalign.files import sha256
 from advalign.seals import Damaged
 from advalign.settings import EvaluateSettings
 from advalign.strict_files import read_json
+from advalign.tracking.registry.audit import MODEL
 from advalign.tracking.registry.gates import Evidence
-from advalign.tracking.registry.model_card import RESULT, RUN, logged
+from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
@@ -68,21 +69,31 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str, evaluate
         return None
     label = f"{label_of(version)}, evaluation run {run_id}"
     run = _active_run(store, run_id, label)
+    if run.data.tags.get(RUN_RESULT) != version.tags.get(f"{noted}{RESULT}"):
+        raise CheckFailed(f"{label}: {version.name}.json is not the one that was logged: {MEND}")
+    found = _checked(store, run, version.name, label, evaluate)
+    told = found.summary
+    if (told["weights_sha256"], told["card_sha256"]) != tuple(version.tags.get(tag) for tag in (WEIGHTS_TAG, CARD_TAG)):
+        raise CheckFailed(f"{label}: it is of other weights or another card than the version's: {MEND}")
+    if told["protocol"] != protocol.partition(".")[0]:
+        raise CheckFailed(f"{label}: it is an evaluation under {told['protocol']}, not {protocol}: {MEND}")
+    return found
+
+
+def _checked(store: Store, run: Run, model: str, label: str, evaluate: EvaluateSettings) -> Logged:
+    """An evaluation's files, checked against their digests, with its numbers computed from its rows.
+
+    Raises:
+        InputError, CheckFailed: as `read_evaluation`.
+    """
+    run_id, name = run.info.run_id, f"{model}.parquet"
     with TemporaryDirectory() as folder:
-        summary_file = _artifact(store, run_id, f"{version.name}.json", label, folder)
-        if {sha256(summary_file)} != {run.data.tags.get(RUN_RESULT), version.tags.get(f"{noted}{RESULT}")}:
+        summary_file = _artifact(store, run_id, f"{model}.json", label, folder)
+        if sha256(summary_file) != run.data.tags.get(RUN_RESULT):
             raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
         summary = read_json(summary_file)
         if "bootstrap" not in summary:
             raise InputError(f"{label}: an earlier advalign evaluated it: evaluate it again, and publish")
-        if (summary["weights_sha256"], summary["card_sha256"]) != (
-            version.tags.get(WEIGHTS_TAG),
-            version.tags.get(CARD_TAG),
-        ):
-            raise CheckFailed(f"{label}: it is of other weights or another card than the version's: {MEND}")
-        if summary["protocol"] != protocol.partition(".")[0]:
-            raise CheckFailed(f"{label}: it is an evaluation under {summary['protocol']}, not {protocol}: {MEND}")
-        name = f"{version.name}.parquet"
         files = {summary["protocol"]: name, **{one: f"{one}/{name}" for one in summary["companions"]}}
         rows = {one: _artifact(store, run_id, file, label, folder) for one, file in files.items()}
         try:
@@ -101,10 +112,14 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: 
     found = read_evaluation(store, version, protocol, evaluate)
     if found is None:
         return None
+    return _evidence(found, label_of(version), version.tags.get("dvc.data.md5"))
+
+
+def _evidence(found: Logged, label: str, trained_on: str | None) -> Evidence:
     summary = found.summary
     return Evidence(
-        label=label_of(version),
-        data=(version.tags.get("dvc.data.md5"), summary["data_md5"]),
+        label=label,
+        data=(trained_on, summary["data_md5"]),
         read=summary["data_sha256"],
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
@@ -116,32 +131,36 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: 
     )
 
 
-def evaluated_zoo(store: Store, protocol: str, stimuli: str, left_out: str) -> pd.DataFrame:
-    """The experiment's zoo: the newest evaluation of every model under a protocol, on the same stimuli.
+def evaluated_zoo(
+    store: Store, protocol: str, candidate: Evidence, left_out: str, evaluate: EvaluateSettings
+) -> pd.DataFrame:
+    """The experiment's zoo: the newest evaluation of every model that can be compared with a candidate's.
 
     Args:
         store: opened tracking store.
         protocol: of the evaluations.
-        stimuli: digest of the stimulus set.
+        candidate: the others are evaluated on the same stimuli and data, and attacked in the same way.
         left_out: the judged model.
+        evaluate: settings: declared protocols and metrics.
 
     Returns:
-        Columns model, group, pt, aa; models with sanity flags are left out.
+        Columns model, group, pt, aa, computed from the rows; models with sanity flags are left out.
+
+    Raises:
+        InputError, CheckFailed: as `read_evaluation`.
     """
     newest: dict[str, Run] = {}
-    wanted = f"tags.`advalign.protocol` = '{protocol}' and tags.`advalign.stimuli_sha256` = '{stimuli}'"
+    wanted = f"tags.`advalign.protocol` = '{protocol}' and tags.`advalign.stimuli_sha256` = '{candidate.stimuli}'"
     for run in store.all_runs("evaluate", f"{wanted} and attributes.status = 'FINISHED'"):
-        if experiment_of(run.data.tags) == store.experiment:
-            newest.setdefault(run.data.tags["advalign.model"], run)
-    rows = [
-        {
-            "model": model,
-            "group": run.data.tags["advalign.group"],
-            **{short: logged(run.data.metrics, describe(short)) for short in PAIRED},
-        }
-        for model, run in sorted(newest.items())
-        if model != left_out and run.data.tags["advalign.flags"] == "none"
-    ]
+        if experiment_of(run.data.tags) == store.experiment and run.data.tags[MODEL] != left_out:
+            newest.setdefault(run.data.tags[MODEL], run)
+    rows = []
+    for model, run in sorted(newest.items()):
+        label = f"{model}, evaluation run {run.info.run_id}"
+        found = _evidence(_checked(store, run, model, label, evaluate), label, None)
+        if found.setting == candidate.setting and not found.flags:
+            numbers = {short: found.metrics.get(describe(short).name) for short in PAIRED}
+            rows.append({"model": model, "group": run.data.tags["advalign.group"], **numbers})
     return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
 
 

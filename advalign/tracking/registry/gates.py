@@ -82,7 +82,7 @@ def judge(
     policy: Policy,
     candidate: Evidence | None,
     others: Mapping[str, Evidence | str | None],
-    zoo: pd.DataFrame,
+    zoo: pd.DataFrame | str,
     present: Present | None,
 ) -> list[Verdict]:
     """Check every gate of a policy.
@@ -92,7 +92,7 @@ def judge(
         candidate: the version to be promoted; None where it is not evaluated under the policy's protocol.
         others: key of `policy.against` -> its evidence, or why there is none; None: no version holds the alias yet.
         zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
-            ones and without other versions of the candidate.
+            ones and without other versions of the candidate; or a sentence why they cannot be read.
         present: data/ as it is now; None where the candidate is not evaluated.
 
     Returns:
@@ -219,11 +219,13 @@ def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evide
     )
 
 
-def _front(candidate: Evidence, zoo: pd.DataFrame) -> Verdict:
+def _front(candidate: Evidence, zoo: pd.DataFrame | str) -> Verdict:
     """Whether the candidate is on or beyond the standard models' front: none reaches it in both PT and AA."""
-    standard = zoo[is_standard(zoo)]
     pt, aa = (candidate.metrics.get(describe(short).name) for short in PAIRED)
     wanted = "no standard model reaches it in both"
+    if isinstance(zoo, str):
+        return Verdict("Pareto front", wanted, zoo, False)
+    standard = zoo[is_standard(zoo)]
     if pt is None or aa is None:
         return Verdict("Pareto front", wanted, "tolerance or alignment is not measured", False)
     if standard.empty:

@@ -141,7 +141,11 @@ def _judge(
                 others[key] = other
         except AdvalignError as error:  # the gate fails, since it cannot be checked
             others[key] = str(error)
-    zoo = evaluated_zoo(store, policy.protocol, evidence.stimuli, left_out=version.name)
+    zoo: pd.DataFrame | str
+    try:
+        zoo = evaluated_zoo(store, policy.protocol, evidence, version.name, evaluate)
+    except AdvalignError as error:
+        zoo = str(error)
     return judge(policy, evidence, others, zoo, _present(project, policy, evaluate))
 
 

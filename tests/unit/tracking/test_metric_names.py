@@ -5,14 +5,14 @@ import pytest
 
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.settings import load_settings
-from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
+from advalign.tracking.registry.evidence import read_evidence
 from advalign.tracking.registry.model_card import COLUMNS, evaluations
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
 from advalign.workflows import publish as publishing
 from advalign.workflows.publish import publish_evaluation
-from tests.registered import make_project, publish
+from tests.registered import make_project, publish, zoo_beside
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("metric_names")]
 
@@ -82,12 +82,11 @@ def test_a_version_of_a_store_of_0_1_says_the_same_of_itself(project, store, mon
 
 
 def test_runs_of_both_kinds_are_one_zoo_and_gates_see_the_same_evidence(project, store, monkeypatch):
-    stimuli = load_stimuli(project)
     version_of(project, store, "new.baseline", pt=0.6, aa=0.3)
     logged_as_0_1(monkeypatch)
     version_of(project, store, "old.baseline", pt=0.7, aa=0.2)
     monkeypatch.undo()
-    zoo = evaluated_zoo(store, "fmn-fast", stimuli.digest, left_out="").set_index("model")
+    zoo = zoo_beside(project, store, "new.baseline").set_index("model")
     assert zoo.loc[["new.baseline", "old.baseline"], ["pt", "aa"]].to_numpy() == pytest.approx(
         np.array([[0.6, 0.3], [0.7, 0.2]])
     )

@@ -6,12 +6,11 @@ import pytest
 
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.tracking.registry.audit import rows
-from advalign.tracking.registry.evidence import evaluated_zoo
 from advalign.tracking.registry.promotion import promote, rollback
 from advalign.tracking.results import Published
 from advalign.tracking.store import SEQUENCE, open_store
 from advalign.workflows.publish import publish_evaluation
-from tests.registered import evaluate, make_project, publish
+from tests.registered import evaluate, make_project, publish, zoo_beside
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,7 @@ def published(project, store, pt):
 
 
 def zoo(project, store):
-    return evaluated_zoo(store, "fmn-fast", load_stimuli(project).digest, left_out="")["pt"].tolist()
+    return zoo_beside(project, store, NAME)["pt"].round(9).tolist()
 
 
 def test_the_zoo_is_what_was_published_last(project):
