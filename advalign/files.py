@@ -1,6 +1,7 @@
 """The project's folders, and files that are either the old or the new one, never half of it."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 from advalign.errors import DataError, InputError
 from advalign.names import check_name
+from advalign.regular_files import open_file
 
 MAIN = "main"
 """The experiment at the root of a repository; the others are called like their folder in experiments/."""
@@ -30,7 +32,7 @@ class Project:
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            if (folder / "params.yaml").is_file():
+            if os.path.lexists(folder / "params.yaml"):  # a link that leads nowhere too: `load_settings` tells of it
                 found = cls(folder)
                 if found.home != folder and check_name(folder.name, "experiment") == MAIN:
                     raise InputError(f"{folder}: {MAIN!r} names the experiment at {found.home}: rename the folder")
@@ -159,6 +161,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: no regular file.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from advalign.data.imagenet import read_labels
 from advalign.data.tfrecord import read_example, record_offsets
 from advalign.errors import DataError
 from advalign.files import Project, sha256
+from advalign.regular_files import read_bytes
 from advalign.settings import TrainSettings, digest
 from advalign.tensors.heatmaps import training_maps
 
@@ -108,7 +109,7 @@ class TrainingImages:
         assert self.files is not None
         path = self.files.folder / self.files.names[number].decode()
         try:
-            encoded = path.read_bytes()
+            encoded = read_bytes(path, DataError)
         except OSError as error:
             raise _unreadable(path, error) from None
         image = decode_jpeg(encoded, ("RGB", "L"), str(path))

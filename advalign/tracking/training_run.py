@@ -4,22 +4,24 @@ A store that stops answering does not stop a training: rows wait until it answer
 publish` brings them there.
 """
 
+import math
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
 from mlflow.entities import Metric, Param
 
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
+from advalign.errors import DataError, shown
 from advalign.files import Project
 from advalign.models.checkpoints import CARD, HISTORY, Card
 from advalign.models.exchange import imported_from
 from advalign.recipes.base import Position
 from advalign.settings import digest
+from advalign.strict_csv import read_csv
 from advalign.tracking.lineage import IDENTITY, IMPORTED_FROM, lineage_tags, training_params
 from advalign.tracking.machine import Machine
 from advalign.tracking.results import now_ms
@@ -166,12 +168,35 @@ def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> 
     file = imported_from(card)
     if file is not None:
         tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
+    history = _read_history(folder / HISTORY)
     run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
-    history = pd.read_csv(folder / HISTORY).to_dict("records") if (folder / HISTORY).is_file() else []
     for row in history:
-        run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
+        run.on_epoch(row)
     run.finish(folder)
     return run.run_id, True
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    """A checkpoint's learning curve: numbers by name, one mapping per epoch; empty cells are left out."""
+    try:
+        rows = read_csv(path, DataError)
+        header = rows[0][1] if rows else []
+        if "step" not in header:
+            raise ValueError("it has no column step")
+        return [
+            {name: _number(cell) for name, cell in zip(header, cells, strict=True) if cell} for _, cells in rows[1:]
+        ]
+    except FileNotFoundError:
+        return []  # imported checkpoints have none
+    except ValueError as error:
+        raise DataError(f"{path}: not a learning curve ({error}): train again, or take the file away") from None
+
+
+def _number(cell: str) -> float:
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(cell)} is no finite number")
+    return number
 
 
 def _say(message: str) -> None:
