@@ -31,7 +31,8 @@ EXPERIMENT = "advalign.experiment"  # tag of runs and versions: their folder in 
 PAGE = 1000  # runs of one search
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 ANSWER = 10  # seconds in which a server must answer when a store is opened
-OUTAGES = (MlflowException, RequestException, SQLAlchemyError)  # raised where a store does not answer, or refuses
+OUTAGES = (MlflowException, RequestException, SQLAlchemyError, OSError)
+"""Raised where a store does not answer, or refuses. OSError: the disk of artifacts is full, or may not be written."""
 
 
 Found = TypeVar("Found")
@@ -50,6 +51,8 @@ def store_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        raise  # of a command that prints: nobody reads on
     except OUTAGES as error:
         raise StoreDown(_told(uri, error)) from error
 
@@ -73,7 +76,8 @@ def _told(uri: str, error: Exception) -> str:
     if isinstance(error, RequestException) or "failed with exception" in str(error):
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
         return f"tracking server {printable(uri)} does not answer: {mend}"
-    return f"tracking store {printable(uri)} cannot be used: {' '.join(str(error).split())[:200]}"
+    said = f"tracking store {printable(uri)} cannot be used: {' '.join(str(error).split())[:200]}"
+    return f"{said}: make room or give permission there" if isinstance(error, OSError) else said
 
 
 def store_uri(project: Project) -> str:
