@@ -76,8 +76,18 @@ def _told(uri: str, error: Exception) -> str:
     if isinstance(error, RequestException) or "failed with exception" in str(error):
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
         return f"tracking server {printable(uri)} does not answer: {mend}"
-    said = f"tracking store {printable(uri)} cannot be used: {' '.join(str(error).split())[:200]}"
+    said = f"tracking store {printable(uri)} cannot be used: {_reason(str(error))}"
     return f"{said}: make room or give permission there" if isinstance(error, OSError) else said
+
+
+def _reason(text: str) -> str:
+    """What an error says, on one line; of a database's error its own words, without SQLAlchemy's and the statement.
+
+    >>> _reason("(raised by autoflush) (sqlite3.OperationalError) database or disk is full [SQL: INSERT ...")
+    'database or disk is full'
+    """
+    found = re.search(r"\([\w.]+\.\w+\) ([^\[]+)", text)
+    return " ".join((found[1] if found else text).split())[:200]
 
 
 def store_uri(project: Project) -> str:
@@ -159,8 +169,9 @@ def open_store(project: Project) -> Store:
     Raises:
         StoreDown: the store cannot be reached or is not usable.
     """
-    for noisy in ("alembic", "mlflow.store.db", "mlflow.store.model_registry", "mlflow.tracking", "mlflow.models"):
+    for noisy in ("alembic", "mlflow.store.model_registry", "mlflow.tracking", "mlflow.models"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
     uri = store_uri(project)
     _check_address(uri)
     with store_errors(uri), FileLock(project.home / ".mlflow.lock"):

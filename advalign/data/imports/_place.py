@@ -150,6 +150,9 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         yield path
         if not settled(path, target, replace):
             path.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # writing to a full disk names no file
+        raise
     finally:
         path.unlink(missing_ok=True)
 
