@@ -77,7 +77,8 @@ def _told(uri: str, error: Exception) -> str:
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
         return f"tracking server {printable(uri)} does not answer: {mend}"
     said = f"tracking store {printable(uri)} cannot be used: {_reason(str(error))}"
-    return f"{said}: make room or give permission there" if isinstance(error, OSError) else said
+    closed = isinstance(error, OSError) or "readonly database" in said or "disk is full" in said
+    return f"{said}: make room or give permission there" if closed else said
 
 
 def _reason(text: str) -> str:
