@@ -3,12 +3,14 @@
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from types import TracebackType
+from typing import Any
 
 LOGIN = re.compile(r"(://)(?!/)\S*@")  # user and password of an address: all to the last @, since they may have one
 PASSWORD = re.compile(r"(?i)((?:password|token)=)\S+")
+MOST_BITS = 10_000  # Python writes no longer integer in decimals
 
 
 class AdvalignError(Exception):
@@ -34,13 +36,43 @@ class CheckFailed(AdvalignError):  # noqa: N818  a verdict, not a fault
 def shown(value: object, longest: int = 120) -> str:
     r"""A value from outside as a message shows it: one line of ASCII, cut if it is long.
 
+    No more of the value is looked at than is shown: a list may hold itself, or a million lists through aliases.
+
     >>> shown("r\u0435snet\n")
     "'r\\u0435snet\\n'"
     >>> shown("x" * 1000, 9)
     "'xxxxxxxx..."
+    >>> shown([10**6000, {"a": (1,)}])
+    "[an integer of 19932 bits, {'a': (1,)}]"
     """
-    text = ascii(value)
-    return text if len(text) <= longest else f"{text[:longest]}..."
+    text = ""
+    for part in _parts(value, longest + 1):
+        text += part
+        if len(text) > longest:
+            return f"{text[:longest]}..."
+    return text
+
+
+def _parts(value: Any, longest: int) -> Iterator[str]:
+    """The parts of `ascii(value)`, in order; each is made when it is asked for."""
+    if type(value) is dict:
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " if number else ""
+            yield from _parts(key, longest)
+            yield ": "
+            yield from _parts(item, longest)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for number, item in enumerate(value):
+            yield ", " if number else ""
+            yield from _parts(item, longest)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    elif type(value) is int and value.bit_length() > MOST_BITS:
+        yield f"an integer of {value.bit_length()} bits"
+    else:
+        yield ascii(value[:longest] if isinstance(value, str | bytes) else value)
 
 
 def printable(text: str) -> str:
@@ -70,7 +102,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     "unknown recipe 'robst'; did you mean 'robust'? (known: baseline, robust)"
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name[:200], names, n=3, cutoff=0.5)
     question = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = f" (known: {', '.join(names) or 'none'})" if len(names) <= 20 else ""
-    return InputError(f"unknown {kind} {name!r}{question}{listed}")
+    return InputError(f"unknown {kind} {shown(name)}{question}{listed}")

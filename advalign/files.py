@@ -1,6 +1,9 @@
 """The project's folders, and files that are either the old or the new one, never half of it."""
 
+import errno
 import hashlib
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from uuid import uuid4
 
 from advalign.errors import DataError, InputError
 from advalign.names import check_name
+from advalign.regular_files import open_file
 
 MAIN = "main"
 """The experiment at the root of a repository; the others are called like their folder in experiments/."""
@@ -30,7 +34,7 @@ class Project:
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            if (folder / "params.yaml").is_file():
+            if os.path.lexists(folder / "params.yaml"):  # a link that leads nowhere too: `load_settings` tells of it
                 found = cls(folder)
                 if found.home != folder and check_name(folder.name, "experiment") == MAIN:
                     raise InputError(f"{folder}: {MAIN!r} names the experiment at {found.home}: rename the folder")
@@ -146,14 +150,35 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; if the block succeeds, move it over `path`, else remove it.
 
     A killed process leaves the old file; its temporary file is left over and harmless.
+
+    Raises:
+        OSError: the disk does not take the file, whichever library wrote it; names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")  # process numbers repeat between machines
     try:
         yield temporary
         temporary.replace(path)
+    except Exception as error:
+        told = _of_the_disk(error)
+        if told is None:
+            raise
+        told.filename = told.filename or str(path)  # writing to a full disk names no file
+        raise told from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _of_the_disk(error: Exception) -> OSError | None:
+    """The error of the disk that another error stands for; None for an error of another kind."""
+    if isinstance(error, OSError):
+        return error
+    if number := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if "inline_container.cc" in str(error):  # torch.save, which hides why it cannot write
+        hidden = error.__context__
+        return hidden if isinstance(hidden, OSError) else OSError(errno.EIO, "not written whole (is the disk full?)")
+    return None
 
 
 def remove_leftovers(path: Path) -> None:
@@ -169,6 +194,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: no regular file.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

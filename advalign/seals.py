@@ -11,7 +11,6 @@ import hashlib
 import json
 import mmap
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ from typing import Any
 
 from advalign.errors import DataError
 from advalign.files import replacing
+from advalign.progress import say
 from advalign.strict_files import parse_json
 
 KEY = "seal"
@@ -84,7 +84,7 @@ def say_damaged(path: Path, consequence: str) -> None:
 
 @cache
 def _say(path: Path, changed: int, consequence: str) -> None:
-    print(f"advalign: {path} is damaged, was edited, or is of an earlier advalign: {consequence}", file=sys.stderr)  # noqa: T201
+    say(f"{path} is damaged, was edited, or is of an earlier advalign: {consequence}")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -270,7 +271,7 @@ def read_trainings(path: Path) -> dict[str, Training]:
     Raises:
         InputError: broken YAML, repeated or unknown key, wrong type.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     return dict(parse(Trainings, read_yaml(path), str(path)).trainings)
 

@@ -5,7 +5,6 @@ The published tolerances (Feng et al. 2025) come from an attack whose projection
 measurements under that protocol; other measurements are only shown.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,9 +18,11 @@ from advalign.analysis.evaluated import evaluated
 from advalign.analysis.statistics import spearman
 from advalign.analysis.table import protocol_of
 from advalign.analysis.zoo import plain
-from advalign.errors import InputError
+from advalign.errors import InputError, shown
 from advalign.files import Project
+from advalign.regular_files import read_text
 from advalign.settings import EvaluateSettings, Strict, parse
+from advalign.strict_csv import LARGEST, parse_csv
 from advalign.strict_files import parse_yaml
 from advalign.vocabulary import describe
 
@@ -94,7 +95,7 @@ def read_published(path: Path) -> Publication:
             a number in its range.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, largest=LARGEST, encoding="utf-8-sig")
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be read ({reason}); give a YAML or CSV file of published values") from None
@@ -129,26 +130,22 @@ def _yaml(text: str, path: Path) -> dict[str, Any]:
 
 
 def _csv(text: str, path: Path) -> dict[str, Any]:
-    try:
-        raw = pd.read_csv(io.StringIO(text), header=None, dtype=str, skip_blank_lines=False)
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: is empty; expected a header with model, {', '.join(VALUES)}") from None
-    except pd.errors.ParserError as error:
-        reason = str(error).strip().split("C error: ")[-1]
-        raise InputError(f"{path}: is not a CSV table ({reason}); fix that row") from None
-    header = [str(name).strip() for name in raw.iloc[0].fillna("")]
+    rows = parse_csv(text, str(path))
+    if not rows:
+        raise InputError(f"{path}: is empty; expected a header with model, {', '.join(VALUES)}")
+    header = [name.strip() for name in rows[0][1]]
     wrong = [name for name in ("model", *VALUES) if header.count(name) != 1]
     if wrong:
-        found = ", ".join(header)
+        found = shown(", ".join(header))
         raise InputError(f"{path}: header needs {', '.join(wrong)} once (found: {found}); add or rename the columns")
     places = [header.index(name) for name in ("model", *VALUES)]
     models: dict[str, Any] = {}
-    for row, cells in enumerate(raw.fillna("").to_numpy()[1:], start=2):
-        name, *values = (str(cells[place]).strip() for place in places)
+    for row, cells in rows[1:]:
+        name, *values = (cells[place].strip() for place in places)
         if not name and any(values):
             raise InputError(f"{path}, row {row}: the model has no name; fill in `model` or delete the row")
         if name in models:
-            raise InputError(f"{path}, row {row}: {name!r} is there twice; keep one row per model")
+            raise InputError(f"{path}, row {row}: {shown(name)} is there twice; keep one row per model")
         if name:
             models[name] = dict(zip(VALUES, values, strict=True))
     return {"source": path.name, "protocol": RELEASED, "models": models}

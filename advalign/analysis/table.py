@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from advalign import catalog
-from advalign.errors import InputError, unknown_name
+from advalign.errors import InputError, shown, unknown_name
+from advalign.strict_csv import read_csv
 from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
@@ -23,6 +24,8 @@ GROUPS = (*STANDARD, "robust", "harmonized")
 """What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
 NUMERIC = (*HEADLINES, *(f"{short}{SEM}" for short in PAIRED))
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "None")
+"""Cells of a CSV file that count as empty."""
 NOT_A_FAMILY = ("tf", "legacy", "test")
 
 
@@ -41,24 +44,28 @@ def read_table(path: Path | str) -> pd.DataFrame:
             `check_table` refuses it.
     """
     try:
-        raw = pd.read_csv(path, header=None, dtype=str, encoding="utf-8-sig", skip_blank_lines=False)
+        rows = read_csv(Path(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the path of a CSV file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from error
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"{path}: is empty; expected a header with {', '.join(REQUIRED)}") from error
-    except pd.errors.ParserError as error:
-        reason = str(error).strip().split("C error: ")[-1]
-        raise InputError(f"{path}: is not a CSV table ({reason}); fix that row") from error
-    raw.index = pd.RangeIndex(1, len(raw) + 1)
-    table = raw.iloc[1:].dropna(how="all")
-    table.columns = pd.Index(["" if pd.isna(name) else str(name).strip() for name in raw.iloc[0]])
+    if not rows:
+        raise InputError(f"{path}: is empty; expected a header with {', '.join(REQUIRED)}")
+    table = text_table(rows)
     if table.empty:
         raise InputError(f"{path}: has a header but no rows; add one row per model")
     checked = check_table(table, str(path))
     _check_groups(checked, str(path))
     return checked
+
+
+def text_table(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
+    """Rows of a CSV file (`strict_csv`) as a table of text, indexed by the lines that they end in.
+
+    Names of columns lose surrounding spaces, rows of empty cells are left out. A cell that is empty or says NA, nan or
+    null is missing.
+    """
+    (_, header), *others = rows
+    cells = pd.DataFrame([row for _, row in others], [line for line, _ in others], [name.strip() for name in header])
+    return cells.mask(cells.isin(MISSING)).dropna(how="all")
 
 
 def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -110,7 +117,7 @@ def _check_models(table: pd.DataFrame, source: str) -> None:
             raise InputError(f"{source}, row {row}: the model has no name; fill in `model` or delete the row")
         if model in first_row:
             where = f"{source}, row {row}"
-            raise InputError(f"{where}: {model!r} is already in row {first_row[model]}; keep one row per model")
+            raise InputError(f"{where}: {shown(model)} is already in row {first_row[model]}; keep one row per model")
         first_row[model] = row
         if not group:
             raise InputError(f"{source}, row {row} ({model}): group is missing; write one of {', '.join(GROUPS)}")
@@ -129,7 +136,7 @@ def _check_groups(table: pd.DataFrame, source: str) -> None:
 
 def _refuse(table: pd.DataFrame, source: str, column: str, position: int, cell: object, mend: str) -> InputError:
     row, model = table.index[position], table["model"].iloc[position]
-    return InputError(f"{source}, row {row} ({model}): {column} is {cell!r}; {mend}")
+    return InputError(f"{source}, row {row} ({model}): {column} is {shown(cell)}; {mend}")
 
 
 def _numbers(table: pd.DataFrame, column: str, source: str) -> list[float]:

@@ -12,6 +12,9 @@ app = typer.Typer(help="Verify your own copies of real data and import them into
 
 WORKERS = typer.Option(None, min=1, help="Processes; default: one per core.", show_default=False)
 REPLACE = typer.Option(False, "--replace", help="Replace existing files of other content.")
+LINK = typer.Option(
+    False, "--link", help="Hard-link instead of copying: takes no space, but an edit of the source edits data/."
+)
 NEXT = "next: `dvc add data` (updates data.dvc), then `dvc push` to a remote of your own (`dvc remote add -d NAME URL`)"
 
 
@@ -41,6 +44,7 @@ def clickme(
     ),
     workers: int | None = WORKERS,
     replace: bool = REPLACE,
+    link: bool = LINK,
     as_json: bool = JSON,
 ) -> None:
     """Verify ClickMe shards record by record and import them; run again after an interruption, it resumes."""
@@ -50,7 +54,7 @@ def clickme(
 
     project = Project.find()
     with progress("importing") as advance:
-        done = import_clickme(project, sources, split, workers, replace, advance)
+        done = import_clickme(project, sources, split, workers, replace, link, advance)
     skipped = sum(shard.skipped for shard in done.shards)
     line = (
         f"{len(done.shards)} shards in data/clickme ({skipped} already imported): {done.records} records of "
@@ -71,6 +75,7 @@ def imagenet(
     convert: bool = typer.Option(False, "--convert", help="Encode CMYK, PNG and 16-bit images as RGB JPEG."),
     workers: int | None = WORKERS,
     replace: bool = REPLACE,
+    link: bool = LINK,
     as_json: bool = JSON,
 ) -> None:
     """Decode ImageNet images and import them with their labels; run again after an interruption, it resumes."""
@@ -80,7 +85,7 @@ def imagenet(
 
     project = Project.find()
     with progress("importing") as advance:
-        done = import_imagenet(project, folder, labels, split, convert, workers, replace, advance)
+        done = import_imagenet(project, folder, labels, split, convert, workers, replace, link, advance)
     line = (
         f"{done.images} images of {len(done.classes)} classes in data/imagenet/{split} "
         f"({done.skipped} already imported, {done.converted} converted)"

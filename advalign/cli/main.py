@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -63,24 +63,46 @@ def run() -> None:
         if os.environ.get("ADVALIGN_DEBUG"):
             raise
         _say(str(error))
-        sys.exit(error.exit_code)
+        _end(error.exit_code)
     except USAGE_ERROR as error:
         _say(error.format_message())
-        sys.exit(2)
+        _end(2)
+    except SystemExit as ended:  # typer ends with 1 where nobody reads the output
+        if isinstance(ended.__context__, BrokenPipeError):
+            _cut_off(ended.__context__)
+        raise
     except OSError as error:  # of the file system or the network: a name too long, a full disk, no permission
         if os.environ.get("ADVALIGN_DEBUG"):
             raise
         _say(f"{str(error)[:300]}: fix that or name another place, and run again")
-        sys.exit(2)
+        _end(2)
     except (typer.Abort, KeyboardInterrupt):
         _say("interrupted; run the same command again to continue")
-        sys.exit(130)
-    sys.exit(code or 0)
+        _end(130)
+    _end(code or 0)
+
+
+def _end(code: int) -> NoReturn:
+    """Exit once the output is written."""
+    try:
+        if sys.stdout is not None:  # else the caller closed it
+            sys.stdout.flush()
+    except OSError as error:
+        _cut_off(error)
+    sys.exit(code)
+
+
+def _cut_off(error: OSError) -> NoReturn:
+    """Say that the output cannot be written (`| head`, a full disk), and exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left would be written when Python ends, and fail again
+    _say(f"the output cannot be written ({error.strerror or error}); what the command did is kept")
+    sys.exit(2)
 
 
 def _say(message: str) -> None:
     line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(printable(message).split()))
-    print(f"advalign: error: {line}", file=sys.stderr)  # noqa: T201
+    if sys.stderr is not None:  # closed: the exit code says it
+        print(f"advalign: error: {line}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.files import write_text
 from advalign.strict_files import read_yaml
 
@@ -47,7 +47,7 @@ class Classes:
 def _boolean(value: object) -> bool:
     """Only true and false: a quoted "false" would count as true and flip the attacked decision."""
     if not isinstance(value, bool):
-        raise ValueError(f"animate must be true or false, got {value!r}")
+        raise ValueError(f"animate must be true or false, got {shown(value)}")
     return value
 
 

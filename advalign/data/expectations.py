@@ -1,9 +1,11 @@
 """Great Expectations over every table: declared expectations are checked, and every row that fails is named."""
 
 import json
+import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -225,10 +227,27 @@ def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(temporary)},
         }
         context.add_data_docs_site("advalign", site)
+        logger, heard = logging.getLogger("great_expectations.render"), _Heard()
+        logger.addHandler(heard)  # Great Expectations logs what it cannot write, with a traceback, and leaves it out
+        logger.propagate = False
         context.build_data_docs(site_names=["advalign"])
+        logger.removeHandler(heard)
+        if heard.errors:
+            raise InputError(f"{folder}: Data Docs cannot be written ({heard.errors[0]}): give another folder")
         index = temporary / "index.html"
         summary = _summary(temporary, validation)
         write_text(index, re.sub(r"<body[^>]*>", lambda body: body[0] + summary, index.read_text(), count=1))
+
+
+class _Heard(logging.Handler):
+    """Collects the errors that are logged while they are handled, one line each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.errors.append(" ".join(str(sys.exc_info()[1] or record.getMessage()).split())[:200])
 
 
 def _summary(docs: Path, validation: Validation) -> str:

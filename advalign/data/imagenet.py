@@ -1,20 +1,22 @@
 """ImageNet validation images with their original label and their multi-label set."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from advalign.data.classes import Classes
 from advalign.data.clickme import ClickMeRecord, decode_jpeg
 from advalign.data.multilabel import LabelSet, read_multilabel
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.files import Project
 from advalign.names import check_file_name
+from advalign.regular_files import read_bytes
+from advalign.strict_csv import read_csv
 
 UNJUDGED = LabelSet(frozenset())
 
@@ -56,12 +58,13 @@ def read_validation(project: Project, classes: Classes) -> list[ValidationImage]
     folder = project.need_data(project.data / "imagenet")
     original = read_labels(project, classes)
     judged = folder / "multilabel.json"
-    sets = read_multilabel(judged, classes.index_of_wnid()) if judged.is_file() else dict.fromkeys(original, UNJUDGED)
+    there = os.path.lexists(judged)
+    sets = read_multilabel(judged, classes.index_of_wnid()) if there else dict.fromkeys(original, UNJUDGED)
     images = []
     for name, labels in sorted(sets.items()):
         path = folder / "val" / name
         if not path.is_file():
-            said = "multilabel.json judges it" if judged.is_file() else "labels.csv names it"
+            said = "multilabel.json judges it" if there else "labels.csv names it"
             raise DataError(f"{path} is missing, but {said}: get the data with `dvc pull data.dvc`")
         if name not in original:
             raise DataError(f"{folder / 'labels.csv'} has no wnid for {name}, which multilabel.json judges: add a line")
@@ -79,7 +82,7 @@ def validation_records(project: Project, classes: Classes) -> Iterator[ClickMeRe
         if classes[label].superclass is None:
             continue
         path = project.need_data(project.data / "imagenet" / "val" / name)
-        encoded = path.read_bytes()
+        encoded = read_bytes(path, DataError)
         image = np.asarray(Image.fromarray(decode_jpeg(encoded, ("RGB", "L"), str(path))).convert("RGB"))
         digest = hashlib.sha256(encoded).hexdigest()
         yield ClickMeRecord(name, digest, image, np.zeros(image.shape[:2], np.uint8), label)
@@ -89,17 +92,16 @@ def read_label_table(path: Path) -> dict[str, str]:
     """Read a labels.csv: file name -> wnid of the original single label.
 
     Raises:
+        OSError: it cannot be opened.
         DataError: not a table of image, wnid, or an image twice.
     """
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except ValueError as error:
-        raise DataError(f"{path}: not a table of image, wnid: {' '.join(str(error).split())}") from None
-    if list(table.columns) != ["image", "wnid"]:
-        raise DataError(f"{path}: columns must be image, wnid; got {', '.join(table.columns)}: fix the header")
-    for name in table["image"]:
+    (_, header), *rows = read_csv(path, DataError) or [(1, [])]
+    if header != ["image", "wnid"]:
+        raise DataError(f"{path}: columns must be image, wnid; got {shown(', '.join(header))}: fix the header")
+    table: dict[str, str] = {}
+    for _, (name, wnid) in rows:
         check_file_name(name, str(path))
-    twice = table["image"][table["image"].duplicated()]
-    if len(twice):
-        raise DataError(f"{path}: {twice.iloc[0]} is in two lines: remove one of them")
-    return dict(zip(table["image"], table["wnid"], strict=True))
+        if name in table:
+            raise DataError(f"{path}: {name} is in two lines: remove one of them")
+        table[name] = wnid
+    return table

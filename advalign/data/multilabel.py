@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.names import check_file_name
 from advalign.strict_files import read_json
 
@@ -37,7 +37,7 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
         annotations, problematic = content["initial_annots"], content["problematic_images"]
         strays = [group for judged in annotations.values() for group in judged.values() if not isinstance(group, list)]
         if strays:
-            raise TypeError(f"{strays[0]!r} is not a list of wnids")
+            raise TypeError(f"{shown(strays[0])} is not a list of wnids")
     except OSError:
         raise DataError(f"{path} is missing: get the data with `dvc pull data.dvc`") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -49,11 +49,10 @@ def read_multilabel(path: Path, index_of_wnid: Mapping[str, int]) -> dict[str, L
         check_file_name(name, str(path))
         groups = {}
         for group in ("correct", "unclear", "wrong"):
-            unknown = [wnid for wnid in judged.get(group, []) if wnid not in index_of_wnid]
+            unknown = [wnid for wnid in judged.get(group, []) if not isinstance(wnid, str) or wnid not in index_of_wnid]
             if unknown:
-                raise DataError(
-                    f"{path}: {name}: unknown wnid {unknown[0]!r} in {group!r} (not in classes.yaml): fix that entry"
-                )
+                found = f"unknown wnid {shown(unknown[0])} in {group!r} (not in classes.yaml)"
+                raise DataError(f"{path}: {name}: {found}: fix that entry")
             groups[group] = frozenset(index_of_wnid[wnid] for wnid in judged.get(group, []))
         sets[name] = LabelSet(**groups, problematic=name in problematic)
     return sets

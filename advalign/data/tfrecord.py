@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from advalign.errors import DataError
 from advalign.files import replacing
+from advalign.regular_files import open_file
 
 _MASK_DELTA = 0xA282EAD8
 _HEADER = 12  # bytes: length and its checksum
@@ -107,7 +108,7 @@ def read_example(path: Path, offset: int, record: int) -> dict[str, Feature]:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_file(path, DataError)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 

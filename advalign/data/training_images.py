@@ -22,6 +22,7 @@ from advalign.data.tfrecord import read_example, record_offsets
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import digests
+from advalign.regular_files import read_bytes
 from advalign.settings import TrainSettings, digest
 from advalign.tensors.heatmaps import training_maps
 
@@ -120,7 +121,7 @@ class TrainingImages:
         assert self.files is not None
         path = self.files.folder / self.files.names[number].decode()
         try:
-            encoded = path.read_bytes()
+            encoded = read_bytes(path, DataError)
         except OSError as error:
             raise _unreadable(path, error) from None
         image = decode_jpeg(encoded, ("RGB", "L"), str(path))

@@ -5,7 +5,6 @@ image set and has its own rows. The summary joins the numbers of all parts. Noth
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from advalign.files import Project, sha256, write_text
 from advalign.inputs import Tracked, content_digest, tracked
 from advalign.models.checkpoints import CARD, Card, read_card
 from advalign.probes.base import Measured
+from advalign.progress import say
 from advalign.rows import FLAGS
 from advalign.seals import Damaged
 from advalign.settings import Settings, digest
@@ -137,7 +137,7 @@ class Evaluator:
     def _data(self) -> Tracked:
         found = tracked(self.project.root, self.reads, self.project.digests)
         if found.warning:
-            print(f"advalign: {found.warning}", file=sys.stderr)  # noqa: T201
+            say(found.warning)
         return found
 
     @cached_property

@@ -1,21 +1,22 @@
 """Checkpoints on disk: model.safetensors (weights) and card.json (everything else needed to use the weights)."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from advalign import seals
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.files import replacing, sha256
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
 from advalign.models.states import check_finite
 from advalign.models.zoo import create_network
 from advalign.settings import ArchitectureName, PublishedName, Strict, parse
+from advalign.strict_csv import read_csv
 from advalign.strict_files import read_json
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
@@ -136,11 +137,14 @@ def read_card(folder: Path) -> Card:
     return parse(Card, values, str(path))
 
 
-def read_history(folder: Path, card: Card) -> pd.DataFrame:
-    """Read the history of a checkpoint's training, one row per epoch; empty where it was not trained here.
+def read_history(folder: Path, card: Card) -> list[dict[str, float]]:
+    """Read the history of a checkpoint's training: numbers by name, one mapping per epoch, without empty cells.
+
+    Returns:
+        Nothing where the weights were not trained here.
 
     Raises:
-        DataError: it is missing, or is not the one that the card names.
+        DataError: it is missing, is not the one that the card names, or is no table of numbers.
     """
     path = folder / HISTORY
     if card.history_sha256 is not None and not (path.is_file() and sha256(path) == card.history_sha256):
@@ -148,9 +152,21 @@ def read_history(folder: Path, card: Card) -> pd.DataFrame:
             f"{path} is missing or was changed: its SHA-256 is not the one in {CARD}: train the model again"
         )
     try:
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    except ValueError as error:  # no CSV, or no text
-        raise DataError(f"{path} is no table of epochs ({' '.join(str(error).split())}): remove it") from None
+        (_, header), *rows = read_csv(path, DataError)
+        if "step" not in header:
+            raise ValueError("it has no column step")
+        return [{name: _number(cell) for name, cell in zip(header, cells, strict=True) if cell} for _, cells in rows]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise DataError(f"{path}: not a learning curve ({error}): train again, or take the file away") from None
+
+
+def _number(cell: str) -> float:
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(cell)} is no finite number")
+    return number
 
 
 def need_weights(folder: Path, card: Card) -> Path:

@@ -4,7 +4,6 @@ A fetched model is a folder like any trained checkpoint, so everything downstrea
 may be pruned; the card stays and identifies them.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from advalign.models.published import (
 from advalign.models.states import SUFFIXES, check_kinds, matching_state, read_states
 from advalign.models.zoo import create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
+from advalign.progress import say
 from advalign.settings import digest, parse
 
 REGISTRY = SCHEME
@@ -280,7 +280,7 @@ class FetchedModel:
 
 
 def _say_again(why: object) -> None:
-    print(f"advalign: {why}; the model is fetched again", file=sys.stderr)  # noqa: T201
+    say(f"{why}; the model is fetched again")
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], source: str, architecture: str) -> None:

@@ -35,8 +35,8 @@ PAGE = 1000  # runs of one search
 SEQUENCE = "advalign.sequence"  # tag: a run's place in the order in which those of its kind entered the store
 LOGIN = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=%:-]*)?", re.ASCII)  # what RFC 3986 allows before an @
 ANSWER = 10  # seconds in which a server must answer when a store is opened
-OUTAGES = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error)
-"""Raised where a store does not answer, or refuses."""
+OUTAGES = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
+"""Raised where a store does not answer, or refuses. OSError: the disk of artifacts is full, or may not be written."""
 
 
 Found = TypeVar("Found")
@@ -51,6 +51,8 @@ def store_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        raise  # of a command that prints: nobody reads on
     except OUTAGES as error:
         raise StoreDown(_told(uri, error)) from error
 
@@ -69,8 +71,20 @@ def _told(uri: str, error: Exception) -> str:
         told = f"server {uri} does not answer"
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
     else:
-        told, mend = f"store {uri} cannot be used", " ".join(printable(said).split())[:200]
+        told, mend = f"store {uri} cannot be used", _reason(printable(said))
+        closed = isinstance(error, OSError) or "readonly database" in mend or "disk is full" in mend
+        mend += ": make room or give permission there" if closed else ""
     return printable(f"tracking {told}: {mend}")
+
+
+def _reason(text: str) -> str:
+    """What an error says, on one line; of a database's error its own words, without SQLAlchemy's and the statement.
+
+    >>> _reason("(raised by autoflush) (sqlite3.OperationalError) database or disk is full [SQL: INSERT ...")
+    'database or disk is full'
+    """
+    found = re.search(r"\([\w.]+\.\w+\) ([^\[]+)", text)
+    return " ".join((found[1] if found else text).split())[:200]
 
 
 def store_uri(project: Project) -> str:
@@ -181,8 +195,9 @@ def open_store(project: Project) -> Store:
     Raises:
         StoreDown: the store cannot be reached or is not usable.
     """
-    for noisy in ("alembic", "mlflow.store.db", "mlflow.store.model_registry", "mlflow.tracking", "mlflow.models"):
+    for noisy in ("alembic", "mlflow.store.model_registry", "mlflow.tracking", "mlflow.models"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
     uri = store_uri(project)
     _check_address(uri)
     with store_errors(uri), exclusive(uri, "open"):

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
 from mlflow.entities import Metric, Param
 
 from advalign.analysis.drawing import save
@@ -161,7 +160,7 @@ def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> 
     finished = store.find_runs("train", key, finished=True)
     if finished:
         return finished[0].info.run_id, False
-    history = read_history(folder, card).to_dict("records")
+    history = read_history(folder, card)
     params = training_params(card.settings, card.architecture, card.recipe, card.seed)
     tags = {"advalign.recipe": card.recipe, "settings.sha256": digest(card.settings)}
     file = imported_from(card)
@@ -169,6 +168,6 @@ def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> 
         tags |= {IMPORTED_FROM: file, "dvc.data.md5": ""}
     run = TrainingRun(store, project, card.name, card.inputs_sha256, params, tags)
     for row in history:
-        run.on_epoch({str(name): float(value) for name, value in row.items() if not pd.isna(value)})
+        run.on_epoch(row)
     run.finish(folder)
     return run.run_id, True

@@ -25,6 +25,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.names import is_name
 from advalign.progress import Advance
+from advalign.strict_files import parse_json
 from advalign.tracking.database import database_file, follow, own_database
 from advalign.tracking.lineage import COPIED, LINEAGE
 from advalign.tracking.locks import exclusive
@@ -189,8 +190,8 @@ class _Move:
             return value
         origin = f"version {version.version} of {printable(self.source.uri)}"
         try:
-            return json.dumps({COPIED: origin, **json.loads(value)})  # a copy of a copy keeps its origin
-        except (ValueError, TypeError):
+            return json.dumps({COPIED: origin, **parse_json(value, name)})  # a copy of a copy keeps its origin
+        except (InputError, TypeError):
             raise InputError("it is not what advalign wrote") from None
 
     def aliases(self, name: str) -> None:

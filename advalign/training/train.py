@@ -1,6 +1,5 @@
 """From a plan to a checkpoint on disk."""
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from advalign.inputs import tracked
 from advalign.models.checkpoints import CARD, HISTORY, Card, need_weights, read_card, read_history, save_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.zoo import create_classifier
+from advalign.progress import say
 from advalign.settings import TrainSettings
 from advalign.training.loop import Fit, Observer
 from advalign.training.meter import Row
@@ -37,7 +37,7 @@ def finished(folder: Path, identity: str) -> Card | None:
         need_weights(folder, card)
         read_history(folder, card)
     except InputError as error:
-        print(f"advalign: {error}; the model is trained again", file=sys.stderr)  # noqa: T201
+        say(f"{error}; the model is trained again")
         return None
     return card
 
@@ -95,7 +95,7 @@ def _data_version(project: Project, settings: TrainSettings, classes: Classes) -
     files = [project.data / "classes.yaml", *images.paths, *validation.paths]
     found = tracked(project.root, files, project.digests)
     if found.warning:
-        print(f"advalign: {found.warning}", file=sys.stderr)  # noqa: T201
+        say(found.warning)
     return found.used
 
 

@@ -1,7 +1,6 @@
 """From users' names for models to sources for an evaluation: trained names, folders, the zoo, the registry."""
 
 import atexit
-import sys
 from pathlib import Path
 from shutil import rmtree
 from uuid import uuid4
@@ -14,6 +13,7 @@ from advalign.models.checkpoints import CARD, ClassCard, read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.models.fetched import REGISTRY, FetchedModel
 from advalign.names import check_distinct, parse_reference
+from advalign.progress import say
 from advalign.tracking.registry.registered import checkpoint_folders, fetch, resolve
 from advalign.tracking.store import open_store, store_errors
 
@@ -90,10 +90,7 @@ def _trained(project: Project) -> dict[str, Path]:
         first = found.setdefault(folder.name, folder)
         if first != folder and read_card(first).weights_sha256 != read_card(folder).weights_sha256:
             mine, theirs = (one.relative_to(project.root) for one in (folder, first))
-            print(  # noqa: T201
-                f"advalign: {folder.name} means {theirs}, which the pipeline trained; name {mine} to use that one",
-                file=sys.stderr,
-            )
+            say(f"{folder.name} means {theirs}, which the pipeline trained; name {mine} to use that one")
     return found
 
 

@@ -177,7 +177,7 @@ def training_state(made):
 
 def checkpoint(folder):
     classifier, card = load_checkpoint(folder)
-    history = read_history(folder, card).to_dict("list")
+    history = read_history(folder, card)
     return numbers_of(dict(classifier.network.state_dict())), card, history
 
 

@@ -98,8 +98,6 @@ def test_a_key_like_no_other_lists_the_known_ones(tmp_path, values):
         ("train/epochs", True, "integer", "True"),
         ("train/batch_size", 0, "greater than or equal to 1", "0"),
         ("train/learning_rate", 0, "greater than 0", "0"),
-        ("train/learning_rate", float("nan"), "finite number", "nan"),
-        ("train/learning_rate", float("inf"), "finite number", "inf"),
         ("train/warmup", 1.0, "less than 1", "1.0"),
         ("train/blur_maps", 3, "boolean", "3"),
         ("stimuli/crop", 1.01, "less than or equal to 1", "1.01"),
@@ -120,6 +118,14 @@ def test_wrong_type_or_range_names_key_wish_and_what_was_got(tmp_path, values, p
     assert found.startswith(f"params.yaml: {path.replace('/', '.')}: ")
     assert wanted in found
     assert found.endswith(f"got {got}")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_setting_is_infinite(tmp_path, values, value):
+    change(values, "train/learning_rate", value)
+    assert re.fullmatch(rf"params\.yaml: line \d+: .{value} is no finite number: .*", message(tmp_path, values))
+    with pytest.raises(InputError, match=f"^train: learning_rate: .*finite number, got {value}$"):
+        parse(TrainSettings, values["train"], "train")
 
 
 def test_missing_section_is_named(tmp_path, values):

@@ -12,7 +12,7 @@ from advalign.data.classes import Classes, read_classes
 from advalign.data.clickme import read_human_ceiling
 from advalign.data.imports.multilabel import read_judgements
 from advalign.data.multilabel import read_multilabel
-from advalign.errors import DataError, InputError
+from advalign.errors import DataError, InputError, shown
 from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.models.declared import read_zoo
@@ -126,7 +126,7 @@ def test_equal_keys_of_two_mappings_and_a_number_beside_its_text_are_no_repetiti
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "a: [1", "\t- a", "a: !!python/object/apply:os.getcwd []", "a: 2025-13-45", "[" * 100_000, "? [a]\n: b"],
+    ["{", "a: [1", "\t- a", "a: !!python/object/apply:os.getcwd []", "a: 2025-13-45", "? [a]\n: b"],
 )
 def test_what_is_no_yaml_is_told_on_one_line(text):
     with pytest.raises(DataError, match=r"^a\.yaml is not valid YAML: ") as caught:
@@ -134,11 +134,126 @@ def test_what_is_no_yaml_is_told_on_one_line(text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "[" * 100_000, "9" * 5000])
+@pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "[1,]"])
 def test_what_is_no_json_is_told_on_one_line(text):
     with pytest.raises(DataError, match=r"^a\.json is not valid JSON: ") as caught:
         parse_json(text, "a.json", DataError)
     assert "\n" not in str(caught.value)
+
+
+def lists(levels):
+    """A bomb: each level names the one before ten times."""
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+def merges(levels):
+    """A bomb of merge keys: each level merges the one before twice."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+def ladder(levels):
+    """Short and flat as it is written, and deep once aliases are followed."""
+    return "\n".join(["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, levels))])
+
+
+BEYOND = {
+    "a bomb of lists": (lists(9), "line 6: more than 250000 values, those of aliases"),
+    "a bomb of merges": (merges(40), "line 16: more than 250000 values, those of aliases"),
+    "a list in itself": ("a: &a\n- *a", r"line 2: \*a stands inside of what it names"),
+    "nested lists": ("[" * 100_000, "line 1: lists and mappings are nested more than 100 deep"),
+    "nested mappings": ("{a: " * 101, "line 1: lists and mappings are nested more than 100 deep"),
+    "a ladder of aliases": (ladder(300), "line 100: lists and mappings are nested more than 100 deep"),
+    "a long integer": ("a: 1\nb: " + "9" * 5000, "line 2: '9999.* is a number of more than 100 characters"),
+    "a long hexadecimal": ("a: 0x" + "f" * 100_000, "line 1: '0xff.* is a number of more than 100 characters"),
+    "a number of base 60": ("a: 1" + ":0" * 60_000, "line 1: '1:0:.* is a number of more than 100 characters"),
+    "no number": ("a: 1\nb: .nan", "line 2: .nan is no finite number"),
+    "infinity": ("a: -.inf", "line 1: -.inf is no finite number"),
+    "too large a number": ("a: 1.0e+999", r"line 1: 1\.0e\+999 is no finite number"),
+    "many values": ("[" + "1," * 250_001 + "1]", "line 1: more than 250000 values"),
+    "much text": ("a: " + "b" * (4 << 20), "more than 4 MiB of YAML"),
+}
+BEYOND_JSON = {
+    "nested lists": ("[" * 100_000, "nested more than 100 deep"),
+    "nested a little": ("[" * 101 + "]" * 101, "nested more than 100 deep"),
+    "nested mappings": ('{"a": ' * 101 + "1" + "}" * 101, "nested more than 100 deep"),
+    "a long integer": ('{"a": 1,\n"b": ' + "9" * 5000 + "}", "line 2: '9999.* is a number of more than 100 characters"),
+    "no number": ('{"a": 1,\n"b": NaN}', "line 2: NaN is no finite number"),
+    "infinity": ("[-Infinity]", "line 1: -Infinity is no finite number"),
+    "too large a number": ("[1e999]", "line 1: 1e999 is no finite number"),
+    "many values": ("[" + "[]," * 5_000_001 + "[]]", "more than 10000000 values"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.timeout(30)
+def test_yaml_beyond_its_bounds_is_told_on_one_short_line(name):
+    text, told = BEYOND[name]
+    with pytest.raises(DataError, match=rf"^a\.yaml: {told}") as caught:
+        parse_yaml(text, "a.yaml", DataError)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", BEYOND_JSON)
+def test_json_beyond_its_bounds_is_told_on_one_short_line(name):
+    text, told = BEYOND_JSON[name]
+    with pytest.raises(DataError, match=rf"^a\.json: .*{told}") as caught:
+        parse_json(text, "a.json", DataError)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_what_is_just_within_the_bounds_is_read():
+    assert parse_yaml("[" * 100 + "]" * 100, "a.yaml") == parse_json("[" * 100 + "]" * 100, "a.json")
+    assert len(str(parse_yaml("9" * 100, "a.yaml"))) == len(str(parse_json("9" * 100, "a.json"))) == 100
+    assert parse_yaml(lists(5), "a.yaml")["a4"][9][9][9][9] == [1] * 10
+    assert parse_yaml(ladder(99), "a.yaml")["a1"] == [[1]]
+    assert parse_yaml("a: 1.0e+300\nb: 1e999", "a.yaml") == {"a": 1e300, "b": "1e999"}  # YAML 1.1: text
+
+
+def test_a_file_is_not_read_beyond_its_bound(tmp_path):
+    """A sparse file of 1 TB: nobody may try to hold it."""
+    with (tmp_path / "params.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"^params\.yaml has more than 4 MiB, the limit of such a file"):
+        load_settings(tmp_path)
+    with (tmp_path / "card.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"card\.json has more than 128 MiB"):
+        read_card(tmp_path)
+
+
+def test_a_long_json_with_a_repeated_key_is_not_read_again_for_its_lines():
+    text = '{"a": 1, "pad": "' + "x" * (1 << 20) + '",\n"a": 2}'
+    with pytest.raises(InputError, match=r"^a\.json: 'a' is given twice: keep one of them$"):
+        parse_json(text, "a.json")
+
+
+def bomb():
+    """What an alias bomb unfolds to: 10^12 values in 12 lists."""
+    value = [1] * 10
+    for _ in range(11):
+        value = [value] * 10
+    return value
+
+
+def test_a_message_looks_at_no_more_of_a_value_than_it_shows():
+    itself = []
+    itself.append(itself)
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(bomb(), 20) == "[" * 12 + "1, 1, 1," + "..."
+    assert shown({"a": bomb()}, 8) == "{'a': [[..."
+    assert shown(itself) == shown(deep) == "[" * 120 + "..."
+    assert shown("x" * 10**7, 9) == "'xxxxxxxx..."
+    assert shown(1 << 100_000) == "an integer of 100001 bits"
+    for value in ("a'b", b"a", [], {}, (), (1,), [1, ("a", {"b": [None, 1.5, True]})], {1: 2, "c": {3}}, "\ud800"):
+        assert shown(value) == ascii(value)
 
 
 def test_a_repeated_key_of_json_that_yaml_cannot_read_is_told_without_lines():
@@ -160,12 +275,18 @@ def test_the_repositorys_own_files_repeat_no_key(tmp_path):
     assert trainings["resnet18_l2_eps0.5"].train["learning_rate"] == 0.1
 
 
-def test_no_other_file_of_the_package_reads_json_from_a_path():
+def test_no_other_file_of_the_package_reads_json_or_csv_from_outside():
     """YAML is guarded by .importlinter: only strict_files.py imports it."""
-    package = Path(provenance.__file__).parent
-    found = []
+    package, found = Path(provenance.__file__).parent, set()
     for file in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.load", "json.loads"):
-                found += [file.name] if "read_" in ast.unparse(node) or node.func.attr == "load" else []
-    assert set(found) <= {"run_copies.py"}  # an artifact of a run: what cannot be read is left out there
+            if isinstance(node, ast.Attribute) and (
+                ast.unparse(node) in ("json.load", "json.loads", "csv.reader", "csv.DictReader", "pd.read_json")
+                or node.attr in ("read_csv", "model_validate_json", "model_validate_strings")
+            ):
+                found.add((file.relative_to(package).as_posix(), ast.unparse(node)))
+    assert found - {("strict_files.py", "json.loads"), ("strict_csv.py", "csv.reader")} == {
+        ("evaluation/protocols.py", "json.loads"),  # what this process wrote into a Spec
+        ("analysis/report.py", "json.loads"),  # what the drawing library wrote just now
+        ("analysis/comparison.py", "pd.read_csv"),  # zoo.csv, which this program wrote
+    }

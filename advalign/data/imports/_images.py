@@ -1,5 +1,6 @@
 """Single image files: decoded as a check, converted on request, put into data/."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from advalign.data.imports._place import bring, same_content, staged
+from advalign.data.imports._place import bring, linked, same_content, staged
 from advalign.errors import DataError
+from advalign.regular_files import read_bytes
 
 QUALITY = 95  # of converted images
 _WANTED = "8-bit JPEG in RGB or grey"
@@ -21,6 +23,7 @@ class Chunk:
     pairs: tuple[tuple[Path, Path], ...]
     convert: bool
     replace: bool
+    link: bool
 
     def __str__(self) -> str:
         return f"{self.pairs[0][0]} .. {self.pairs[-1][0].name}"
@@ -44,13 +47,15 @@ def bring_images(chunk: Chunk) -> Brought:
     converted = skipped = 0
     for source, target in chunk.pairs:
         # not skipped where source and target are one file: no import has verified it
-        if target.exists() and source.resolve() != target.resolve() and same_content(source, target):
+        there = target.exists() and source.resolve() != target.resolve() and same_content(source, target)
+        if there and (chunk.link or not linked(source, target)):
             skipped += 1
             continue
-        image = _decode(source)
+        content = read_bytes(source, DataError)
+        image = _decode(content, source)
         flaw = _flaw(image)
         if flaw is None:
-            bring(source, target, chunk.replace)
+            bring(source, target, hashlib.sha256(content).hexdigest(), chunk.replace, chunk.link)
         elif chunk.convert:
             encoded = _as_jpeg(image)
             with staged(target, chunk.replace) as path:
@@ -61,9 +66,9 @@ def bring_images(chunk: Chunk) -> Brought:
     return Brought(len(chunk.pairs), converted, skipped)
 
 
-def _decode(path: Path) -> Image.Image:
+def _decode(content: bytes, path: Path) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG", "PNG"))
+        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
         image.load()
     except UnidentifiedImageError:
         raise DataError(f"{path} cannot be decoded: neither JPEG nor PNG; fetch it again") from None

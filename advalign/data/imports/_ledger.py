@@ -8,6 +8,7 @@ from pathlib import Path
 
 from advalign.errors import DataError
 from advalign.files import write_text
+from advalign.strict_csv import read_csv
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,11 @@ def read_ledger(path: Path) -> dict[str, LedgerRow]:
     if not path.exists():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if reader.fieldnames != COLUMNS:
-                raise ValueError(f"columns must be {', '.join(COLUMNS)}")
-            rows = [
-                LedgerRow(row["file"], row["source"], row["source_sha256"], row["schema"], int(row["records"]))
-                for row in reader
-            ]
-    except (ValueError, TypeError, csv.Error) as error:
+        (_, header), *lines = read_csv(path, DataError) or [(1, [])]
+        if header != COLUMNS:
+            raise ValueError(f"columns must be {', '.join(COLUMNS)}")
+        rows = [LedgerRow(file, name, digest, schema, int(count)) for _, (file, name, digest, schema, count) in lines]
+    except (ValueError, DataError) as error:
         raise DataError(
             f"{path}: not a ledger of imports ({error}): remove it, every shard is then verified again"
         ) from None

@@ -1,5 +1,6 @@
 """Putting files into data/: one import at a time, each file as a whole, never over other content without --replace."""
 
+import fcntl
 import os
 import shutil
 from collections import Counter
@@ -12,7 +13,9 @@ from filelock import FileLock, Timeout
 from advalign.data.classes import Classes, read_classes
 from advalign.errors import DataError, InputError
 from advalign.files import Project, replacing, sha256
+from advalign.regular_files import open_file, refuse_special
 
+FICLONE = 0x40049409  # Linux: give a file the blocks of another
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -75,22 +78,63 @@ def settled(source: Path, target: Path, replace: bool) -> bool:
     return False
 
 
-def bring(source: Path, target: Path, replace: bool) -> None:
-    """Hard-link a file into data/, or copy it where links are not possible (another file system).
+def linked(source: Path, target: Path) -> bool:
+    """Whether the target is a hard link to the source, as earlier imports made them: an edit of one edits the other."""
+    return target.exists() and target.samefile(source) and target.resolve() != source.resolve()
+
+
+def bring(source: Path, target: Path, digest: str, replace: bool, link: bool) -> None:
+    """Copy a file into data/, or hard-link it. A hard link that is there and not wanted becomes a copy.
+
+    Args:
+        source, target: the file, and its place in data/.
+        digest: SHA-256 of the bytes that were verified.
+        replace: whether other content of the target may be replaced.
+        link: make a hard link, which takes no space; but an edit of the source then edits data/.
 
     Raises:
-        DataError: the target holds other content and may not be replaced, or the copy differs from the source.
+        DataError: the target holds other content and may not be replaced, the source was changed since it was
+            verified, or a link is not possible (another file system).
     """
-    if settled(source, target, replace):
+    if settled(source, target, replace) and (link or not linked(source, target)):
         return
     with replacing(target) as temporary:
-        temporary.unlink(missing_ok=True)  # copying into a leftover link would write into the linked file
+        if link:
+            _link(source, temporary)
+        else:
+            _copy(source, temporary)
+        if sha256(temporary) != digest:
+            raise DataError(
+                f"{source}: it was changed while it was imported: wait until nobody writes it, import again"
+            )
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError as error:
+        raise DataError(f"{source} cannot be hard-linked into data/ ({error.strerror}): leave out --link") from None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; a file system that can share blocks until one of the files is changed does so."""
+    with open_file(source, DataError) as original, target.open("xb") as copy:
         try:
-            os.link(source.resolve(), temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-            if not same_content(source, temporary):
-                raise DataError(f"{source}: its copy differs: check the disk and what writes the file") from None
+            fcntl.ioctl(copy, FICLONE, original.fileno())
+        except OSError:  # another file system, or one that shares no blocks
+            shutil.copyfileobj(original, copy, 1 << 20)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not a readable file in the place of one.
+
+    Raises:
+        DataError: a folder, a pipe, a device, or a link that leads nowhere.
+    """
+    try:
+        refuse_special(path, DataError)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): fetch the file again, or remove it") from None
 
 
 @contextmanager
@@ -106,6 +150,9 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         yield path
         if not settled(path, target, replace):
             path.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # writing to a full disk names no file
+        raise
     finally:
         path.unlink(missing_ok=True)
 
@@ -114,12 +161,13 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     """List the images of a folder by name without suffix, sorted.
 
     Raises:
-        DataError: two of them differ only in the suffix.
+        DataError: two of them differ only in the suffix, or one is no regular file.
     """
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
+        check_regular(path)
         if path.stem in images:
             raise DataError(f"{path} and {images[path.stem].name} differ only in the suffix: remove one")
         images[path.stem] = path

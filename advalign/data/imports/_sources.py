@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from advalign.data.imports._place import check_regular
 from advalign.errors import DataError, InputError
 from advalign.files import sha256
 
@@ -77,12 +78,15 @@ def _absolute(path: Path) -> Path:
 
 def _files(path: Path) -> list[Path]:
     """The path itself, or the shards and samples of a folder."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not os.path.lexists(path):
         raise DataError(f"{path} is missing: name a shard, a .pth sample, or a folder of them")
-    visible = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    if not path.is_dir():
+        check_regular(path)
+        return [path]
+    visible = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
     found = [file for file in visible if file.suffix == ".pth" or _SHARD.search(file.name)]
+    for file in found:
+        check_regular(file)
     if not found:
         raise DataError(f"{path}: no *.tfrecords and no *.pth directly in it: name the folder or files that hold them")
     return found

@@ -6,6 +6,7 @@ from advalign.data.classes import Classes, read_classes
 from advalign.data.imports._place import only_import, settled
 from advalign.errors import DataError
 from advalign.files import Project, replacing
+from advalign.regular_files import read_bytes
 
 
 def import_classes(project: Project, file: Path | None = None, replace: bool = False) -> Classes:
@@ -20,7 +21,7 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
         DataError: missing or malformed, or data/ holds other classes, to which its labels refer.
     """
     source = file or project.home / "registry" / "imagenet.yaml"
-    if not source.is_file():
+    if not source.exists():
         raise DataError(f"{source} is missing: give the FILE to read the classes from")
     classes = read_classes(source)
     target = project.data / "classes.yaml"
@@ -34,5 +35,5 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
             ) from None
         if not there:
             with replacing(target) as temporary:
-                temporary.write_bytes(source.read_bytes())
+                temporary.write_bytes(read_bytes(source, DataError))
     return classes

@@ -11,7 +11,7 @@ from typing import Any
 from advalign.data.classes import Classes
 from advalign.data.clickme import feature
 from advalign.data.imports._ledger import LedgerRow, read_ledger, write_ledger
-from advalign.data.imports._place import bring, need_classes, only_import, per_superclass, staged
+from advalign.data.imports._place import bring, linked, need_classes, only_import, per_superclass, staged
 from advalign.data.imports._pool import each
 from advalign.data.imports._records import JPEG, Verified, verified_records, verified_samples
 from advalign.data.imports._sources import Source, find_sources
@@ -64,6 +64,7 @@ class _Job:
     row: LedgerRow | None
     classes: int
     replace: bool
+    link: bool
 
     def __str__(self) -> str:
         return str(self.source.path)
@@ -75,11 +76,12 @@ def import_clickme(
     split: str | None = None,
     workers: int | None = None,
     replace: bool = False,
+    link: bool = False,
     advance: Advance = lambda done, total, note="": None,
 ) -> ClickMeImport:
     """Verify shards and samples and import them into data/clickme; run again, it resumes.
 
-    Shards of the JPEG schema are hard-linked as they are; raw ones and .pth samples are converted. A file of
+    Shards of the JPEG schema are copied as they are; raw ones and .pth samples are converted. A file of
     data/clickme is the old or the new one, whole and verified. If there is no ceiling.yaml, ClickMe's is written.
 
     Args:
@@ -88,6 +90,7 @@ def import_clickme(
         split: "train", "val" or "test"; None: from the file names.
         workers: processes; None: one per core.
         replace: whether shards that exist with other content may be replaced.
+        link: whether shards are hard-linked instead of copied: an edit of the source then edits data/.
         advance: called after every shard.
 
     Raises:
@@ -99,7 +102,9 @@ def import_clickme(
     folder.mkdir(parents=True, exist_ok=True)
     with only_import(project, folder):
         ledger = read_ledger(folder / "imported.csv")
-        jobs = [_Job(source, folder / source.file, ledger.get(source.file), len(classes), replace) for source in found]
+        jobs = [
+            _Job(source, folder / source.file, ledger.get(source.file), len(classes), replace, link) for source in found
+        ]
         shards = []
         advance(0, len(jobs))
         for shard in each(_import_shard, jobs, workers):
@@ -156,10 +161,11 @@ def _import_shard(job: _Job) -> ImportedShard:
     """Verify and import one source, unless it is already imported."""
     tally, digest = _Tally(), job.source.digest()
     known = job.row is not None and job.target.exists()
-    if known and job.row is not None and job.row.source_sha256 == digest:
+    same = job.row is not None and job.row.source_sha256 == digest
+    if known and job.row is not None and same and (job.link or not linked(job.source.path, job.target)):
         _count(job.target, tally)
         return ImportedShard(job.row, dict(tally.labels), tally.repeated, skipped=True)
-    if known and not job.replace:
+    if known and not same and not job.replace:
         raise DataError(
             f"{job.target} was imported from another {job.source.name}: move it away, rename the source, "
             "or give --replace"
@@ -172,7 +178,7 @@ def _import_shard(job: _Job) -> ImportedShard:
     if first.schema == JPEG:
         for _ in records:
             pass
-        bring(job.source.path, job.target, job.replace)
+        bring(job.source.path, job.target, digest, job.replace, job.link)
     else:
         with staged(job.target, job.replace) as path:
             write_payloads(path, map(_encode, chain([first], records)))

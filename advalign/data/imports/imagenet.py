@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def import_imagenet(
     convert: bool = False,
     workers: int | None = None,
     replace: bool = False,
+    link: bool = False,
     advance: Advance = lambda done, total, note="": None,
 ) -> ImageNetImport:
     """Decode images and import them into data/imagenet/val (flat, with labels.csv) or train (by wnid); resumable.
@@ -62,6 +64,7 @@ def import_imagenet(
         convert: whether images that are not 8-bit JPEG in RGB or grey are encoded as such (quality 95).
         workers: processes; None: one per core.
         replace: whether images and labels that exist with other content may be replaced.
+        link: whether images are hard-linked instead of copied: an edit of the source then edits data/.
         advance: called with the number of images that are done.
 
     Raises:
@@ -73,7 +76,7 @@ def import_imagenet(
     target.mkdir(parents=True, exist_ok=True)
     with only_import(project, target.parent, *{item.target.parent for item in items}):
         table = _label_table(target.with_name("labels.csv"), items, classes, replace) if split == "val" else None
-        sums = _bring_all(items, convert, replace, workers, advance)
+        sums = _bring_all(items, Chunk((), convert, replace, link), workers, advance)
         if table is not None:
             write_text(target.with_name("labels.csv"), table)  # last, so that it names only images that are in place
     index_of_wnid = classes.index_of_wnid()
@@ -83,11 +86,11 @@ def import_imagenet(
     )
 
 
-def _bring_all(items: list[_Item], convert: bool, replace: bool, workers: int | None, advance: Advance) -> Brought:
-    """Import all images; returns the sums over them."""
+def _bring_all(items: list[_Item], options: Chunk, workers: int | None, advance: Advance) -> Brought:
+    """Import all images with the options of a chunk; returns the sums over them."""
     pairs = [(item.source, item.target) for item in items]
     chunks = [
-        Chunk(tuple(pairs[first : first + IMAGES_PER_CHUNK]), convert, replace)
+        replaced(options, pairs=tuple(pairs[first : first + IMAGES_PER_CHUNK]))
         for first in range(0, len(pairs), IMAGES_PER_CHUNK)
     ]
     sums = Brought(0, 0, 0)
@@ -137,6 +140,8 @@ def _by_wnid(folder: Path, classes: Classes) -> list[tuple[str, Path]]:
     known = classes.index_of_wnid()
     found = []
     for member in sorted(folder.iterdir()):
+        if member.name in known and not member.is_dir():
+            raise DataError(f"{member} is named like a class but is no folder: fetch its images again, or remove it")
         if member.is_dir() and not member.name.startswith("."):
             if member.name not in known:
                 raise DataError(f"{member}: unknown wnid {member.name!r} (not in data/classes.yaml): move it away")

@@ -1,6 +1,5 @@
 """Multi-label sets in the three released formats -> data/imagenet/multilabel.json."""
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +9,10 @@ from typing import Any
 from advalign.data.classes import Classes
 from advalign.data.imports._place import images_by_stem, need_classes, only_import, staged
 from advalign.data.multilabel import LabelSet, read_multilabel
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.files import Project
+from advalign.regular_files import read_text
+from advalign.strict_csv import LARGEST, parse_csv
 from advalign.strict_files import parse_json
 
 REAL_IMAGES = 50_000
@@ -103,7 +104,7 @@ def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelS
         DataError: in none of these formats, or malformed; names the row or image.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, DataError, largest=LARGEST, encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -117,25 +118,27 @@ def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelS
 
 def _export(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
     """The 2024 CSV export; its proposed labels are the correct set."""
-    reader = csv.DictReader(text.splitlines())
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    (_, header), *rows = parse_csv(text, str(file), DataError) or [(1, [])]
+    missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise DataError(f"{file}: column {missing[0]} is missing: expected {FORMATS}")
+    twice = [column for column in COLUMNS if header.count(column) > 1]
+    if twice:
+        raise DataError(f"{file}: column {twice[0]} is there twice: remove one of them")
     sets: dict[str, LabelSet] = {}
-    for row in reader:
-        where = f"{file}: line {reader.line_num}"
-        if None in row or None in row.values():
-            raise DataError(f"{where}: another number of cells than the header: fetch the file again")
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=True))
+        where = f"{file}: line {line}"
         name = row["id"].strip()
         where = f"{where} ({name})"
         if not name or name in sets:
             raise DataError(f"{where}: the image {'is in two lines' if name else 'has no name'}: fix that line")
         flag = row["is_problematic"].strip().lower()
         if flag not in ("true", "false"):
-            raise DataError(f"{where}: is_problematic must be True or False, got {flag!r}")
+            raise DataError(f"{where}: is_problematic must be True or False, got {shown(flag)}")
         original = _indices(row["original_label"], "original_label", classes, where)
         if len(original) != 1:
-            raise DataError(f"{where}: original_label must be one class index, got {row['original_label']!r}")
+            raise DataError(f"{where}: original_label must be one class index, got {shown(row['original_label'])}")
         correct, unclear, wrong = (_indices(row[column], column, classes, where) for column in COLUMNS[2:5])
         sets[name] = LabelSet(correct, unclear, wrong, flag == "true")
     return sets
@@ -144,8 +147,8 @@ def _export(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
 def _indices(cell: str, column: str, classes: int, where: str) -> frozenset[int]:
     words = [word.strip() for word in cell.split(",")] if cell.strip() else []
     for word in words:
-        if not word.isdecimal() or int(word) >= classes:
-            raise DataError(f"{where}: {column} holds {word!r}, expected class indices 0 .. {classes - 1}: fix it")
+        if not word.isdecimal() or len(word) > 9 or int(word) >= classes:
+            raise DataError(f"{where}: {column} holds {shown(word)}, expected class indices 0 .. {classes - 1}: fix it")
     return frozenset(map(int, words))
 
 
@@ -158,12 +161,11 @@ def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
     for number, labels in enumerate(lists, start=1):
         name = f"ILSVRC2012_val_{number:08d}.JPEG"
         if not isinstance(labels, list):
-            raise DataError(f"{file}: {name}: {labels!r} is not a list of class indices: fetch the file again")
+            raise DataError(f"{file}: {name}: {shown(labels)} is not a list of class indices: fetch the file again")
         for label in labels:
             if type(label) is not int or not 0 <= label < classes:
-                raise DataError(
-                    f"{file}: {name}: label {label!r}, expected class indices 0 .. {classes - 1}: fetch the file again"
-                )
+                wanted = f"class indices 0 .. {classes - 1}"
+                raise DataError(f"{file}: {name}: label {shown(label)}, expected {wanted}: fetch the file again")
         sets[name] = LabelSet(frozenset(labels))
     return sets
 

@@ -20,10 +20,11 @@ from collections.abc import Callable
 
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from advalign.errors import CheckFailed
-from advalign.settings import Strict
+from advalign.errors import CheckFailed, InputError
+from advalign.settings import Strict, parse
+from advalign.strict_files import parse_json
 from advalign.tracking.locks import may_be_alive
 from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import find_model
@@ -142,8 +143,8 @@ def _look(store: Store, name: str, alias: str) -> tuple[Intent | None, int | Non
 def _intent(model: RegisteredModel) -> Intent | None:
     text = model.tags.get(INTENT)
     try:
-        return None if text is None else Intent.model_validate_json(text)
-    except ValidationError:
+        return None if text is None else parse(Intent, parse_json(text, INTENT), INTENT)
+    except InputError:
         raise CheckFailed(
             f"{model.name}: its tag {INTENT} cannot be read, another version of advalign may have written it: see in "
             "the MLflow UI that the aliases are right, and delete the tag"

@@ -3,7 +3,6 @@
 Rows are only added. A row that was deleted in MLflow is still listed, and marked as deleted.
 """
 
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ from typing import Any
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+from advalign.errors import InputError
+from advalign.strict_files import read_json
 from advalign.tracking.lineage import COPIED, RESTORED
 from advalign.tracking.locks import may_be_alive
 from advalign.tracking.registry.gates import Verdict
@@ -110,12 +111,11 @@ def read(store: Store, run_id: str) -> dict[str, Any]:
     """A row's `decision.json`; without gates where the file was removed or never written."""
     try:
         with TemporaryDirectory() as folder:
-            text = Path(store.client.download_artifacts(run_id, FILE, folder)).read_text()
-        found: dict[str, Any] = json.loads(text)
-    except (MlflowException, OSError, ValueError):
+            found = read_json(Path(store.client.download_artifacts(run_id, FILE, folder)))
+    except (MlflowException, OSError, InputError):
         row = _row(store.client.get_run(run_id))
         return {**row, "gates": []}
-    return found
+    return found if isinstance(found, dict) else {**_row(store.client.get_run(run_id)), "gates": []}
 
 
 def finish(store: Store, run_id: str, outcome: str) -> None:

@@ -3,12 +3,14 @@
 The origin of the version is written at registration. The part below a heading is renewed from the version's tags.
 """
 
-import json
 from collections.abc import Mapping
+from typing import Any
 
+from advalign.errors import InputError, shown
 from advalign.files import MAIN
 from advalign.models.checkpoints import Card
 from advalign.rows import Descriptor
+from advalign.strict_files import parse_json
 from advalign.tracking.lineage import COPIED
 from advalign.vocabulary import describe
 
@@ -50,8 +52,8 @@ def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
     }
     lines = [f"# {card.name}", "", *(f"- {name}: {value}" for name, value in facts.items()), "", "## Settings", ""]
     for section, values in card.settings.items():
-        shown = values.items() if isinstance(values, Mapping) else [("value", values)]
-        lines += [f"- {section}.{name}: `{value}`" for name, value in shown]
+        parts = values.items() if isinstance(values, Mapping) else [("value", values)]
+        lines += [f"- {section}.{name}: `{value}`" for name, value in parts]
     reached = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
     lines += ["", f"Last epoch: {reached}" if reached else "No training metrics.", ""]
     loaders = f"`advalign.load` or `mlflow.pyfunc.load_model` (`models:/{card.name}@ALIAS`)"
@@ -116,15 +118,21 @@ def _decisions(tags: Mapping[str, str]) -> list[str]:
     """Promotions and returns of an alias to the version, by alias."""
     lines: list[str] = []
     for name in sorted(name for name in tags if name.endswith((DECISION, ROLLBACK))):
-        found = json.loads(tags[name])
-        promoted = name.endswith(DECISION)
-        title = f"Promoted as {found['alias']}" if promoted else f"Returned to {found['alias']}"
-        why = f", {'forced: ' if found['forced'] else ''}{found['reason']}" if found["reason"] else ""
-        lines += ["", f"## {title}", "", f"By {found['who']} on {found['at']}{why}.", ""]
-        if COPIED in found:
-            lines += [f"Copied: it speaks of {found[COPIED]}, and numbers other versions as that store does.", ""]
-        lines += ["| gate | wanted | got | holds |", "|---|---|---|---|"] if found["gates"] else []
-        for gate in found["gates"]:
-            holds = "yes" if gate["holds"] else "**no**"
-            lines.append(f"| {gate['gate']} | {gate['wanted']} | {gate['got']} | {holds} |")
+        try:
+            lines += _decision(parse_json(tags[name], name), promoted=name.endswith(DECISION))
+        except (InputError, KeyError, TypeError):
+            lines += ["", f"## Tag {shown(name)}", "", "It is not what advalign wrote: somebody changed it."]
+    return lines
+
+
+def _decision(found: Mapping[str, Any], promoted: bool) -> list[str]:
+    title = f"Promoted as {found['alias']}" if promoted else f"Returned to {found['alias']}"
+    why = f", {'forced: ' if found['forced'] else ''}{found['reason']}" if found["reason"] else ""
+    lines = ["", f"## {title}", "", f"By {found['who']} on {found['at']}{why}.", ""]
+    if COPIED in found:
+        lines += [f"Copied: it speaks of {found[COPIED]}, and numbers other versions as that store does.", ""]
+    lines += ["| gate | wanted | got | holds |", "|---|---|---|---|"] if found["gates"] else []
+    for gate in found["gates"]:
+        holds = "yes" if gate["holds"] else "**no**"
+        lines.append(f"| {gate['gate']} | {gate['wanted']} | {gate['got']} | {holds} |")
     return lines

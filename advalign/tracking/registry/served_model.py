@@ -5,7 +5,9 @@ import binascii
 import io
 import math
 import struct
+import sys
 import zlib
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -108,7 +111,8 @@ def read_pixels(images: np.ndarray[Any, Any]) -> Tensor:
         (N, 3, H, W) float32, values as given.
 
     Raises:
-        InputError: another shape or type, no images, or values outside [0, 1].
+        InputError: another shape or type (strings and booleans are no pixels), no images, more pixels than an image may
+            have, or values outside [0, 1].
     """
     if images.dtype.kind not in "fO":
         raise RefusedImagesError(
@@ -121,17 +125,38 @@ def read_pixels(images: np.ndarray[Any, Any]) -> Tensor:
         elif images.ndim == 3 and images.shape[0] == 3:
             mend = ": one image needs a first axis"
         raise RefusedImagesError(f"images have shape {images.shape}; expected (N, 3, H, W) with N, H, W > 0{mend}")
-    try:
-        pixels = torch.from_numpy(images.astype(np.float32))
-    except (TypeError, ValueError):
-        raise RefusedImagesError(f"images hold values that are not numbers; {EXPECTED}") from None
+    height, width = images.shape[2:]
+    if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
+        raise RefusedImagesError(
+            f"images have {width} x {height} pixels, over the limit of {limit}: shrink or crop them"
+        )
+    pixels = torch.from_numpy(_as_float32(images))
     inside = ((pixels >= 0) & (pixels <= 1)).flatten(1).all(1)
     if not bool(inside.all()):
         position = int(inside.int().argmin())
+        if not bool(pixels[position].isfinite().all()):
+            raise RefusedImagesError(
+                f"images[{position}] has pixels that are NaN or infinite; expected [0, 1]: mend them"
+            )
         low, high = pixels[position].min().item(), pixels[position].max().item()
         mend = "divide by 255" if low >= 0 and 1 < high <= 255 else "clip or rescale them"
         raise RefusedImagesError(f"images[{position}] has pixels from {low:g} to {high:g}; expected [0, 1]: {mend}")
     return pixels
+
+
+def _as_float32(images: np.ndarray[Any, Any]) -> NDArray[np.float32]:
+    """An array of numbers in float32; of objects, only numbers count: NumPy would take "0.5" and True for numbers."""
+    strange = {type(one) for one in images.flat} - {int, float} if images.dtype.kind == "O" else set()
+    if strange:
+        names = ", ".join(sorted(kind.__name__ for kind in strange))
+        raise RefusedImagesError(f"images hold values of type {names}, which are not numbers; {EXPECTED}")
+    try:
+        return images.astype(np.float32)
+    except OverflowError:
+        raise RefusedImagesError("images hold numbers that are too large; expected [0, 1]: divide them") from None
+    except MemoryError:
+        raise RefusedImagesError(f"{len(images)} images do not fit in memory: send fewer at once") from None
 
 
 def read_images(images: Any, preprocessing: Preprocessing) -> Tensor:
@@ -186,11 +211,36 @@ def classify(classifier: Classifier, card: Card, pixels: Tensor) -> pd.DataFrame
     return table
 
 
+def answer_to_unreadable_json() -> None:
+    """Make MLflow's scoring server answer 400 to JSON that Python does not read, if this process is that server.
+
+    MLflow expects only syntax errors there: deep nesting and integers of thousands of digits would get status 500.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if "mlflow.pyfunc.scoring_server.app" not in sys.modules or server is None:
+        return
+    decode = server._decode_json_input
+    if hasattr(decode, "__wrapped__"):
+        return
+
+    @wraps(decode)
+    def decode_or_refuse(body: Any) -> Any:
+        try:
+            return decode(body)
+        except RecursionError:
+            raise RefusedImagesError("the request is nested too deeply for JSON: send images as documented") from None
+        except ValueError:
+            raise RefusedImagesError("the request holds a number with too many digits: send pixels in [0, 1]") from None
+
+    server._decode_json_input = decode_or_refuse
+
+
 class ServedClassifier(PythonModel):
     """Images in, class and decision scores out."""
 
     def load_context(self, context: Any) -> None:
         """Rebuild the network from safetensors and card."""
+        answer_to_unreadable_json()
         self.classifier, self.card = load_checkpoint(Path(context.artifacts["checkpoint"]))
 
     # MLflow would read type hints on predict as a schema; the signature is given at registration.

@@ -194,7 +194,7 @@ def test_every_spelling_finds_its_model_and_two_of_one_are_refused():
         ("p.yaml", YAML + f"  a: {GOOD[:-1]}, aa_sme: 0}}\n", "unknown key 'aa_sme'; did you mean 'aa_sem'"),
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: 0.1, aa: 0.2}\n", "models.a.aa_sem: field required"),
         ("p.yaml", YAML + "  a: {pt: high, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: input should be a valid"),
-        ("p.yaml", YAML + "  a: {pt: .nan, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: input should be a finite"),
+        ("p.yaml", YAML + "  a: {pt: .nan, pt_sem: 0, aa: 0, aa_sem: 0}\n", "line 4: .nan is no finite number"),
         ("p.yaml", YAML + "  a: {pt: yes, pt_sem: 0, aa: 0, aa_sem: 0}\n", "models.a.pt: a number is wanted"),
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: -1, aa: 0, aa_sem: 0}\n", "models.a.pt_sem: input should be greater"),
         ("p.yaml", YAML + "  a: {pt: 1, pt_sem: 0, aa: 26.1, aa_sem: 0}\n", "26.12 % is 0.2612"),
@@ -204,11 +204,13 @@ def test_every_spelling_finds_its_model_and_two_of_one_are_refused():
         ("p.yaml", YAML + f"  a: {GOOD[:-1]}, as_published: b}}\n  b: {GOOD}\n", "a: as_published 'b' names another"),
         ("p.csv", "", "is empty"),
         ("p.csv", HEADER, "models: dictionary should have at least 1 item"),
-        ("p.csv", "model,pt,aa\na,1,0\n", "header needs pt_sem, aa_sem once (found: model, pt, aa)"),
+        ("p.csv", "model,pt,aa\na,1,0\n", "header needs pt_sem, aa_sem once (found: 'model, pt, aa')"),
         ("p.csv", "model,pt,pt,aa,pt_sem,aa_sem\na,1,1,0,0,0\n", "header needs pt once"),
-        ("p.csv", HEADER + "a,1,0,0,0,7,8\n", "is not a CSV table"),
+        ("p.csv", HEADER + "a,1,0,0,0,7,8\n", "line 2: 7 cells, the header has 5: fix that line"),
         ("p.csv", HEADER + 'a,"1,5",0,0,0\n', "models.a.pt: input should be a valid number"),
-        ("p.csv", HEADER + "a,1,0\n", "models.a.pt_sem: input should be a valid number"),
+        ("p.csv", HEADER + "a,1,0\n", "line 2: 3 cells, the header has 5: fix that line"),
+        ("p.csv", HEADER + "a,1,0\0,0,0,0\n", "line 2: a NUL character"),
+        ("p.csv", HEADER + "a,1,,0,0\n", "models.a.aa: input should be a valid number"),
         ("p.csv", HEADER + "a,1,0,-0.1,0\n", "models.a.pt_sem: input should be greater than or equal to 0"),
         ("p.csv", HEADER + "a,1,0,0,0\n\n,1,0,0,0\n", "row 4: the model has no name"),
         ("p.csv", HEADER + "a,1,0,0,0\na,1,0,0,0\n", "row 3: 'a' is there twice"),
@@ -225,8 +227,8 @@ def test_bad_files_are_refused_in_one_line_that_names_file_and_mend(tmp_path, na
 
 
 def test_files_that_are_no_text_or_not_there(tmp_path):
-    for path in (tmp_path / "absent.yaml", tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+    for path, why in ((tmp_path / "absent.yaml", "cannot be read"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=why):
             read_published(path)
     path = tmp_path / "latin.csv"
     path.write_bytes((HEADER + "caf\xe9,1,0,0,0\n").encode("latin-1"))

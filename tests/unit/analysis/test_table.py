@@ -51,7 +51,11 @@ def test_table_is_read_with_types_and_extra_columns(tmp_path):
         (HEADER + "a,1,0.1,120,cnn,0\n", "multilabel_accuracy is 120.0; it must be between 0 and 100"),
         (HEADER + "a,1,0.1,0.9,cnn,maybe\n", "row 2 (a): big_data is 'maybe'; write 1"),
         (HEADER + "a,1,0.1,0.9,cnn,\n", "row 2 (a): big_data is ''"),
-        (HEADER + "a,1,0.1,0.9,cnn,0,7,8\n", "is not a CSV table"),
+        (HEADER + "a,1,0.1,0.9,cnn\n", "line 2: 5 cells, the header has 6: fix that line"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\nb\0,1,0.1,0.9,cnn,0\n", "line 3: a NUL character"),
+        (HEADER + "a,1,0.1,0.9,cnn,0\n\n" + "b" * 140_000 + ",1,0.1,0.9,cnn,0\n", "line 4 is no row of a CSV table"),
+        (HEADER + 'a,1,0.1,0.9,"cnn,0\n', "line 2 is no row of a CSV table (unexpected end of data)"),
+        (HEADER + "a,1,0.1,0.9,cnn,0,7,8\n", "line 2: 8 cells, the header has 6: fix that line"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line_that_names_file_row_and_mend(tmp_path, text, told):
@@ -75,7 +79,7 @@ def test_protocols_never_mix(tmp_path):
 def test_files_that_are_no_text_or_not_there(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_table(tmp_path / "absent.csv")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder, expected a regular file"):
         read_table(tmp_path)
     path = tmp_path / "latin.csv"
     path.write_bytes((HEADER + "caf\xe9,1,0,0.9,cnn,0\n").encode("latin-1"))

@@ -215,9 +215,9 @@ def test_an_annotated_image_without_a_file_is_named(project):
     [
         (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,n00000000\nc.JPEG,{CAR}\n", "unknown wnid 'n00000000' for b.JPEG"),
         (f"image,wnid\na.JPEG,{CAR}\nc.JPEG,{CAR}\n", "has no wnid for b.JPEG"),
-        (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,\n", "unknown wnid nan for b.JPEG"),
+        (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,\n", "unknown wnid '' for b.JPEG"),
         (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,{CAR}\nb.JPEG,{DOG}\nc.JPEG,{CAR}\n", "b.JPEG is in two lines"),
-        (f"name,wnid\na.JPEG,{CAR}\n", "columns must be image, wnid; got name, wnid"),
+        (f"name,wnid\na.JPEG,{CAR}\n", "columns must be image, wnid; got 'name, wnid'"),
         (f"wnid,image\n{CAR},a.JPEG\n", "columns must be image, wnid"),
         ("", "labels.csv"),
         (f"image,wnid\na.JPEG,{CAR}\nb.JPEG,{CAR},{DOG},x\n", "labels.csv"),

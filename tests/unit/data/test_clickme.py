@@ -189,10 +189,17 @@ def test_ceiling_is_read(tmp_path, folder):
     assert read_human_ceiling(Project(tmp_path)) == 1.0
 
 
-@pytest.mark.parametrize("value", ["0", "-0.5", "1.01", "65.753", ".nan", ".inf"])
+@pytest.mark.parametrize("value", ["0", "-0.5", "1.01", "65.753"])
 def test_ceiling_outside_its_range_is_told(tmp_path, folder, value):
     (folder / "ceiling.yaml").write_text(f"human_ceiling: {value}\n")
     with pytest.raises(DataError, match=r"ceiling\.yaml: human_ceiling must lie in \(0, 1\], got"):
+        read_human_ceiling(Project(tmp_path))
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf"])
+def test_a_ceiling_that_is_no_finite_number_is_told(tmp_path, folder, value):
+    (folder / "ceiling.yaml").write_text(f"human_ceiling: {value}\n")
+    with pytest.raises(DataError, match=rf"ceiling\.yaml: line 1: {value} is no finite number"):
         read_human_ceiling(Project(tmp_path))
 
 

@@ -2,9 +2,11 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,11 +103,12 @@ def test_a_map_of_any_range_spans_all_levels(project, source):
     assert np.array_equal(second.heatmap, np.where(ramp > 0, 255, 0))
 
 
-def test_a_jpeg_shard_is_linked_as_it_is(project, source):
+def test_a_jpeg_shard_is_copied_as_it_is(project, source):
     path = shard(source / "test-00001.tfrecords", jpeg(3), jpeg(3, seed=1), jpeg(5))
     done = import_clickme(project, [path], workers=1)
     target = project.data / "clickme" / "test-00001.tfrecords"
-    assert target.samefile(path)
+    assert target.stat().st_nlink == path.stat().st_nlink == 1
+    assert target.read_bytes() == path.read_bytes()
     assert [record.label for record in read_back(project, target.name)] == [3, 3, 5]
     assert (done.records, done.repeated, done.classes) == (3, 1, {3: 2, 5: 1})
     with (project.data / "clickme" / "imported.csv").open() as file:
@@ -130,25 +133,69 @@ def test_a_map_with_equal_corner_and_middle_is_not_constant(project, source):
     assert np.array_equal(read_back(project, "test-test.tfrecords")[0].heatmap, heatmap)
 
 
-def test_where_links_are_impossible_it_is_copied(project, source, monkeypatch):
+def test_an_edit_of_the_source_edits_no_data(project, source):
+    path = shard(source / "test-00001.tfrecords", jpeg())
+    import_clickme(project, [path], workers=1)
+    target = project.data / "clickme" / path.name
+    before = target.read_bytes()
+    with path.open("r+b") as file:
+        file.write(b"edited in place")
+    assert target.read_bytes() == before
+    assert path.read_bytes() != before
+
+
+def test_a_link_is_made_where_it_is_asked_for(project, source):
+    path = shard(source / "test-00001.tfrecords", jpeg())
+    import_clickme(project, [path], workers=1, link=True)
+    target = project.data / "clickme" / path.name
+    assert target.samefile(path)
+    before = target.stat().st_mtime_ns
+    assert import_clickme(project, [path], workers=1, link=True).shards[0].skipped
+    assert target.samefile(path)
+    assert not import_clickme(project, [path], workers=1).shards[0].skipped  # a link of earlier becomes a copy
+    assert not target.samefile(path)
+    assert target.read_bytes() == path.read_bytes()
+    assert path.stat().st_mtime_ns == before
+    assert import_clickme(project, [path], workers=1).shards[0].skipped
+
+
+def test_where_links_are_impossible_one_line_says_so(project, source, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     path = shard(source / "test-00001.tfrecords", jpeg())
     monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(DataError, match=r"cannot be hard-linked into data/ \(Invalid cross.*\): leave out --link"):
+        import_clickme(project, [path], workers=1, link=True)
+    assert not (project.data / "clickme" / path.name).exists()
     import_clickme(project, [path], workers=1)
-    target = project.data / "clickme" / path.name
-    assert not target.samefile(path)
-    assert target.read_bytes() == path.read_bytes()
+    assert (project.data / "clickme" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_linked_source_is_brought_in_itself(project, source):
+def test_a_source_that_is_written_during_its_import_is_refused(project, source, monkeypatch):
+    path = shard(source / "test-00001.tfrecords", jpeg())
+    copyfileobj = shutil.copyfileobj
+
+    def write_and_copy(*words):
+        with path.open("ab") as file:
+            file.write(b"more")
+        copyfileobj(*words)
+
+    monkeypatch.setattr(shutil, "copyfileobj", write_and_copy)
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "not supported")))
+    with pytest.raises(DataError, match="it was changed while it was imported"):
+        import_clickme(project, [path], workers=1)
+    assert not list((project.data / "clickme").glob("*.tfrecords"))
+
+
+def test_a_symbolic_link_brings_in_what_it_leads_to(project, source):
     real = shard(source / "object", jpeg())
     (source / "test-00001.tfrecords").symlink_to(real)
-    import_clickme(project, [source / "test-00001.tfrecords"], workers=1)
     target = project.data / "clickme" / "test-00001.tfrecords"
-    assert not target.is_symlink()
-    assert target.samefile(real)
+    for link in (False, True):
+        import_clickme(project, [source / "test-00001.tfrecords"], workers=1, link=link, replace=True)
+        assert not target.is_symlink()
+        assert target.read_bytes() == real.read_bytes()
 
 
 IMAGE, MAP = drawn(224)

@@ -76,15 +76,27 @@ def listing(folder):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_flat_images_are_linked_and_labelled(project, images, labels, workers):
+def test_flat_images_are_copied_and_labelled(project, images, labels, workers):
     done = import_imagenet(project, images, labels, workers=workers)
     val = project.data / "imagenet" / "val"
     assert listing(val) == [name(1), name(2), name(3)]
-    assert all((val / name(k)).samefile(images / name(k)) for k in (1, 2, 3))
+    assert all((val / name(k)).read_bytes() == (images / name(k)).read_bytes() for k in (1, 2, 3))
+    assert not any((val / name(k)).samefile(images / name(k)) for k in (1, 2, 3))
     assert table(project) == TABLE
     assert (done.images, done.converted, done.skipped) == (3, 0, 0)
     assert done.classes == {1: 1, 2: 2}
     assert done.superclasses == {"wheel": 2}
+    assert import_imagenet(project, images, labels, workers=1).skipped == 3
+
+
+def test_images_are_linked_on_request_and_links_of_earlier_imports_become_copies(project, images, labels):
+    val = project.data / "imagenet" / "val"
+    assert import_imagenet(project, images, labels, workers=1, link=True).skipped == 0
+    assert all((val / name(k)).samefile(images / name(k)) for k in (1, 2, 3))
+    assert import_imagenet(project, images, labels, workers=1, link=True).skipped == 3
+    assert import_imagenet(project, images, labels, workers=1).skipped == 0
+    assert not any((val / name(k)).samefile(images / name(k)) for k in (1, 2, 3))
+    assert all((val / name(k)).read_bytes() == (images / name(k)).read_bytes() for k in (1, 2, 3))
     assert import_imagenet(project, images, labels, workers=1).skipped == 3
 
 
@@ -126,8 +138,8 @@ def test_training_images_keep_their_folders(project, images):
     done = import_imagenet(project, images, split="train", workers=1)
     train = project.data / "imagenet" / "train"
     assert listing(train) == [DOG, CAR]
-    assert (train / CAR / "b.jpg").samefile(images / CAR / "b.jpg")
-    assert (train / DOG / "a.JPEG").samefile(images / DOG / "a.JPEG")
+    assert (train / CAR / "b.jpg").read_bytes() == (images / CAR / "b.jpg").read_bytes()
+    assert (train / DOG / "a.JPEG").read_bytes() == (images / DOG / "a.JPEG").read_bytes()
     assert done.classes == {1: 1, 2: 2}
     assert listing(project.data / "imagenet") == ["train"]
 
@@ -192,9 +204,9 @@ def test_what_cannot_be_decoded_is_not_converted(project, images, labels):
     [
         (TABLE + f"{name(4)},{DOG}\n{name(5)},{DOG}\n", rf"{name(4)[:-5]} has no image in .* \(2 such\)"),
         (f"image,wnid\n{name(3)},{CAR}\n", rf"{name(1)} has no label in .* \(2 such\)"),
-        (TABLE.replace(DOG, "n00000000"), rf"line 3: unknown wnid 'n00000000' for {name(2)}"),
-        (TABLE + f"{name(1)},{CAR}\n", f"line 5: {name(1)} is in two lines"),
-        (TABLE + f"{name(4)}\n", "line 5: expected image,wnid"),
+        (TABLE.replace(DOG, "n00000000"), rf"line 3: unknown wnid 'n00000000' for {name(2)!r}"),
+        (TABLE + f"{name(1)},{CAR}\n", f"line 5: {name(1)!r} is in two lines"),
+        (TABLE + f"{name(4)}\n", "line 5: 1 cells, the header has 2: fix that line"),
         (f"{name(1)} 3\n", r"line 1: label 3 is outside 0 \.\. 2"),
         (f"{name(1)} -1\n", "line 1: .* is no label"),
         ("490\n361\n", "line 1: '490' is no label, expected image,wnid"),

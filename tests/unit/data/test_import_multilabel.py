@@ -121,8 +121,8 @@ def test_names_in_data_decide_the_suffix_and_evaluation_reads_the_result(tmp_pat
         (f"{name(1)},M,2,1,True,,,maybe", "is_problematic must be True or False, got 'maybe'"),
         (f"{name(2)},M,2,1,True,,,False", "the image is in two lines"),
         (",M,2,1,True,,,False", "the image has no name"),
-        (f"{name(1)},M,2,1,True", "line 3: another number of cells"),
-        (f"{name(1)},M,2,1,3,True,,,False", "line 3: another number of cells"),
+        (f"{name(1)},M,2,1,True", "line 3: 5 cells, the header has 8"),
+        (f"{name(1)},M,2,1,3,True,,,False", "line 3: 9 cells, the header has 8"),
     ],
 )
 def test_a_bad_row_is_named(project, tmp_path, row, told):

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import inspect
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import zlib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import ModuleType
 
 import cloudpickle
 import mlflow
@@ -22,7 +24,9 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _validate_serving_input
+from mlflow.pyfunc import scoring_server
 from PIL import Image
+from starlette.testclient import TestClient
 
 from advalign.errors import InputError
 from advalign.files import Project, sha256
@@ -183,8 +187,15 @@ def test_grey_palette_and_transparent_files_become_rgb(model, expected):
         (np.zeros((2, 3, 8, 8), np.uint8), "images are uint8; expected floating point"),
         (np.full((2, 3, 8, 8), 200.0), r"images\[0\] has pixels from 200 to 200; expected \[0, 1\]: divide by 255"),
         (np.stack([np.zeros((3, 8, 8)), np.full((3, 8, 8), -0.5)]), r"images\[1\] has pixels from -0.5 to -0.5"),
-        (np.full((1, 3, 8, 8), np.nan), r"images\[0\] has pixels from nan"),
-        (np.full((1, 3, 8, 8), "a", dtype=object), "values that are not numbers"),
+        (np.full((1, 3, 8, 8), np.nan), r"images\[0\] has pixels that are NaN or infinite"),
+        (np.stack([np.zeros((3, 8, 8)), np.full((3, 8, 8), np.inf)]), r"images\[1\] has pixels that are NaN or inf"),
+        (np.full((1, 3, 8, 8), "a", dtype=object), "values of type str, which are not numbers"),
+        (np.full((1, 3, 8, 8), "0.5", dtype=object), "values of type str, which are not numbers"),
+        (np.full((1, 3, 8, 8), True, dtype=object), "values of type bool, which are not numbers"),
+        (np.full((1, 3, 8, 8), None, dtype=object), "values of type NoneType, which are not numbers"),
+        (np.full((1, 3, 8, 8), 10**400, dtype=object), "numbers that are too large"),
+        (np.zeros((1, 3, 8, 8), bool), "images are bool; expected floating point"),
+        (np.broadcast_to(np.float32(0.5), (1, 3, 10**6, 10**6)), r"1000000 x 1000000 pixels, over the limit"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -195,6 +206,78 @@ def test_what_cannot_be_classified_is_one_line(model, images, message):
     assert refused.value.get_http_status_code() == 400
     refused.value.message = f"Failed to predict data '{images}'. \nError: {refused.value.message}"  # as the server does
     assert json.loads(refused.value.serialize_as_json())["message"] == str(refused.value)
+
+
+ONE = np.zeros((1, 3, 8, 8))
+
+
+def pixels_with(value):
+    """A request of one image whose first pixel is something else."""
+    pixels = ONE.tolist()
+    pixels[0][0][0][0] = value
+    return json.dumps({"inputs": pixels})
+
+
+def nested(depth, opening="[", closing="]"):
+    return '{"inputs": ' + opening * depth + "1" + closing * depth + "}"
+
+
+BODIES = {
+    "nested beyond every limit": (nested(100_000), "the request is nested too deeply for JSON"),
+    "nested and cut off": ('{"inputs": ' + "[" * 100_000, "the request is nested too deeply for JSON"),
+    "nested mappings": (nested(100_000, '{"a": ', "}"), "the request is nested too deeply for JSON"),
+    "nested too deeply for NumPy": (nested(500), "JSON-formatted string"),
+    "nested a little": (nested(50), r"images have shape \(1, 1, "),
+    "a number of 5000 digits": (pixels_with(0).replace("[0,", f"[{'9' * 5000},", 1), "number with too many digits"),
+    "a number of 400 digits": (pixels_with(10**400), "numbers that are too large"),
+    "strings as pixels": (pixels_with("0.5"), "values of type str, which are not numbers"),
+    "booleans as pixels": (pixels_with(True), "values of type bool, which are not numbers"),
+    "null as a pixel": (pixels_with(None), "values of type NoneType, which are not numbers"),
+    "an object as a pixel": (pixels_with({"a": 1}), "values of type dict, which are not numbers"),
+    "mixed depth": (pixels_with([0.5]), "values of type list, which are not numbers"),
+    "NaN": (pixels_with(float("nan")), r"images\[0\] has pixels that are NaN or infinite"),
+    "infinity": (pixels_with(0).replace("[0,", "[1e999,", 1), r"images\[0\] has pixels that are NaN or infinite"),
+    "no images": ('{"inputs": []}', "the request holds no images"),
+    "no pixels": ('{"inputs": [[[[]]]]}', r"images have shape \(1, 1, 1, 0\)"),
+    "null": ('{"inputs": null}', r"images\[0\] is of type NoneType"),
+}
+
+
+@pytest.fixture(scope="module")
+def client(logged):
+    """A client of MLflow's scoring server in this process, which loads the model as `mlflow models serve` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring_server, "_decode_json_input", scoring_server._decode_json_input)  # undone afterwards
+        patch.setitem(sys.modules, "mlflow.pyfunc.scoring_server.app", ModuleType("app"))
+        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
+        app = scoring_server.init(mlflow.pyfunc.load_model(str(logged)))
+        yield TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_bad_request_is_status_400_and_a_short_sentence(client, name):
+    body, told = BODIES[name]
+    answer = client.post("/invocations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["message"]
+    assert re.search(told, message), message
+    assert len(message) < 400
+    assert "Traceback" not in answer.text
+
+
+def test_whole_numbers_in_range_are_pixels_of_a_request(client, expected):
+    body = json.dumps({"inputs": ONE.astype(int).tolist()})
+    answer = client.post("/invocations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    same(pd.DataFrame(answer.json()["predictions"]), expected(ONE.astype(np.float32)))
+
+
+def test_nothing_of_mlflow_is_changed_where_no_server_runs(logged, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mlflow.pyfunc.scoring_server.app", raising=False)
+    before = inspect.unwrap(scoring_server._decode_json_input)
+    monkeypatch.setattr(scoring_server, "_decode_json_input", before)
+    mlflow.pyfunc.load_model(str(logged))
+    assert scoring_server._decode_json_input is before
 
 
 def test_damage_anywhere_in_a_file_is_an_input_error(checkpoint):

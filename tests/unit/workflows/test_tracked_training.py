@@ -1,6 +1,8 @@
 """A training's run: its curves and pictures while it goes on, how it ended, and that a resumed one continues it."""
 
+import errno
 import os
+import re
 import signal
 
 import numpy as np
@@ -9,13 +11,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from advalign.errors import AdvalignError
+from advalign.errors import AdvalignError, DataError
 from advalign.files import Project
-from advalign.models.checkpoints import HISTORY, WEIGHTS
+from advalign.models.checkpoints import CARD, HISTORY, WEIGHTS, Card, ClassCard
+from advalign.models.classifier import Preprocessing
 from advalign.recipes.base import Position
 from advalign.settings import Training, load_settings
+from advalign.tracking import training_run
+from advalign.tracking.lineage import IDENTITY
 from advalign.tracking.store import StoreDown, open_store
-from advalign.tracking.training_run import ENDED, TrainingRun
+from advalign.tracking.training_run import ENDED, TrainingRun, checkpoint_run
 from advalign.training import loop, speed
 from advalign.training.interruption import Interrupted
 from advalign.training.pictures import Pictures
@@ -261,3 +266,67 @@ def test_a_training_that_diverged_is_marked_and_goes_on_in_the_same_run(tracked,
     assert (run.info.run_id, run.info.status) == (failed.info.run_id, "FINISHED")
     assert ENDED not in run.data.tags
     assert run.data.metrics["loss"] == pd.read_csv(folder / HISTORY)["loss"].iloc[-1]
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "mlartifacts/1")
+
+
+def test_a_full_artifact_store_does_not_end_a_training(tracked, monkeypatch):
+    """Pictures are left out; card and history wait for `advalign publish`; the curves are all there."""
+    project, store = tracked
+    settings = load_settings(project.root)
+    planned = plan(project, settings, Training(model="test_resnet", recipe="baseline"), seed=11)
+    folder = project.runs / "full"
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "PATIENCE", 0.0)
+        patch.setattr(type(store.client), "log_artifact", full)
+        patch.setattr(type(store.client), "log_artifacts", full)
+        done = train_tracked(project, planned, folder, device="cpu")
+    assert done.trained
+    assert re.fullmatch(r"tracking store sqlite:.* cannot be used: .*No space left on device.*", done.outage)
+    assert (folder / WEIGHTS).is_file()
+    (run,) = store.find_runs("train", {IDENTITY: planned.identity}, finished=False)
+    assert len(logged(store, run.info.run_id, "loss")) == settings.train.epochs
+    run_id, made = checkpoint_run(project, store, done.card, folder)
+    assert (run_id, made) == (run.info.run_id, True)
+    assert {one.path for one in store.client.list_artifacts(run_id)} == {CARD, HISTORY}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epoch,step,loss\n1,10,0.5\n2,20\n", "line 3: 2 cells, the header has 3"),
+        ("epoch,step,loss\n1,10,high\n", "could not convert string to float: 'high'"),
+        ("epoch,step,loss\n1,10,inf\n", "'inf' is no finite number"),
+        ("epoch,loss\n1,0.5\n", "it has no column step"),
+        ("epoch,step,loss\n1,1\0,0.5\n", "line 2: a NUL character"),
+        ("", "it has no column step"),
+    ],
+)
+def test_a_damaged_learning_curve_is_one_line_and_makes_no_run(tracked, tmp_path, text, told):
+    project, store = tracked
+    card = train_card("damaged")
+    (tmp_path / HISTORY).write_text(text)
+    with pytest.raises(DataError, match=re.escape(told)) as caught:
+        checkpoint_run(project, store, card, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert store.find_runs("train", {IDENTITY: card.inputs_sha256}) == []
+
+
+def train_card(name):
+    return Card(
+        name=name,
+        architecture="test_resnet",
+        arguments={},
+        preprocessing=Preprocessing(input_size=32, mean=(0, 0, 0), std=(1, 1, 1)),
+        classes=(ClassCard(wnid="n1", name="a", decision=0),),
+        decisions=("a",),
+        recipe="baseline",
+        settings={},
+        seed=0,
+        inputs_sha256=f"of {name}",
+        data_md5=None,
+        weights_sha256="0",
+        metrics={},
+    )
