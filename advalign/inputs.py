@@ -20,6 +20,7 @@ from pathlib import Path
 from advalign.errors import DataError, InputError
 from advalign.progress import progress
 from advalign.provenance import data_md5
+from advalign.regular_files import open_file
 from advalign.strict_files import parse_json
 
 THREADS = 4  # that read and hash files
@@ -187,7 +188,7 @@ def _read(files: Sequence[Path]) -> list[Digests]:
 def _digests(file: Path) -> Digests:
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     try:
-        with file.open("rb") as opened:
+        with open_file(file, DataError) as opened:
             while block := opened.read(AT_ONCE):
                 sha256.update(block)
                 md5.update(block)

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,6 @@ NOT_READ = {
     r"params\.yaml|registry/.*\.yaml|data\.dvc": "the user's own, versioned by git",
     r"mlflow\.db|\.mlflow\.lock": "MLflow's: no decision takes a number from it (docs/registry.md)",
     r"mlartifacts/.*/(MLmodel|conda\.yaml|python_env\.yaml|requirements\.txt|.*example.*|.*input.*)": "MLflow's own",
-    r"mlartifacts/.*/served_model\.py": "TODO",
     r"mlartifacts/.*/(stimuli\.json|decision\.json|gallery\.png|history\.csv|card\.json|zoo\..*)": "for people",
     r"mlartifacts/.*\.(svg|png|html)": "for people",
     r".*\.lock|.*/\.lock": "empty",
@@ -209,6 +209,19 @@ def checkpoint_without_history(folder):
     return numbers_of(dict(classifier.network.state_dict())), card
 
 
+def served(made):
+    """What MLflow's loader finds in the file: it runs it, and any error of it ends the loading."""
+    (path,) = made.project.root.glob(f"mlartifacts/models/{made.version(TWIN).model_id}/artifacts/served.py")
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlflow.models.set_model", lambda model: found.append(type(model)))
+        try:
+            runpy.run_path(str(path))
+        except Exception as error:  # noqa: BLE001  whatever a damaged file raises
+            raise AdvalignError(f"{path} cannot be run: {error!r}") from None
+    return found
+
+
 def evaluation(made):
     found = read_evaluation(made.store, made.version(TWIN), "fmn-fast", load_settings(made.project.root).evaluate)
     return found.metrics, found.summary, found.rows.to_dict("list")
@@ -279,6 +292,7 @@ KINDS = {
     "statistics": Kind(r"outputs/comparison/statistics\.json", comparison),
     "registered weights": Kind(r"mlartifacts/.*/artifacts/artifacts/[^/]+/model\.safetensors", registered, TWIN),
     "registered card": Kind(r"mlartifacts/.*/artifacts/artifacts/[^/]+/card\.json", registered, TWIN),
+    "served code": Kind(r"mlartifacts/.*/served\.py", served),
     "logged summary": Kind(rf"{RUN}/net[^/]+\.json", evaluation),
     "logged rows": Kind(rf"{RUN}/net[^/]+\.parquet", evaluation),
     "logged predictions": Kind(rf"{RUN}/predictions/net[^/]+\.parquet", evaluation),

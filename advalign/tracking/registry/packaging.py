@@ -15,7 +15,7 @@ from PIL import Image
 
 from advalign.models.checkpoints import Card
 
-SERVED = Path(__file__).with_name("served_model.py")
+SERVED = Path(__file__).with_name("served.py")
 # Imports of the served code, other than advalign itself, which is on no index: see docs/serving.md.
 REQUIREMENTS = (
     "torch",

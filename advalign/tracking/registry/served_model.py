@@ -1,4 +1,4 @@
-"""The registered model's code: MLflow copies this file into a version and runs it to load it. It unpickles nothing."""
+"""A registered model that is served: images in, class and decision scores out. Loading it unpickles nothing."""
 
 import base64
 import binascii
@@ -11,7 +11,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import torch
@@ -248,6 +247,3 @@ class ServedClassifier(PythonModel):
         """See `read_images` and `classify`; context and params are MLflow's, the input is a column or the images."""
         images = model_input["image"] if isinstance(model_input, (dict, pd.DataFrame)) else model_input
         return classify(self.classifier, self.card, read_images(images, self.card.preprocessing))
-
-
-mlflow.models.set_model(ServedClassifier())

@@ -327,7 +327,7 @@ def test_a_version_holds_the_weights_to_the_bit_and_no_pickle(logged, checkpoint
     files = {path.relative_to(logged).as_posix(): path for path in logged.rglob("*") if path.is_file()}
     weights = files[f"artifacts/{checkpoint.name}/{WEIGHTS}"]
     assert sha256(weights) == sha256(checkpoint / WEIGHTS)
-    assert files["served_model.py"].read_bytes() == SERVED.read_bytes()
+    assert files["served.py"].read_bytes() == SERVED.read_bytes()
     for name, path in files.items():
         if path != weights:
             path.read_text("utf-8")  # a pickle is not UTF-8: it begins with 0x80
