@@ -338,7 +338,7 @@ def bad_labels():
         ("label 1000", one, f"{picture_name(901)} 1000\n", file, "label 1000 is outside 0 .. 999", "fix"),
         ("neither format", one, "a;b\n1;2\n", file, "line 1: 'a;b' is no label, expected image,wnid"),
         ("empty file", one, "", file, "no labels in it, expected image,wnid"),
-        ("no wnid", one, f"image,wnid\n{picture_name(901)}\n", file, "line 2: expected image,wnid"),
+        ("no wnid", one, f"image,wnid\n{picture_name(901)}\n", file, "line 2: 1 cells, the header has 2: fix"),
         ("other label than before", {1: encoded(drawn(SIDE, 1)[0])}, labelled(1, wnid=GOLDFISH), "labels.csv", "give"),
         ("other picture than before", {1: encoded(drawn(SIDE, 9)[0])}, labelled(1), "exists with other", "--replace"),
     ]:
