@@ -46,7 +46,9 @@ def make_project(sample_root: Path, root: Path) -> Project:
     project = with_stimuli(sample_root, root)
     project.gates.write_text(yaml.safe_dump(POLICY, sort_keys=False))
     (root / "data" / "clickme" / "ceiling.yaml").write_text(f"human_ceiling: {CEILING}\n")
-    (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": folder_md5(root / "data", None), "path": "data"}]}))
+    (root / "data.dvc").write_text(
+        yaml.safe_dump({"outs": [{"md5": folder_md5(root / "data", None), "hash": "md5", "path": "data"}]})
+    )
     return project
 
 
