@@ -52,21 +52,36 @@ def checked_metrics(
         Damaged: the rows are.
         CheckFailed: the rows are not those that were summarised, or give other numbers than the summary.
     """
-    found: dict[str, float | None] = {}
-    for name, told in {summary["protocol"]: summary, **summary["companions"]}.items():
-        file = rows(name)
-        if sha256(file) != told["rows_sha256"]:
-            raise CheckFailed(f"{file} is not the one that was summarised: {_again(summary)}")
-        probe = protocol(name, evaluate.protocols, evaluate.metrics or None).probe
-        found |= metrics_of(probe, file, told["human_ceiling"], summary["bootstrap"], summary["seed"])
-    told_metrics = summary["metrics"]
-    wrong = [name for name, value in found.items() if name in told_metrics and not _equal(value, told_metrics[name])]
-    if wrong:
+    for name, part in _parts(summary).items():
+        if sha256(rows(name)) != part["rows_sha256"]:
+            raise CheckFailed(f"{rows(name)} is not the one that was summarised: {_again(summary)}")
+    found, told = computed_metrics(summary, rows, evaluate), summary["metrics"]
+    wrong = next((name for name, value in found.items() if not _equal(value, told[name])), None)
+    if wrong is not None:
         raise CheckFailed(
-            f"{summary['model']} under {summary['protocol']}: its rows give {wrong[0]} {found[wrong[0]]}, its summary "
-            f"says {told_metrics[wrong[0]]}: {_again(summary)}"
+            f"{summary['model']} under {summary['protocol']}: its rows give {wrong} {found[wrong]}, its summary says "
+            f"{told[wrong]}: {_again(summary)}"
         )
-    return {name: found[name] for name in told_metrics if name in found}
+    return found
+
+
+def computed_metrics(
+    summary: Mapping[str, Any], rows: Callable[[str], Path], evaluate: EvaluateSettings
+) -> dict[str, float | None]:
+    """The numbers of a summary's metrics that its rows give.
+
+    Args, Returns: as `checked_metrics`.
+    """
+    found: dict[str, float | None] = {}
+    for name, part in _parts(summary).items():
+        probe = protocol(name, evaluate.protocols, evaluate.metrics or None).probe
+        found |= metrics_of(probe, rows(name), part["human_ceiling"], summary["bootstrap"], summary["seed"])
+    return {name: found[name] for name in summary["metrics"] if name in found}
+
+
+def _parts(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Protocol -> what the summary says of its rows: its own protocol, and companions."""
+    return {summary["protocol"]: summary, **summary["companions"]}
 
 
 def _again(summary: Mapping[str, Any]) -> str:

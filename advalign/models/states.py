@@ -96,4 +96,4 @@ def check_finite(network: nn.Module, source: str) -> None:
         if not value.is_floating_point() or value.isfinite().all():
             continue
         if name in weights or name.endswith(STATISTICS) or value.isnan().any():
-            raise DataError(f"{source}: {name} holds numbers that are not finite: these weights cannot be used")
+            raise DataError(f"{source}: {name} holds numbers that are not finite: fetch or train the weights again")

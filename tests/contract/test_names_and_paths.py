@@ -39,7 +39,7 @@ from advalign.settings import Training, load_settings
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG
 from advalign.tracking.store import open_store
 from advalign.training.plan import plan
-from tests.conftest import REPOSITORY, save_untrained, with_stimuli
+from tests.conftest import REPOSITORY, edit_card, save_untrained, with_stimuli
 
 pytestmark = pytest.mark.xdist_group("names-and-paths")
 
@@ -104,8 +104,7 @@ def foreign(lab, tmp_path):
 
 
 def edit(folder, **changes):
-    values = json.loads((folder / CARD).read_text()) | changes
-    (folder / CARD).write_text(json.dumps(values))
+    edit_card(folder, **changes)
     return folder
 
 
@@ -398,8 +397,8 @@ def test_a_table_of_data_names_files_of_its_own_folder_only(name, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[" * 100_000, "is not valid JSON"),
-        ('{"seed": ' + "9" * 5000 + "}", "is not valid JSON"),
+        ("[" * 100_000, "nested more than 100 deep"),
+        ('{"seed": ' + "9" * 5000 + "}", "is a number of more than 100 characters"),
         (b"\xff\xfe{}", "is not valid JSON"),
         ('"' + "x" * 100_000 + '"', "..."),
     ],

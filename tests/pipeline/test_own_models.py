@@ -13,11 +13,11 @@ import torchvision
 import advalign
 from advalign.data.classes import read_classes
 from advalign.errors import InputError
-from advalign.models.checkpoints import CARD, read_card
+from advalign.models.checkpoints import read_card
 from advalign.models.declared import read_zoo
 from advalign.models.origins.python import VARIABLE
 from advalign.names import is_architecture
-from tests.conftest import with_stimuli
+from tests.conftest import edit_card, with_stimuli
 from tests.pipeline.conftest import REPOSITORY, change_params, typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("own-models")]
@@ -94,8 +94,7 @@ def test_a_registered_version_gives_what_was_logged(name, project, evaluated):
 def test_a_card_alone_runs_nothing(project, evaluated, tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     folder = shutil.copytree(project.fetched / "mine", tmp_path / "foreign")
-    card = json.loads((folder / CARD).read_text()) | {"name": "foreign", "architecture": "python:this:main"}
-    (folder / CARD).write_text(json.dumps(card))
+    edit_card(folder, name="foreign", architecture="python:this:main")
     refused = typed(project.root, "evaluate", str(folder))
     assert refused.returncode in (1, 2)
     monkeypatch.chdir(tmp_path)  # outside the project nothing is trusted, not even what its zoo names

@@ -6,13 +6,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
 import advalign
-from advalign.data.results import stored_identity, write_table
+from advalign import seals
+from advalign.data.results import read_rows, stored_identity, write_table
+from advalign.evaluation.summaries import computed_metrics
 from advalign.files import sha256
+from advalign.settings import load_settings
 from tests.pipeline.conftest import TRAININGS, run, typed
 from tests.pipeline.test_docs import copy_of
 
@@ -114,10 +116,12 @@ def relabel(root, name, change):
     mlflow = client(root)
     run_id = mlflow.get_model_version(name, "1").tags["fmn-5.run_id"]
     folder = Path(mlflow.get_run(run_id).info.artifact_uri.removeprefix("file://"))
-    rows = pd.read_parquet(folder / f"{name}.parquet")
-    write_table(folder / f"{name}.parquet", change(rows), stored_identity(folder / f"{name}.parquet"))
-    summary = json.loads((folder / f"{name}.json").read_text()) | {"rows_sha256": sha256(folder / f"{name}.parquet")}
-    (folder / f"{name}.json").write_text(json.dumps(summary))
+    file = folder / f"{name}.parquet"
+    write_table(file, change(read_rows(file)), stored_identity(file))
+    summary = seals.read_json(folder / f"{name}.json", "") | {"rows_sha256": sha256(file)}
+    rows = {"predictions": folder / "predictions" / file.name}
+    metrics = computed_metrics(summary, lambda part: rows.get(part, file), load_settings(root).evaluate)
+    seals.write_json(folder / f"{name}.json", {**summary, "metrics": metrics})
     mlflow.set_tag(run_id, "advalign.result_sha256", sha256(folder / f"{name}.json"))
     mlflow.set_model_version_tag(name, "1", "fmn-5.result_sha256", sha256(folder / f"{name}.json"))
 

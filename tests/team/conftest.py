@@ -1,14 +1,16 @@
 """A team's set-up for real: PostgreSQL, an MLflow server with basic authentication, and tiny projects that use it."""
 
-import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from safetensors.torch import save_file
+from mlflow.entities.model_registry import ModelVersion
 
-from advalign.files import Project, sha256, write_text
+from advalign import seals
+from advalign.data.results import Paths, read_rows, read_summary, stored_identity, write_kept, write_table
+from advalign.evaluation.summaries import computed_metrics
+from advalign.files import Project, sha256
+from advalign.settings import load_settings
 from advalign.tracking.store import Store, open_store
 from tests.conftest import REPOSITORY, with_stimuli
 from tests.team.postgres import cluster, create_databases
@@ -60,17 +62,23 @@ def team_sample(sample_root, tmp_path_factory):
     return root
 
 
-def evaluation_as(project: Project, name: str, tolerance: float, weights: str | None = None) -> Path:
-    """The small evaluation under another name, as if it had been found with that tolerance and weights; its summary."""
+def evaluation_as(project: Project, name: str, tolerance: float, version: ModelVersion | None = None) -> Path:
+    """The small evaluation under another name, with that tolerance, of a version if one is given; its summary."""
     folder = project.evaluations / PROTOCOL
-    summary = json.loads((folder / f"{NAME}.json").read_text())
-    pd.read_parquet(folder / f"{NAME}.parquet").assign(model=name).to_parquet(folder / f"{name}.parquet")
-    save_file({}, folder / "gallery" / f"{name}.safetensors")
-    summary["metrics"]["perturbation_tolerance"] = tolerance
-    rows = sha256(folder / f"{name}.parquet")
-    summary |= {"model": name, "rows_sha256": rows, "weights_sha256": weights or summary["weights_sha256"]}
-    write_text(folder / f"{name}.json", json.dumps(summary))
-    return folder / f"{name}.json"
+    mine, paths = Paths(folder, NAME), Paths(folder, name)
+    summary = read_summary(mine)
+    rows = read_rows(mine.rows).assign(model=name)
+    rows["norm_l2"] *= tolerance / summary["metrics"]["perturbation_tolerance"]
+    write_table(paths.rows, rows, str(stored_identity(mine.rows)), "minimum-norm")
+    write_kept(paths.gallery, {}, str(stored_identity(mine.rows)))
+    for companion in summary["companions"]:
+        shutil.copy(mine.rows_under(companion), paths.rows_under(companion))
+    summary |= {"model": name, "rows_sha256": sha256(paths.rows)}
+    if version is not None:
+        summary |= {key: version.tags[f"advalign.{key}"] for key in ("weights_sha256", "card_sha256")}
+    evaluate = load_settings(project.root).evaluate
+    seals.write_json(paths.summary, {**summary, "metrics": computed_metrics(summary, paths.rows_under, evaluate)})
+    return paths.summary
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def history(root, name, local):
     for number in (1, 2, 3):
         version = make_version(project, local, name, number)
         if number == 2:
-            summary = evaluation_as(project, name, 0.25, version.tags[WEIGHTS_TAG])
+            summary = evaluation_as(project, name, 0.25, version)
             publish_evaluation(project, local, summary, load_stimuli(project), Published())
             for path in project.evaluations.glob(f"*/{name}*"):
                 path.unlink()

@@ -78,8 +78,10 @@ def _absolute(path: Path) -> Path:
 
 def _files(path: Path) -> list[Path]:
     """The path itself, or the shards and samples of a folder."""
-    if not os.path.lexists(path):
-        raise DataError(f"{path} is missing: name a shard, a .pth sample, or a folder of them")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: name a shard, a .pth sample, or a folder of them") from None
     if not path.is_dir():
         check_regular(path)
         return [path]
