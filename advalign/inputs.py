@@ -11,9 +11,9 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +57,10 @@ def digests(files: Iterable[Path], remembered: Path | None) -> dict[Path, Digest
     return {file: found.get(file) or read[file] for file in states}
 
 
-def content_digest(folder: Path, files: Iterable[Path], remembered: Path | None) -> str:
-    """SHA-256 over the names, relative to a folder, and the content of files.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    found = {_name(file, folder): one.sha256 for file, one in digests(files, remembered).items()}
-    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()
+def content_digest(folder: Path, found: Mapping[Path, Digests]) -> str:
+    """SHA-256 over the names, relative to a folder, and the content of files."""
+    named = {_name(file, folder): one.sha256 for file, one in found.items()}
+    return hashlib.sha256(json.dumps(sorted(named.items())).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,13 @@ class Tracked:
         )
 
 
-def tracked(root: Path, files: Iterable[Path], remembered: Path | None) -> Tracked:
+def tracked(root: Path, found: Mapping[Path, Digests], remembered: Path | None) -> Tracked:
     """Compare files below data/ with the version that data.dvc names.
 
     Args:
         root: of the project.
-        files: those that were read.
-        remembered: as `digests`.
+        found: digests of the files that were read.
+        remembered: as `digests`; for all of data/, where DVC's list of its files is missing.
 
     Raises:
         DataError: a file cannot be read.
@@ -113,7 +109,6 @@ def tracked(root: Path, files: Iterable[Path], remembered: Path | None) -> Track
         return Tracked(None)
     if listed is None:  # the digest of all files can still be computed
         return Tracked(md5, () if folder_md5(data, remembered) == md5 else (data,))
-    found = digests(files, remembered)
     return Tracked(md5, tuple(sorted(file for file, one in found.items() if listed.get(_name(file, data)) != one.md5)))
 
 
@@ -144,7 +139,7 @@ def _listed(root: Path, md5: str) -> dict[str, str] | None:
         try:
             text = path.read_text()
             found = {str(one["relpath"]): str(one["md5"]) for one in parse_json(text, str(path))}
-        except (OSError, InputError, KeyError, TypeError):
+        except (OSError, InputError, ValueError, KeyError, TypeError):  # missing or damaged
             continue
         if _dvc_digest(found) == md5:
             return found
@@ -157,7 +152,8 @@ def _caches(root: Path) -> Iterator[Path]:
         if folder.is_dir():
             for name in ("config.local", "config"):
                 config = configparser.ConfigParser(interpolation=None)
-                config.read(folder / name)
+                with suppress(configparser.Error, UnicodeDecodeError):  # DVC itself says what is wrong with it
+                    config.read(folder / name)
                 if config.has_option("cache", "dir"):
                     yield folder / config.get("cache", "dir")
             yield folder / "cache"
@@ -198,14 +194,14 @@ def _digests(file: Path) -> Digests:
 
 
 def _unreadable(file: Path, error: OSError) -> DataError:
-    return DataError(f"{file}: cannot be read ({error.strerror}): import it again")
+    return DataError(f"{file}: cannot be read ({error.strerror}): put it back, or import it again")
 
 
 def _recall(states: dict[Path, str], remembered: Path) -> dict[Path, Digests]:
     """What is remembered of files in these states; nothing of a database that is missing or damaged."""
     found = {}
     try:
-        with closing(sqlite3.connect(f"file:{remembered}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{remembered.absolute().as_uri()}?mode=ro", uri=True)) as database:
             for file, state in states.items():
                 row = database.execute(f"SELECT {_COLUMNS} FROM digests WHERE path = ?", (_key(file),)).fetchone()
                 if row is not None and row[1] == state and row[4] == _proof(*row[:4]):
@@ -229,19 +225,13 @@ def _remember(states: dict[Path, str], read: dict[Path, Digests], remembered: Pa
             database.execute(f"CREATE TABLE IF NOT EXISTS digests ({_COLUMNS}, PRIMARY KEY (path))")
             rows = ((*key, _proof(*key)) for key in keys)
             database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
-    except sqlite3.DatabaseError:  # damaged (it is made anew next time), locked, or on a disk that is full
-        if not _is_database(remembered):
+    except sqlite3.OperationalError:  # locked, or on a disk that is full or may not be written
+        pass
+    except sqlite3.DatabaseError:  # damaged: it is made anew next time
+        with suppress(OSError):
             remembered.unlink(missing_ok=True)
     except OSError:
         pass
-
-
-def _is_database(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            return bool(database.execute("PRAGMA integrity_check").fetchone() == ("ok",))
-    except sqlite3.Error:
-        return False
 
 
 def _proof(*values: str) -> str:

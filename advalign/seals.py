@@ -2,7 +2,8 @@
 
 A seal is a text in the file, of 64 hexadecimal digits after a mark. It is the SHA-256 of all bytes of the file, with
 zeros in place of its own digits. So one rule fits every format that can keep a text of ours: a key in JSON and in a
-saved state of PyTorch, metadata in Parquet and safetensors; other software reads such files as before.
+saved state of PyTorch, metadata in Parquet and safetensors. Other software reads such files as before; only a tool that
+tests a saved state as a zip archive finds that the seal was written after the archive's own checksum.
 
 A seal finds accidents, and edits by hand; who wants to deceive can write a new seal.
 """

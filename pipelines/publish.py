@@ -2,6 +2,7 @@
 
 import json
 
+from advalign.errors import CheckFailed
 from advalign.files import Project, write_text
 from advalign.settings import Settings
 from advalign.tracking.store import open_store
@@ -14,6 +15,8 @@ def stage(project: Project, settings: Settings) -> None:
     published = publish_all(project, open_store(project))
     listing = {"runs_and_versions": published.present + len(published.created)}
     write_text(project.root / "outputs" / "published.json", json.dumps(listing, indent=1) + "\n")
+    if published.left_out:
+        raise CheckFailed(f"{len(published.left_out)} results were not published: {'; '.join(published.left_out)}")
     print(f"{len(published.created)} runs and versions created, {published.present} were there")
 
 

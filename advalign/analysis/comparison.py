@@ -10,7 +10,7 @@ import pandas as pd
 from advalign import provenance, seals
 from advalign.analysis.assembly import gallery_of, zoo_table
 from advalign.analysis.drawing import draw, save
-from advalign.analysis.evaluated import evaluated
+from advalign.analysis.evaluated import SHARED, evaluated
 from advalign.analysis.figures import Curve
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.protocols import compare_protocols
@@ -61,8 +61,13 @@ def compare(
         Damaged, CheckFailed: a result is damaged, or its numbers are not those of its rows.
     """
     protocol = protocol or settings.evaluate.protocol
-    found = evaluated(project, settings.evaluate, protocol)
+    stimuli = load_stimuli(project)
+    found = evaluated(project, settings.evaluate, protocol, {"stimuli_sha256": stimuli.digest})
     summaries = found.summaries
+    if not summaries:
+        raise InputError(
+            f"no evaluation under {protocol!r} is of the stimuli in outputs/stimuli: run `advalign evaluate` again"
+        )
     if not any(HEADLINE in summary["metrics"] for summary in summaries):
         raise InputError(
             f"protocol {protocol!r} measures no perturbation tolerance, by which models are compared: name one that "
@@ -71,17 +76,20 @@ def compare(
     table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
     folder = project.evaluations / protocol
     frames = {name: read_rows(Paths(folder, name).rows) for name in table["model"]}
-    stimuli = load_stimuli(project)
     twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired)
     statistics["reference"] = _reference(stimuli, ceiling, summaries[0]["n_stimuli"])
     statistics["models"] = [_estimates(summary) for summary in summaries]
-    statistics["left_out"] = found.left_out
-    statistics["notes"] += [f"Left out: {one['model']}, {one['why']}." for one in found.left_out]
+    statistics["setting"] = {key: summaries[0][key] for key in SHARED}
+    tables, left_out = _tables(project, settings, protocol, table, statistics["setting"])
+    statistics["left_out"] = [*found.left_out, *left_out]
+    statistics["notes"] += [
+        f"Left out: {one['model']} under {one['protocol']}, {one['why']}." for one in statistics["left_out"]
+    ]
     statistics["notes"] += _trained_by_hand(summaries)
-    statistics["protocols"] = plain(compare_protocols(_tables(project, settings, protocol, table)))
+    statistics["protocols"] = plain(compare_protocols(tables))
     material = Material(
         check_table(table, "the evaluations"),
         statistics,
@@ -89,7 +97,7 @@ def compare(
         _curves(frames),
         {summary["model"]: _details(summary, frames[summary["model"]]) for summary in summaries},
         gallery_of(folder, _pictured(table, statistics), stimuli),
-        Provenance(_facts(project, statistics, frames), tracking),
+        Provenance(_facts(project, statistics, frames, summaries), tracking),
     )
     _write(project.comparison, table, material)
     return table, statistics
@@ -134,14 +142,19 @@ def centre_bias(stimuli: StimulusSet) -> float:
     return float(rank_correlation(centred_gaussian(height, width).flatten().expand_as(maps), maps).mean())
 
 
-def _tables(project: Project, settings: Settings, protocol: str, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Zoo tables by protocol, the headline first; protocols without evaluations are left out."""
+def _tables(
+    project: Project, settings: Settings, protocol: str, table: pd.DataFrame, setting: dict[str, Any]
+) -> tuple[dict[str, pd.DataFrame], list[dict[str, str]]]:
+    """Zoo tables by protocol, the headline first, and models that cannot stand beside it; empty tables are left out."""
     zoo = read_zoo(project.zoo)
-    tables = {protocol: table}
+    tables, left_out = {protocol: table}, []
     for name in dict.fromkeys((settings.evaluate.protocol, *settings.evaluate.also)):
         if name not in tables and any((project.evaluations / name).glob("*.json")):
-            tables[name] = zoo_table(evaluated(project, settings.evaluate, name).summaries, zoo)
-    return tables
+            found = evaluated(project, settings.evaluate, name, setting)
+            left_out += found.left_out
+            if found.summaries:
+                tables[name] = zoo_table(found.summaries, zoo)
+    return tables, left_out
 
 
 def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
@@ -150,8 +163,11 @@ def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
     return {name: (radii, robust_accuracy(frame, radii)) for name, frame in frames.items()}
 
 
-def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.DataFrame]) -> dict[str, str]:
+def _facts(
+    project: Project, statistics: dict[str, Any], frames: dict[str, pd.DataFrame], summaries: list[dict[str, Any]]
+) -> dict[str, str]:
     """Facts in the report's head: data, code, and what was left out."""
+    data = sorted({summary["data_md5"] or "not tracked" for summary in summaries})
     ceiling = statistics["reference"]["human_ceiling"]
     commit, dirty = provenance.git_state(project.root)
     status = pd.concat([frame[STATUS] for frame in frames.values()])
@@ -160,7 +176,7 @@ def _facts(project: Project, statistics: dict[str, Any], frames: dict[str, pd.Da
         "stimuli": str(statistics["reference"]["n_stimuli"]),
         "human ceiling": f"{ceiling:.5f}" if ceiling else "none: the stimuli have no human maps",
         "rows (model, stimulus)": _counted(status),
-        "data (DVC)": provenance.data_md5(project.root) or "not tracked",
+        "data (DVC)": ", ".join(data),
         "code (git)": f"{commit}{' with changes' if dirty else ''}" if commit else "not under git",
     }
 
@@ -277,7 +293,7 @@ def read_comparison(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         statistics = seals.read_json(folder / STATISTICS, mend)
     except FileNotFoundError:
         raise InputError("nothing is compared yet: run `advalign compare` (or `make repro`) first") from None
-    for name, digest in statistics.pop("files").items():
+    for name, digest in statistics.pop("files", {"its list of files": ""}).items():
         path = folder / name
         if not path.is_file() or sha256(path) != digest:
             raise seals.Damaged(f"{path} is missing, damaged or was edited: {mend}")

@@ -1,23 +1,28 @@
 """Evaluations on disk as statistics read them: results that can be compared, with numbers computed from their rows."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from advalign.data.results import Paths, read_summaries
-from advalign.evaluation.summaries import checked_metrics
+from advalign.evaluation.summaries import checked_metrics, setting_of
 from advalign.files import Project
 from advalign.settings import EvaluateSettings
 
-SETTING = {
-    "protocol_sha256": "attacked with other settings",
-    "code_sha256": "evaluated by other code",
+DIFFERENCES = {
     "stimuli_sha256": "evaluated on other stimuli",
     "n_stimuli": "evaluated on another number of stimuli",
     "human_ceiling": "divided by another human ceiling",
     "data_sha256": "evaluated on other data",
+    "protocol_sha256": "attacked with other settings",
+    "code_sha256": "evaluated by other code",
+    "search_precision": "attacked in another precision",
+    "companions": "evaluated with other companions",
 }
-"""What must be the same of all models in one table: keys of summaries, and what is said where they differ."""
+"""What must be the same of all models in one table (keys of `setting_of`), and what is said where it is not."""
+SHARED = ("stimuli_sha256", "n_stimuli", "human_ceiling", "data_sha256")
+"""What must also be the same of the results of two protocols that are set side by side."""
 
 
 @dataclass(frozen=True)
@@ -26,34 +31,40 @@ class Evaluated:
 
     Attributes:
         summaries: of the models that can be compared; `metrics` are computed from the rows.
-        left_out: rows of model and why: models that cannot be compared with them.
+        left_out: rows of protocol, model and why: models that cannot be compared with them.
     """
 
     summaries: list[dict[str, Any]]
     left_out: list[dict[str, str]]
 
 
-def evaluated(project: Project, evaluate: EvaluateSettings, protocol: str) -> Evaluated:
-    """Read the evaluations under a protocol: the largest group of models with one setting (`SETTING`).
+def evaluated(
+    project: Project, evaluate: EvaluateSettings, protocol: str, wanted: Mapping[str, object] | None = None
+) -> Evaluated:
+    """Read the evaluations under a protocol: the largest group of models with one setting.
+
+    Args:
+        project: owner of the results.
+        evaluate: settings: declared protocols and metrics.
+        protocol: its name; of a trial with the number of items.
+        wanted: values that the setting must have (keys of `DIFFERENCES`), such as those of another protocol's results.
 
     Raises:
         InputError: there are none.
         Damaged, CheckFailed: a summary or its rows are damaged, or do not belong together.
     """
-    summaries = read_summaries(project, protocol)
-    groups = Counter(_setting(summary) for summary in summaries)
-    largest = max(groups, key=groups.__getitem__)  # of equally large ones the first, by name
+    summaries, wanted = read_summaries(project, protocol), dict(wanted or {})
+    settings = [setting_of(summary) for summary in summaries]
+    groups = Counter(repr(one) for one in settings if wanted.items() <= one.items())
+    largest = max(groups, key=groups.__getitem__, default="")  # of equally large ones the first, by name
+    shown = next((one for one in settings if repr(one) == largest), wanted)
     chosen, left_out = [], []
-    for summary in summaries:
-        differing = [key for key, one, other in zip(SETTING, _setting(summary), largest, strict=True) if one != other]
+    for summary, setting in zip(summaries, settings, strict=True):
+        paths = Paths(project.evaluations / protocol, summary["model"])
+        differing = [key for key in DIFFERENCES if key in shown and setting[key] != shown[key]]
         if differing:
-            why = f"{SETTING[differing[0]]} than the other models: `advalign evaluate {summary['model']}` again"
-            left_out.append({"model": summary["model"], "why": why})
-            continue
-        rows = Paths(project.evaluations / protocol, summary["model"]).rows_under
-        chosen.append({**summary, "metrics": checked_metrics(summary, rows, evaluate)})
+            why = f"{DIFFERENCES[differing[0]]} than the other models: {paths.mend}"
+            left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
+        else:
+            chosen.append({**summary, "metrics": checked_metrics(summary, paths.rows_under, evaluate)})
     return Evaluated(chosen, left_out)
-
-
-def _setting(summary: dict[str, Any]) -> tuple[object, ...]:
-    return tuple(summary.get(key) for key in SETTING)

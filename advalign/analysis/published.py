@@ -6,7 +6,7 @@ measurements under that protocol; other measurements are only shown.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -151,11 +151,19 @@ def _csv(text: str, path: Path) -> dict[str, Any]:
     return {"source": path.name, "protocol": RELEASED, "models": models}
 
 
-def released_results(project: Project, evaluate: EvaluateSettings) -> pd.DataFrame | None:
-    """Measurements under the released protocol: model, pt, pt_sem, aa, aa_sem; None if there are none."""
+def released_results(
+    project: Project, evaluate: EvaluateSettings, setting: Mapping[str, object]
+) -> pd.DataFrame | None:
+    """Measurements under the released protocol: model, pt, pt_sem, aa, aa_sem; None if there are none.
+
+    Args:
+        project: owner of the results.
+        evaluate: settings: declared protocols and metrics.
+        setting: of the results that they are set beside (`statistics["setting"]`); others are left out.
+    """
     if not any((project.evaluations / RELEASED).glob("*.json")):
         return None
-    summaries = evaluated(project, evaluate, RELEASED).summaries
+    summaries = evaluated(project, evaluate, RELEASED, setting).summaries
     rows = [{name: summary["metrics"].get(describe(name).name) for name in VALUES} for summary in summaries]
     return pd.DataFrame(rows).assign(model=[summary["model"] for summary in summaries])
 

@@ -55,12 +55,13 @@ def compare(
     else:
         zoo, statistics = run(project, load_settings(project.root), protocol, tracking_links(project))
     for left_out in statistics["left_out"]:
-        typer.echo(f"left out: {left_out['model']}, {left_out['why']}", err=True)
+        named = f"{left_out['model']} under {left_out['protocol']}"
+        typer.echo(f"left out: {named}, {left_out['why']}", err=True)
     rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
     result = {"models": rows, "statistics": statistics}
     if publication is not None:
         ceiling = statistics.get("reference", {}).get("human_ceiling")
-        released = released_results(project, load_settings(project.root).evaluate)
+        released = released_results(project, load_settings(project.root).evaluate, statistics["setting"])
         result["published"] = beside_published(publication, zoo, released, ceiling)
     if as_json:
         print_json(result)

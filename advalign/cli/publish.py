@@ -32,6 +32,7 @@ def publish(
         with progress("copying mlflow.db") as advance:
             left_out = carry_over(project, source, store, carried, advance)
     published = publish_all(project, store)
+    left_out += published.left_out
     created, present = carried.created + published.created, carried.present + published.present
     if as_json:
         found = {"created": created, "present": present, "restored": published.restored, "left_out": left_out}
@@ -45,7 +46,7 @@ def publish(
             typer.echo("there is nothing to copy: mlflow.db is absent, or it is the store that is set")
         typer.echo(f"{len(created)} created, {present} already there; store {shown}")
     if left_out:
-        raise CheckFailed(f"{len(left_out)} things in mlflow.db could not be copied: {'; '.join(left_out)}")
+        raise CheckFailed(f"{len(left_out)} things could not be published: {'; '.join(left_out)}")
 
 
 def ui(

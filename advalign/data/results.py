@@ -14,6 +14,7 @@ missing: it is computed again.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from advalign.files import Project, sha256
 from advalign.names import check_name
 
 SCHEMA_VERSION = 1
-IDENTITY, PROBE, TOLD = "advalign.inputs_sha256", "advalign.probe", "advalign"
-AGAIN = "run `advalign evaluate {name}` again"  # how to mend a file of a model's evaluation
+IDENTITY, PROBE, SOURCES, TOLD = "advalign.inputs_sha256", "advalign.probe", "advalign.sources_sha256", "advalign"
+TRIAL = re.compile(r"\.first(\d+)$")  # end of a trial's folder, with its number of items
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Paths:
 
     folder: Path
     name: str
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's name."""
+        return TRIAL.sub("", self.folder.name)
+
+    @property
+    def mend(self) -> str:
+        """What to do where one of the files is damaged, for messages."""
+        trial = TRIAL.search(self.folder.name)
+        limit = f" --limit {trial[1]}" if trial else ""
+        return f"run `advalign evaluate {self.name} --protocol {self.protocol}{limit}` again, or remove it"
 
     @property
     def rows(self) -> Path:
@@ -71,18 +84,20 @@ class Paths:
 
     def rows_under(self, protocol_name: str) -> Path:
         """The model's rows under this folder's protocol, or under a companion of it."""
-        own = self.folder.name.partition(".first")[0] == protocol_name  # a trial's folder says how many items
-        return self.rows if own else self.folder.parent / protocol_name / self.rows.name
+        return self.rows if self.protocol == protocol_name else self.folder.parent / protocol_name / self.rows.name
 
-    def is_damaged(self, summarised: Mapping[str, Any] | None) -> bool:
-        """Whether the rows changed after they were summarised.
+    def is_damaged(self, summarised: Mapping[str, Any]) -> bool:
+        """Whether the rows changed after they were summarised; they are then computed again, which is said.
 
         Args:
-            summarised: inputs_sha256 and rows_sha256, as a summary has them; None: not summarised yet.
+            summarised: inputs_sha256 and rows_sha256, as a summary has them; empty: not summarised yet.
         """
-        if summarised is None or stored_identity(self.rows) != summarised.get("inputs_sha256"):
+        if not summarised or stored_identity(self.rows) != summarised.get("inputs_sha256"):
             return False
-        return sha256(self.rows) != summarised.get("rows_sha256")
+        if sha256(self.rows) == summarised.get("rows_sha256"):
+            return False
+        seals.say_damaged(self.rows, "it is computed again")
+        return True
 
     def remove(self) -> None:
         """Remove all of them."""
@@ -113,13 +128,13 @@ def read_summary(paths: Paths) -> dict[str, Any]:
     """Read a model's summary.
 
     Raises:
-        Damaged: it is, or it is another model's.
+        Damaged: it is, or it is another model's or protocol's.
         OSError: it cannot be read.
     """
-    mend = AGAIN.format(name=paths.name)
-    found = seals.read_json(paths.summary, mend)
-    if found["model"] != paths.name:
-        raise seals.Damaged(f"{paths.summary} is of {found['model']}: {mend}")
+    found = seals.read_json(paths.summary, paths.mend)
+    if (found.get("model"), found.get("protocol")) != (paths.name, paths.protocol):
+        told = f"{found.get('model')} under {found.get('protocol')}"
+        raise seals.Damaged(f"{paths.summary} is of {told}: {paths.mend}")
     return found
 
 
@@ -130,27 +145,31 @@ def read_gallery(paths: Paths) -> dict[int, Tensor]:
         Damaged: they are, or they do not belong to the rows.
         OSError: they cannot be read.
     """
-    mend = AGAIN.format(name=paths.name)
-    seals.need_whole(paths.gallery, mend)
+    seals.need_whole(paths.gallery, paths.mend)
     if stored_identity(paths.gallery) != stored_identity(paths.rows):
-        raise seals.Damaged(f"{paths.gallery} does not belong to the rows: {mend}")
+        raise seals.Damaged(f"{paths.gallery} does not belong to the rows: {paths.mend}")
     return read_kept(paths.gallery)
 
 
-def stored_identity(path: Path, again: bool = True) -> str | None:
+def stored_identity(path: Path) -> str | None:
     """The identity of the inputs that a table or tensors were computed from; None where the file is missing or damaged.
+
+    A damaged file is computed again, which is said.
 
     Args:
         path: of a .parquet or .safetensors file.
-        again: a damaged file is computed again: say so.
     """
     if not path.is_file():
         return None
     if seals.is_whole(path):
-        return (_metadata(path)).get(IDENTITY)
-    if again:
-        seals.say_damaged(path, "it is computed again")
+        return _metadata(path).get(IDENTITY)
+    seals.say_damaged(path, "it is computed again")
     return None
+
+
+def stored_sources(path: Path) -> str:
+    """Digest of the data that a table was made from; empty where it does not say."""
+    return _metadata(path).get(SOURCES, "")
 
 
 def stored_probe(path: Path) -> str | None:
@@ -177,13 +196,14 @@ def read_rows(path: Path) -> pd.DataFrame:
         Damaged: its content is not what was written.
         OSError: it cannot be read.
     """
-    return pd.read_parquet(seals.need_whole(path, AGAIN.format(name=path.stem)))
+    return pd.read_parquet(seals.need_whole(path, Paths(path.parent, path.stem).mend))
 
 
-def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "") -> None:
-    """Write a sealed parquet file, with the schema's version, the rows' identity and probe in its metadata."""
+def write_table(path: Path, table: pd.DataFrame, identity: str, probe: str = "", sources: str = "") -> None:
+    """Write a sealed parquet file; its metadata have the schema's version, the identity, the probe and the sources."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    told = {"advalign.schema_version": str(SCHEMA_VERSION), IDENTITY: identity, PROBE: probe, seals.KEY: seals.OPEN}
+    told = {"advalign.schema_version": str(SCHEMA_VERSION), IDENTITY: identity, PROBE: probe, SOURCES: sources}
+    told[seals.KEY] = seals.OPEN
     metadata = {**(arrow.schema.metadata or {}), **{name.encode(): value.encode() for name, value in told.items()}}
     with seals.sealing(path) as temporary:
         pq.write_table(arrow.replace_schema_metadata(metadata), temporary)
@@ -196,7 +216,7 @@ def read_kept(path: Path) -> dict[int, Tensor]:
         Damaged: their content is not what was written.
         OSError: they cannot be read.
     """
-    with safe_open(seals.need_whole(path, AGAIN.format(name=path.stem)), "pt") as file:
+    with safe_open(seals.need_whole(path, Paths(path.parent.parent, path.stem).mend), "pt") as file:
         return {int(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
 
 

@@ -9,6 +9,7 @@ import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -110,9 +111,10 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
         )
     pixels = np.stack([centre_crop(record.image, settings.size, settings.crop) for record in records])
     maps = np.stack([centre_crop(record.heatmap, settings.size, settings.crop) for record in records])
-    return StimulusSet(
+    frozen = StimulusSet(
         pd.DataFrame(rows), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(maps)
     )
+    return replace(frozen, sources=frozen.sources_digest(project, project.digests))
 
 
 def _refuse_training_images(project: Project, records: list[ClickMeRecord]) -> None:
@@ -129,4 +131,4 @@ def save_stimuli(project: Project, stimuli: StimulusSet) -> None:
     """Write outputs/stimuli/{manifest.parquet, stimuli.safetensors}, sealed; both carry the set's digest."""
     tensors = {"pixels": stimuli.pixels, "maps": stimuli.map_pixels}
     write_tensors(project.stimuli / "stimuli.safetensors", tensors, stimuli.digest)
-    write_table(project.stimuli / "manifest.parquet", stimuli.manifest, stimuli.digest)
+    write_table(project.stimuli / "manifest.parquet", stimuli.manifest, stimuli.digest, sources=stimuli.sources)

@@ -7,7 +7,6 @@ image set and has its own rows. The summary joins the numbers of all parts. Noth
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,15 @@ from filelock import FileLock
 from advalign import seals
 from advalign.data.classes import read_classes
 from advalign.data.results import Paths, read_rows, read_summary, stored_identity, write_kept, write_table
+from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
+from advalign.evaluation.data_read import read_data
 from advalign.evaluation.parts import Part
-from advalign.evaluation.protocols import protocol
+from advalign.evaluation.protocols import Protocol, protocol
 from advalign.evaluation.shards import Shards
 from advalign.evaluation.summaries import metrics_of
 from advalign.evaluation.tasks import Task, open_set
 from advalign.files import Project, sha256, write_text
-from advalign.inputs import Tracked, content_digest, tracked
 from advalign.models.checkpoints import CARD, Card, read_card
 from advalign.probes.base import Measured
 from advalign.progress import say
@@ -43,11 +43,13 @@ class Subject:
     Attributes:
         card: of the checkpoint.
         checkpoint: folder of the checkpoint.
+        card_sha256: of the card's file.
         identities: protocol -> digest of everything that the model's rows under it depend on.
     """
 
     card: Card
     checkpoint: Path
+    card_sha256: str
     identities: Mapping[str, str]
 
     @property
@@ -80,10 +82,13 @@ class Evaluator:
         evaluate = settings.evaluate
         asked = protocol_name or evaluate.protocol
         others = [name for name in evaluate.companions if name != asked]
+        opened = {name: self._open(name) for name in (asked, *others)}
+        self.data = read_data(project, (image_set for _, image_set in opened.values()), project.digests)
+        for warning in self.data.warnings:
+            say(warning)
         self.parts: dict[str, Part] = {}
         for name, most in ((asked, limit), *((name, None) for name in others)):
-            resolved = protocol(name, evaluate.protocols, evaluate.metrics or None)
-            image_set = open_set(resolved.spec.image_set, project)
+            resolved, image_set = opened[name]
             count = len(image_set) if most is None else min(most, len(image_set))
             trial = "" if count == len(image_set) else f".first{count}"
             ceiling = image_set.human_ceiling(project)
@@ -92,19 +97,27 @@ class Evaluator:
         self.protocol, self.image_set, self.count = self.main.protocol, self.main.image_set, self.main.count
         self.folder = project.evaluations / self.main.folder
 
+    def _open(self, name: str) -> tuple[Protocol, ImageSet]:
+        evaluate = self.settings.evaluate
+        resolved = protocol(name, evaluate.protocols, evaluate.metrics or None)
+        return resolved, open_set(resolved.spec.image_set, self.project)
+
     def subject(self, checkpoint: Path) -> Subject:
         """Describe a checkpoint for its evaluation; only its card is read.
 
         Raises:
             DataError: not a checkpoint, damaged, or trained on other classes than the data's.
         """
+        card_sha256 = (
+            sha256(checkpoint / CARD) if (checkpoint / CARD).is_file() else ""
+        )  # read_card refuses its absence
         card = read_card(checkpoint)
         if [entry.wnid for entry in card.classes] != [entry.wnid for entry in self.classes.entries]:
             raise DataError(
                 f"{card.name} was trained on {len(card.classes)} classes that are not the {len(self.classes)} of "
                 "data/classes.yaml: evaluate it on the data it was trained for"
             )
-        return Subject(card, checkpoint, {name: part.identity(card) for name, part in self.parts.items()})
+        return Subject(card, checkpoint, card_sha256, {name: part.identity(card) for name, part in self.parts.items()})
 
     def paths(self, name: str, protocol_name: str | None = None) -> Paths:
         """Paths of a model's results; by default those of the evaluation's own protocol."""
@@ -121,28 +134,13 @@ class Evaluator:
         keeps = self.parts[name].protocol.probe.keeps
         if stored_identity(paths.rows) != wanted or (keeps and stored_identity(paths.gallery) != wanted):
             return False
-        return not paths.is_damaged(_summarised(self.paths(subject.name), name))
+        told = _read_summary(self.paths(subject.name))
+        return not paths.is_damaged(told if told.get("protocol") == name else told.get("companions", {}).get(name, {}))
 
     def shards(self, subject: Subject, name: str) -> Shards:
         """Finished tasks of a part, kept until all are finished."""
         keeps = self.parts[name].protocol.probe.keeps
         return Shards(self.paths(subject.name, name).shards, subject.identities[name], keeps)
-
-    @cached_property
-    def reads(self) -> list[Path]:
-        """Files below data/ that the image sets come from."""
-        return sorted({path for part in self.parts.values() for path in part.image_set.reads(self.project)})
-
-    @cached_property
-    def _data(self) -> Tracked:
-        found = tracked(self.project.root, self.reads, self.project.digests)
-        if found.warning:
-            say(found.warning)
-        return found
-
-    @cached_property
-    def _data_sha256(self) -> str:
-        return content_digest(self.project.data, self.reads, self.project.digests)
 
     def remove_stale(self, names: set[str]) -> None:
         """Remove the results of models that are not among `names` (any more)."""
@@ -216,6 +214,9 @@ class Evaluator:
 
     def summarise(self, subject: Subject) -> None:
         """Compute a model's numbers from its rows; a summary that is up to date and unchanged is kept."""
+        self.data.check_unchanged(self.project.digests)
+        if sha256(subject.checkpoint / CARD) != subject.card_sha256:
+            raise DataError(f"{subject.checkpoint / CARD} was changed during the evaluation: evaluate the model again")
         described = self._description(subject)
         identity = digest([described, [part.protocol.summary_code for part in self.parts.values()]])
         paths = self.paths(subject.name)
@@ -238,6 +239,12 @@ class Evaluator:
         }
         seals.write_json(paths.summary, {**described, **told})
 
+    def _is_by_hand(self, subject: Subject) -> bool:
+        """Whether the model has the name of one that the pipeline trained, and is another."""
+        pipelines = self.project.checkpoints / subject.name / CARD
+        by_name = pipelines.is_file() and sha256(pipelines) != subject.card_sha256
+        return by_name or subject.checkpoint.parent == self.project.runs
+
     def _description(self, subject: Subject) -> dict[str, Any]:
         """The fields of a summary other than its metrics."""
         card, main = subject.card, self.paths(subject.name)
@@ -259,16 +266,18 @@ class Evaluator:
                 name: {
                     "inputs_sha256": subject.identities[name],
                     "rows_sha256": sha256(paths.rows),
+                    "protocol_sha256": part.protocol.sha256,
+                    "code_sha256": part.protocol.rows_code,
                     "human_ceiling": part.human_ceiling,
                 }
                 for name, part in self.parts.items()
                 if (paths := self.paths(subject.name, name)).rows != main.rows
             },
             "weights_sha256": card.weights_sha256,
-            "card_sha256": sha256(subject.checkpoint / CARD),
-            "by_hand": subject.checkpoint.parent == self.project.runs,
-            "data_md5": self._data.used,
-            "data_sha256": self._data_sha256,
+            "card_sha256": subject.card_sha256,
+            "by_hand": self._is_by_hand(subject),
+            "data_md5": self.data.version.used,
+            "data_sha256": self.data.sha256,
             "image_set": self.protocol.spec.image_set,
             "stimuli_sha256": self.image_set.digest,
             "n_stimuli": self.count,
@@ -289,9 +298,3 @@ def _read_summary(paths: Paths) -> dict[str, Any]:
     except Damaged:
         seals.say_damaged(paths.summary, "it is computed again from the rows")
         return {}
-
-
-def _summarised(paths: Paths, name: str) -> dict[str, Any] | None:
-    """The digests of a protocol's rows that a summary was computed from; None where it does not say."""
-    found = _read_summary(paths)
-    return found if found.get("protocol") == name else found.get("companions", {}).get(name)

@@ -30,7 +30,10 @@ class Shards:
         wanted = self._identity(task)
         if stored_identity(rows) != wanted or (self.keeps and stored_identity(kept) != wanted):
             return None
-        return Measured(read_rows(rows), read_kept(kept) if self.keeps else {})
+        try:
+            return Measured(read_rows(rows), read_kept(kept) if self.keeps else {})
+        except FileNotFoundError:  # another process has finished the model meanwhile, and cleared the folder
+            return None
 
     def save(self, task: Task, result: Measured) -> None:
         """Write a result, the rows last: a result with rows is complete.

@@ -79,13 +79,28 @@ def computed_metrics(
     return {name: found[name] for name in summary["metrics"] if name in found}
 
 
+def setting_of(summary: Mapping[str, Any]) -> dict[str, object]:
+    """What must be the same of two models' results that are compared."""
+    same = ("protocol_sha256", "code_sha256", "stimuli_sha256", "n_stimuli", "human_ceiling", "data_sha256")
+    companions = {
+        name: [part[key] for key in ("protocol_sha256", "code_sha256", "human_ceiling")]
+        for name, part in sorted(summary["companions"].items())
+    }
+    return {
+        **{key: summary[key] for key in same},
+        "search_precision": summary["tasks"]["search_precision"],
+        "companions": companions,
+    }
+
+
 def _parts(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Protocol -> what the summary says of its rows: its own protocol, and companions."""
     return {summary["protocol"]: summary, **summary["companions"]}
 
 
 def _again(summary: Mapping[str, Any]) -> str:
-    return f"run `advalign evaluate {summary['model']}` again, and `advalign publish`"
+    command = f"advalign evaluate {summary['model']} --protocol {summary['protocol']}"
+    return f"run `{command}` again (a trial with its --limit), and `advalign publish`"
 
 
 def _equal(one: float | None, other: float | None) -> bool:

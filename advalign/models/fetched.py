@@ -6,6 +6,7 @@ may be pruned; the card stays and identifies them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,7 +84,7 @@ class FetchedModel:
         try:
             card = read_card(self.folder)
         except InputError as error:
-            _say_again(error)
+            _say_again(str(error))
             return None
         try:
             identity = self._identity()
@@ -109,7 +110,7 @@ class FetchedModel:
             try:
                 need_weights(self.folder, card)
             except DataError as error:
-                _say_again(error)
+                _say_again(str(error))
                 return self._fetch()
             return card
 
@@ -279,7 +280,9 @@ class FetchedModel:
         return {by_end[end]: value for end, value in found.items()}
 
 
-def _say_again(why: object) -> None:
+@cache
+def _say_again(why: str) -> None:
+    """Say once why a model is fetched again."""
     say(f"{why}; the model is fetched again")
 
 

@@ -23,11 +23,13 @@ class Published:
         created: names of runs and versions that were made.
         present: number of those that were there.
         restored: names of decisions that the store had lost.
+        left_out: why results were not published: they are damaged, say.
     """
 
     created: list[str] = field(default_factory=list)
     present: int = 0
     restored: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def note(self, what: str, new: bool) -> None:
         """Add one run or version."""

@@ -10,9 +10,8 @@ from advalign.errors import InputError
 from advalign.names import is_name
 from advalign.tracking.lineage import COPIED, IDENTITY, RESTORED
 from advalign.tracking.registry.audit import MODEL, names_of
-from advalign.tracking.store import RESULT, Store, experiment_of
+from advalign.tracking.store import COPY, RESULT, Store, experiment_of
 
-BEGUN = "advalign.copy_of"  # tag of a copy from its start; COPIED is added when the copy is complete
 KEYS = {  # tags that identify a result's run for `publish`; COPIED identifies all other runs
     "train": (IDENTITY, MODEL),
     "evaluate": (RESULT, MODEL),
@@ -42,7 +41,7 @@ def bring(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
     """
     found = _find(target, kind, run)
     copy = _copy(source, target, kind, run, tags) if found is None else found
-    if BEGUN in copy.data.tags and copy.info.lifecycle_stage == "active":  # not made by `publish`
+    if COPY in copy.data.tags and copy.info.lifecycle_stage == "active":  # not made by `publish`
         _end_as(target, run, copy)
     return str(copy.info.run_id), found is None
 
@@ -76,10 +75,10 @@ def _copy(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
     history = [metric for name in run.data.metrics for metric in source.client.get_metric_history(info.run_id, name)]
     with TemporaryDirectory() as folder:
         files = _artifacts(source, kind, run, folder)
-        for begun in target.of(experiment_of(run.data.tags)).find_runs(kind, {BEGUN: info.run_id}, finished=False):
+        for begun in target.of(experiment_of(run.data.tags)).find_runs(kind, {COPY: info.run_id}, finished=False):
             client.delete_run(begun.info.run_id)
         kept = {name: value for name, value in run.data.tags.items() if name not in ("mlflow.runName", COPIED)}
-        all_tags = {**kept, **tags, BEGUN: info.run_id}
+        all_tags = {**kept, **tags, COPY: info.run_id}
         new = client.create_run(target.experiment_ids[kind], info.start_time, all_tags, info.run_name).info.run_id
         client.log_batch(
             new,

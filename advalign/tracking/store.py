@@ -31,6 +31,7 @@ EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs first, not traces
 RESULT = "advalign.result_sha256"  # tag: digest of the file that a run logs
 EXPERIMENT = "advalign.experiment"  # tag of runs and versions: their folder in experiments/, or "main"
+COPY = "advalign.copy_of"  # tag of a copy: the run of another store
 PAGE = 1000  # runs of one search
 SEQUENCE = "advalign.sequence"  # tag: a run's place in the order in which those of its kind entered the store
 LOGIN = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=%:-]*)?", re.ASCII)  # what RFC 3986 allows before an @
@@ -147,16 +148,17 @@ class Store:
         """All runs of a kind, of all experiments, that match an MLflow filter, newest first.
 
         Newest is what entered the store last, whatever its clock said; runs of earlier versions are ordered by time.
+        Copies of another store's runs are older than what the store was given itself, in the order of that store.
         """
         ids, search = [self.experiment_ids[kind]], self.client.search_runs
         found = every(lambda token: search(ids, wanted, view, PAGE, page_token=token))
-        return sorted(found, key=entered, reverse=True)
+        return sorted(found, key=lambda run: entered(run.data.tags, run.info.start_time), reverse=True)
 
     def next_number(self, kind: str) -> int:
         """The number of the next run of a kind to enter the store, in the tag `SEQUENCE`."""
         last = [f"tags.`{SEQUENCE}` DESC"]
         found = self.client.search_runs([self.experiment_ids[kind]], "", ViewType.ALL, 1, order_by=last)
-        return entered(found[0])[0] + 1 if found else 1
+        return entered(found[0].data.tags, 0)[1] + 1 if found else 1
 
     def make_newest(self, kind: str, run: Run) -> None:
         """Let a run count as the newest of its kind."""
@@ -183,10 +185,15 @@ def numbered(number: int) -> str:
     return f"{number:010}"
 
 
-def entered(run: Run) -> tuple[int, int]:
-    """By which runs of one kind are ordered: the number in the order of their entry, or else 0; and the start."""
-    number = run.data.tags.get(SEQUENCE, "")
-    return int(number) if number.isdecimal() else 0, run.info.start_time
+def entered(tags: Mapping[str, str], started: int) -> tuple[bool, int, int]:
+    """By which runs of one kind are ordered: copies first; then by the number of their entry, or 0; then by the start.
+
+    Args:
+        tags: of a run.
+        started: milliseconds since 1970.
+    """
+    number = tags.get(SEQUENCE, "")
+    return COPY not in tags, int(number) if number.isdecimal() else 0, started
 
 
 def open_store(project: Project) -> Store:

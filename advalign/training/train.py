@@ -12,7 +12,7 @@ from advalign.data.classes import DECISIONS, Classes, read_classes
 from advalign.data.training_images import pictured_images, training_images, validation_images
 from advalign.errors import InputError
 from advalign.files import Project, remove_leftovers, replacing, sha256
-from advalign.inputs import tracked
+from advalign.inputs import digests, tracked
 from advalign.models.checkpoints import CARD, HISTORY, Card, need_weights, read_card, read_history, save_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.zoo import create_classifier
@@ -93,7 +93,7 @@ def _data_version(project: Project, settings: TrainSettings, classes: Classes) -
     """DVC's digest of data/; None where the data is not tracked, or the files of this training are others."""
     images, validation = training_images(project, classes, settings), validation_images(project, classes, settings)
     files = [project.data / "classes.yaml", *images.paths, *validation.paths]
-    found = tracked(project.root, files, project.digests)
+    found = tracked(project.root, digests(files, project.digests), project.digests)
     if found.warning:
         say(found.warning)
     return found.used

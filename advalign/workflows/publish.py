@@ -6,7 +6,8 @@ made from the results on disk, identified by (model, digest).
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_gallery, read_rows, read_summary
 from advalign.data.sets.base import ImageSet
-from advalign.errors import DataError
+from advalign.errors import CheckFailed, DataError
 from advalign.evaluation.summaries import checked_metrics
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
@@ -41,7 +42,7 @@ from advalign.tracking.registry.registered import (
 )
 from advalign.tracking.registry.restoring import restore_decisions
 from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
-from advalign.tracking.store import RESULT, Store, store_errors
+from advalign.tracking.store import RESULT, Store, StoreDown, store_errors
 from advalign.tracking.training_run import checkpoint_run
 from advalign.vocabulary import short_name
 
@@ -56,24 +57,40 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         project: owner of the outputs.
         store: opened tracking store.
         on_item: called with the name of each result before it is published.
+
+    Returns:
+        What was created; results that are damaged are left out, and say why.
     """
     done = Published()
     for folder in checkpoint_folders(project):
         on_item(folder.name)
-        publish_checkpoint(project, store, folder, done)
+        with _leaving_out(done):
+            publish_checkpoint(project, store, folder, done)
     sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")
-        name = read_summary(Paths(summary.parent, summary.stem)).get("image_set", "stimuli")
-        sets[name] = sets.get(name) or open_set(name, project)
-        publish_evaluation(project, store, summary, sets[name], done)
-    if (project.comparison / "statistics.json").is_file():
+        with _leaving_out(done):
+            name = read_summary(Paths(summary.parent, summary.stem))["image_set"]
+            sets[name] = sets.get(name) or open_set(name, project)
+            publish_evaluation(project, store, summary, sets[name], done)
+    if (project.comparison / "statistics.json").exists():
         on_item("comparison")
-        with store_errors(store.uri), exclusive(store.uri, PURPOSE):
+        with _leaving_out(done), store_errors(store.uri), exclusive(store.uri, PURPOSE):
             _publish_comparison(project, store, done)
     with store_errors(store.uri):
         restore_decisions(project, store, done)
     return done
+
+
+@contextmanager
+def _leaving_out(done: Published) -> Iterator[None]:
+    """Note a result that is damaged or contradicts itself; the others are still published."""
+    try:
+        yield
+    except StoreDown:
+        raise
+    except (DataError, CheckFailed) as error:
+        done.left_out.append(str(error))
 
 
 def publish_checkpoint(project: Project, store: Store, folder: Path, done: Published) -> Version:
@@ -157,9 +174,10 @@ def _evaluation_run(
         "dvc.data.md5": data_md5,
         "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # for the UI
     }
+    same = image_set.digest == summary["stimuli_sha256"]  # otherwise the set has changed since the evaluation
     context = {"mlflow.data.context": "evaluation", "dvc.data.md5": data_md5}
     with TemporaryDirectory() as folder:  # one request per file, without listing first
-        _collect(Path(folder), paths, summary["companions"], image_set)
+        _collect(Path(folder), paths, summary["companions"], image_set if same else None)
         return log_result(
             store,
             "evaluate",
@@ -169,7 +187,7 @@ def _evaluation_run(
             params={name: str(summary[name]) for name in ("model", "architecture", "recipe", "protocol", "n_stimuli")},
             tags=tags,
             files=Path(folder),
-            dataset=Dataset(summary.get("image_set", "stimuli"), image_set.listing(), image_set.digest, context),
+            dataset=Dataset(summary["image_set"], image_set.listing(), image_set.digest, context) if same else None,
         )
 
 
@@ -185,7 +203,7 @@ def _zoo(path: Path, changed: int) -> Zoo:
     return read_zoo(path)
 
 
-def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: ImageSet) -> None:
+def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: ImageSet | None) -> None:
     """Write a run's artifacts into a folder: rows (for programs, and as the UI's table), summary, picture.
 
     The rows of companions are in folders of their own, so that every number of the summary can be computed again.
@@ -197,11 +215,9 @@ def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: I
         shutil.copy(paths.rows_under(name), folder / name)
     write_text(folder / TABLE, read_rows(paths.rows).to_json(orient="split", index=False))
     perturbations = read_gallery(paths) if paths.gallery.is_file() else {}
-    if not perturbations or "human_map" not in image_set.offers:
+    if not perturbations or image_set is None or "human_map" not in image_set.offers:
         return  # nothing to set a perturbation next to
     positions = sorted(perturbations)
-    if positions[-1] >= len(image_set):
-        raise DataError(f"{paths.gallery} is of another image set: run `advalign evaluate` again")
     items = image_set.items(0, positions[-1] + 1, 0)
     images = items.pixels(_as_it_is)[positions]
     maps = items.extras["human_map"][positions]

@@ -145,7 +145,7 @@ def fill(made):
     (project.root / "weights").mkdir()
     shutil.copy(project.checkpoints / BASE / "model.safetensors", project.root / "weights" / "own_net.safetensors")
     made.fetched.fetch()
-    digests(evaluator.image_set.reads(project), project.digests)
+    digests(evaluator.data.files, project.digests)
 
 
 def numbers_of(state):
@@ -230,8 +230,8 @@ def evaluation(made):
 
 def data(made):
     """As `evaluate` and `promote` read it: which files are not what data.dvc says."""
-    root, reads = made.project.root, made.evaluator.reads
-    return [tracked(root, reads, remembered).warning for remembered in (made.project.digests, None)]
+    root, reads = made.project.root, made.evaluator.data.files
+    return [tracked(root, digests(reads, memory), memory).warning for memory in (made.project.digests, None)]
 
 
 def training_data(made):
@@ -239,7 +239,7 @@ def training_data(made):
     project, settings = made.project, load_settings(made.project.root).train
     classes = read_classes(project.data / "classes.yaml")
     paths = [path for of in (training_images, validation_images) for path in of(project, classes, settings).paths]
-    return tracked(project.root, paths, project.digests).warning
+    return tracked(project.root, digests(paths, project.digests), project.digests).warning
 
 
 def known(made):
@@ -256,7 +256,7 @@ def decisions(made):
 
 
 def remembered(made):
-    reads = made.evaluator.reads
+    reads = made.evaluator.data.files
     assert digests(reads, made.project.digests) == digests(reads, None)
 
 

@@ -5,8 +5,8 @@ import time
 import pandas as pd
 import pytest
 
-from advalign.files import Project
-from advalign.models.checkpoints import HISTORY, read_card
+from advalign.files import Project, sha256
+from advalign.models.checkpoints import CARD, HISTORY, read_card
 from advalign.tracking import training_run
 from advalign.tracking.registry.registered import find_version
 from advalign.tracking.store import open_store
@@ -48,7 +48,7 @@ def assert_nothing_is_lost(root, store, seed, epochs):
         logged = store.client.get_metric_history(run.info.run_id, name)
         found = sorted((metric.step, metric.value) for metric in logged)
         assert found == list(zip(history["step"], history[name], strict=True)), name
-    version = find_version(store, card.name, card.weights_sha256)
+    version = find_version(store, card.name, card.weights_sha256, sha256(folder / CARD))
     assert version is not None
     assert version.run_id == run.info.run_id
 

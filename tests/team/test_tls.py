@@ -93,7 +93,8 @@ def test_a_member_logs_uploads_registers_and_promotes_over_tls(root, far_member,
     store = open_store(Project(root))
     assert store.uri.startswith(f"https://{NAME}")
     (version,) = store.client.search_model_versions("name = 'test_resnet.baseline'")
-    assert find_version(store, version.name, version.tags["advalign.weights_sha256"]) is not None
+    content = (version.tags["advalign.weights_sha256"], version.tags["advalign.card_sha256"])
+    assert find_version(store, version.name, *content) is not None
     words = ("registry", "promote", version.name, "--force", "--reason", "a test")
     promoted = Process(root, far_member, advalign_over_tls, *words)
     assert promoted.wait() == 0, promoted.errors()

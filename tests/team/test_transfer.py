@@ -15,8 +15,7 @@ from advalign.tracking.registry.aliases import INTENT, Intent
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import WEIGHTS_TAG, find_model, versions_of
 from advalign.tracking.results import Published
-from advalign.tracking.run_copies import BEGUN
-from advalign.tracking.store import KINDS, open_store
+from advalign.tracking.store import COPY, KINDS, open_store
 from advalign.tracking.transfer import carry_over, local_store
 from advalign.workflows.publish import publish_checkpoint, publish_evaluation
 from tests.team.conftest import PROTOCOL, evaluation_as
@@ -88,7 +87,7 @@ def described(store, name) -> dict[str, object]:
                     key: value for key, value in run.data.tags.items() if key.startswith(("advalign", "git", "dvc"))
                 },
             }
-            for tag in (COPIED, BEGUN):
+            for tag in (COPIED, COPY):
                 runs[weights, kind]["tags"].pop(tag, None)
     kept = ("advalign.", "git.", "dvc.", "settings.", f"{PROTOCOL}.")
     return {

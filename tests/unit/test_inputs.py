@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -72,19 +71,41 @@ def test_a_damaged_memory_is_not_believed_and_made_again(tmp_path, read):
     assert read == ["a"] * 4  # the last time it was remembered again
 
 
+def test_a_folder_with_signs_of_addresses_in_its_name_is_remembered_too(tmp_path, read):
+    folder = tmp_path / "a b%20c?#"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"one")
+    for _ in range(2):
+        digests([folder / "a"], folder / "memory.db")
+    assert read == ["a"]
+
+
+def test_a_memory_that_may_not_be_written_costs_time_only(tmp_path, read):
+    (tmp_path / "a").write_bytes(b"one")
+    memory = tmp_path / "memory.db"
+    memory.mkdir()  # what sqlite cannot open
+    assert digests([tmp_path / "a"], memory)[tmp_path / "a"].sha256 == hashlib.sha256(b"one").hexdigest()
+
+
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(DataError, match=r"absent: cannot be read \(No such file or directory\): import it again"):
+    with pytest.raises(
+        DataError, match=r"absent: cannot be read \(No such file or directory\): put it back, or import it again"
+    ):
         digests([tmp_path / "absent"], None)
 
 
 def test_the_digest_of_several_files_is_of_names_and_content(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    both = content_digest(tmp_path, [tmp_path / "a", tmp_path / "b"], None)
-    assert content_digest(tmp_path, [tmp_path / "b", tmp_path / "a"], None) == both
+    both = content_digest(tmp_path, digests([tmp_path / "a", tmp_path / "b"], None))
+    assert content_digest(tmp_path, digests([tmp_path / "b", tmp_path / "a"], None)) == both
     (tmp_path / "a").write_bytes(b"2")
     (tmp_path / "b").write_bytes(b"1")
-    assert content_digest(tmp_path, [tmp_path / "a", tmp_path / "b"], None) != both
+    assert content_digest(tmp_path, digests([tmp_path / "a", tmp_path / "b"], None)) != both
+
+
+def looked(root, files):
+    return tracked(root, digests(files, None), None)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +125,19 @@ def test_the_digest_of_a_folder_is_dvcs(versioned):
     told = yaml.safe_load((versioned / "data.dvc").read_text())["outs"][0]["md5"]
     (versioned / "data" / ".half.tmp").write_bytes(b"of a killed writer")
     assert folder_md5(versioned / "data", None) == told
-    assert tracked(versioned, [versioned / "data" / "a.txt"], None).used == told
+    assert looked(versioned, [versioned / "data" / "a.txt"]).used == told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["list", "config"])
+def test_damage_of_dvcs_own_files_is_no_traceback(versioned, tmp_path, place):
+    root = shutil.copytree(versioned, tmp_path / "copy", symlinks=True)
+    (root / "data" / ".half.tmp").unlink(missing_ok=True)
+    (listing,) = (root / ".dvc" / "cache").rglob("*.dir")
+    listing.chmod(0o644)
+    path = {"list": listing, "config": root / ".dvc" / "config"}[place]
+    path.write_bytes(b"\xff[" + path.read_bytes())
+    assert not looked(root, [root / "data" / "a.txt"]).changed  # by all files of data/, or DVC's usual cache
 
 
 @pytest.mark.slow
@@ -115,17 +148,17 @@ def test_files_that_are_not_what_data_dvc_says_are_named(versioned, tmp_path, li
     if not listed:
         shutil.rmtree(root / ".dvc" / "cache")
     reads = [root / "data" / name for name in ("a.txt", "deep/b.bin")]
-    assert not tracked(root, reads, None).changed
+    assert not looked(root, reads).changed
     (root / "data" / "deep" / "b.bin").unlink()  # DVC may have made it a link into its cache
     (root / "data" / "deep" / "b.bin").write_bytes(b"edited")
-    found = tracked(root, reads, None)
+    found = looked(root, reads)
     assert found.changed == ((reads[1],) if listed else (root / "data",))
     assert found.used is None
     assert found.warning.startswith(f"{found.changed[0]} is not what data.dvc says: `dvc checkout data.dvc`")
     (root / "data" / "deep" / "er" / "c.txt").write_bytes(b"not read")
-    assert tracked(root, reads[:1], None).changed == (() if listed else (root / "data",))
+    assert looked(root, reads[:1]).changed == (() if listed else (root / "data",))
 
 
 def test_data_that_is_not_tracked_has_no_version(tmp_path):
-    assert tracked(tmp_path, [], None) == inputs.Tracked(None)
-    assert tracked(tmp_path, [Path("absent")], None).used is None
+    assert tracked(tmp_path, {}, None) == inputs.Tracked(None)
+    assert tracked(tmp_path, {}, None).used is None

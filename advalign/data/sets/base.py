@@ -84,6 +84,15 @@ class ImageSet(ABC):
         """Files below data/ that items, labels and the human ceiling come from; by default the classes alone."""
         return [project.data / "classes.yaml"]
 
+    def is_stale(self, project: Project, remembered: Path | None) -> bool:
+        """Whether the set is a frozen one, and data/ is not what it was frozen from any more.
+
+        Args:
+            project: of the set.
+            remembered: as `inputs.digests`.
+        """
+        return False
+
     def human_ceiling(self, project: Project) -> float | None:
         """Rank correlation between halves of the participants; None for a set without human maps."""
         return None

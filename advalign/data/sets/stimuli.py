@@ -14,10 +14,11 @@ from torch import Tensor
 
 from advalign.data.classes import Classes
 from advalign.data.clickme import read_human_ceiling
-from advalign.data.results import stored_identity
+from advalign.data.results import stored_identity, stored_sources
 from advalign.data.sets.base import ImageSet, Items
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.inputs import content_digest, digests
 from advalign.seals import need_whole
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.tensors.ranks import average_ranks
@@ -36,6 +37,7 @@ class StimulusSet(ImageSet):
         pixels: (N, 3, size, size) uint8, before min-max scaling.
         map_pixels: (N, size, size) uint8, before min-max scaling; zero where there is no human map: like any constant
             map, it has no rank correlation.
+        sources: digest of the data that the stimuli were frozen from (`sources_digest`).
     """
 
     grouped: ClassVar[bool] = True
@@ -44,6 +46,7 @@ class StimulusSet(ImageSet):
     manifest: pd.DataFrame
     pixels: Tensor
     map_pixels: Tensor
+    sources: str = ""
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -112,11 +115,24 @@ class StimulusSet(ImageSet):
 
     def reads(self, project: Project) -> list[Path]:
         """The classes, the human ceiling, and the shards or images that the stimuli were chosen from."""
+        ceiling = [project.data / "clickme" / "ceiling.yaml"] if self.has_maps else []
+        return [*ceiling, *self._sources(project)]
+
+    def _sources(self, project: Project) -> list[Path]:
+        """What the frozen files were made from."""
         names = sorted({source.partition(":")[0] for source in self.manifest["source"]})
         clickme, imagenet = project.data / "clickme", project.data / "imagenet"
         if self.has_maps:
-            return [*super().reads(project), clickme / "ceiling.yaml", *(clickme / name for name in names)]
+            return [*super().reads(project), *(clickme / name for name in names)]
         return [*super().reads(project), imagenet / "labels.csv", *(imagenet / "val" / name for name in names)]
+
+    def sources_digest(self, project: Project, remembered: Path | None) -> str:
+        """Digest of the files that the stimuli were chosen from, as they are now."""
+        return content_digest(project.data, digests(self._sources(project), remembered))
+
+    def is_stale(self, project: Project, remembered: Path | None) -> bool:
+        """Whether the shards or images, or the classes, have changed since the stimuli were frozen."""
+        return self.sources != self.sources_digest(project, remembered)
 
     def human_ceiling(self, project: Project) -> float | None:
         """The ceiling of the human maps, from data/; None where there are no maps."""
@@ -160,4 +176,5 @@ def load_stimuli(project: Project) -> StimulusSet:
     if stored_identity(manifest) != stored_identity(tensors):
         raise DataError(f"outputs/stimuli: manifest and tensors are of two sets: {mend}")
     with safe_open(tensors, "pt") as file:
-        return StimulusSet(pd.read_parquet(manifest), file.get_tensor("pixels"), file.get_tensor("maps"))
+        pixels, maps = file.get_tensor("pixels"), file.get_tensor("maps")
+    return StimulusSet(pd.read_parquet(manifest), pixels, maps, stored_sources(manifest))

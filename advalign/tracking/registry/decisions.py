@@ -21,7 +21,7 @@ from advalign.tracking.database import DATABASE, database_file, own_database
 from advalign.tracking.lineage import RESTORED
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, find_version
-from advalign.tracking.store import SEQUENCE, Store, numbered
+from advalign.tracking.store import SEQUENCE, Store, entered, numbered
 
 LOST = "restore the file from a back-up, or remove it"
 OUTCOMES = (*audit.MOVES, "refused")
@@ -61,9 +61,9 @@ class Kept(Strict):
     before: Content | None
 
     @property
-    def order(self) -> tuple[int, int]:
+    def order(self) -> tuple[bool, int, int]:
         """As `store.entered` orders rows."""
-        return int(self.tags.get(SEQUENCE, "0")), self.started
+        return entered(self.tags, self.started)
 
 
 def name_of(project: Project, store: Store) -> str:
@@ -94,7 +94,7 @@ def keep(project: Project, store: Store, run_id: str) -> None:
         version=_content(store, tags[audit.MODEL], tags.get(audit.VERSION)),
         before=_content(store, tags[audit.MODEL], tags.get(audit.BEFORE)),
     )
-    path = project.decisions / f"{kept.order[0]:06}-{tags[audit.MODEL]}-{run_id}.json"
+    path = project.decisions / f"{kept.order[1]:06}-{tags[audit.MODEL]}-{run_id}.json"
     try:
         seals.write_json(path, kept.model_dump(mode="json"))
     except OSError as error:

@@ -15,9 +15,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from advalign.data.results import read_rows
+from advalign.data.results import TRIAL, read_rows
 from advalign.errors import CheckFailed, InputError
-from advalign.evaluation.summaries import checked_metrics
+from advalign.evaluation.summaries import checked_metrics, setting_of
 from advalign.files import sha256
 from advalign.seals import Damaged
 from advalign.settings import EvaluateSettings
@@ -75,7 +75,7 @@ def read_evaluation(store: Store, version: ModelVersion, protocol: str, evaluate
     told = found.summary
     if (told["weights_sha256"], told["card_sha256"]) != tuple(version.tags.get(tag) for tag in (WEIGHTS_TAG, CARD_TAG)):
         raise CheckFailed(f"{label}: it is of other weights or another card than the version's: {MEND}")
-    if told["protocol"] != protocol.partition(".")[0]:
+    if told["protocol"] != TRIAL.sub("", protocol):
         raise CheckFailed(f"{label}: it is an evaluation under {told['protocol']}, not {protocol}: {MEND}")
     return found
 
@@ -87,13 +87,10 @@ def _checked(store: Store, run: Run, model: str, label: str, evaluate: EvaluateS
         InputError, CheckFailed: as `read_evaluation`.
     """
     run_id, name = run.info.run_id, f"{model}.parquet"
+    summary = _summary(store, run, model, label)
+    if summary is None:
+        raise InputError(f"{label}: an earlier advalign evaluated it: evaluate it again, and publish")
     with TemporaryDirectory() as folder:
-        summary_file = _artifact(store, run_id, f"{model}.json", label, folder)
-        if sha256(summary_file) != run.data.tags.get(RUN_RESULT):
-            raise CheckFailed(f"{label}: {summary_file.name} is not the one that was logged: {MEND}")
-        summary = read_json(summary_file)
-        if "bootstrap" not in summary:
-            raise InputError(f"{label}: an earlier advalign evaluated it: evaluate it again, and publish")
         files = {summary["protocol"]: name, **{one: f"{one}/{name}" for one in summary["companions"]}}
         rows = {one: _artifact(store, run_id, file, label, folder) for one, file in files.items()}
         try:
@@ -101,6 +98,16 @@ def _checked(store: Store, run: Run, model: str, label: str, evaluate: EvaluateS
             return Logged(summary, read_rows(rows[summary["protocol"]]), metrics)
         except (CheckFailed, Damaged) as error:
             raise CheckFailed(f"{label}: {error}") from None
+
+
+def _summary(store: Store, run: Run, model: str, label: str) -> dict[str, Any] | None:
+    """The summary of an evaluation's run, checked against its digest; None where an earlier version wrote it."""
+    with TemporaryDirectory() as folder:
+        file = _artifact(store, run.info.run_id, f"{model}.json", label, folder)
+        if sha256(file) != run.data.tags.get(RUN_RESULT):
+            raise CheckFailed(f"{label}: {file.name} is not the one that was logged: {MEND}")
+        found: dict[str, Any] = read_json(file)
+        return found if "bootstrap" in found else None
 
 
 def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: EvaluateSettings) -> Evidence | None:
@@ -123,7 +130,7 @@ def _evidence(found: Logged, label: str, trained_on: str | None) -> Evidence:
         read=summary["data_sha256"],
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
-        code=summary["code_sha256"],
+        setting=setting_of(summary),
         flags=tuple(summary["flags"]),
         metrics=found.metrics,
         rows=found.rows,
@@ -157,9 +164,10 @@ def evaluated_zoo(
     rows = []
     for model, run in sorted(newest.items()):
         label = f"{model}, evaluation run {run.info.run_id}"
-        found = _evidence(_checked(store, run, model, label, evaluate), label, None)
-        if found.setting == candidate.setting and not found.flags:
-            numbers = {short: found.metrics.get(describe(short).name) for short in PAIRED}
+        told = _summary(store, run, model, label)
+        if told is not None and setting_of(told) == candidate.setting and not told["flags"]:
+            metrics = _checked(store, run, model, label, evaluate).metrics
+            numbers = {short: metrics.get(describe(short).name) for short in PAIRED}
             rows.append({"model": model, "group": run.data.tags["advalign.group"], **numbers})
     return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
 

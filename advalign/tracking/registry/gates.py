@@ -31,7 +31,8 @@ class Evidence:
         data: DVC digests of the data of its training and of its evaluation; None where unknown, or where the files were
             not those of the version.
         read: digest of the files below data/ that the evaluation stands on.
-        stimuli, protocol, code: digests of the stimulus set, of the attack with its settings, and of the code.
+        stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
+        setting: what must be the same of two models that are compared (`evaluation.summaries.setting_of`).
         flags: sanity flags.
         metrics: as logged; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
@@ -43,16 +44,11 @@ class Evidence:
     read: str
     stimuli: str
     protocol: str
-    code: str
+    setting: Mapping[str, object]
     flags: tuple[str, ...]
     metrics: Mapping[str, float | None]
     rows: pd.DataFrame
     human_ceiling: float | None
-
-    @property
-    def setting(self) -> tuple[object, ...]:
-        """What must be the same of two models that are compared."""
-        return self.stimuli, self.protocol, self.code, self.read, self.human_ceiling
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from mlflow.entities.model_registry import ModelVersion
 from advalign import provenance
 from advalign.analysis.standing import baseline_of
 from advalign.errors import AdvalignError, CheckFailed, InputError
+from advalign.evaluation.data_read import read_data
 from advalign.evaluation.protocols import protocol
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project
-from advalign.inputs import content_digest, tracked
 from advalign.models.checkpoints import Card, read_card
 from advalign.names import Reference, check_name, parse_reference
 from advalign.settings import EvaluateSettings, load_settings
@@ -162,8 +162,8 @@ def _present(project: Project, policy: Policy, evaluate: EvaluateSettings) -> Pr
     """data/ as it is now: every file that the evaluation stands on is read, since this decides."""
     names = (policy.protocol, *evaluate.companions)
     sets = {protocol(name, evaluate.protocols).spec.image_set for name in names}
-    files = sorted({path for name in sets for path in open_set(name, project).reads(project)})
-    return Present(tracked(project.root, files, None), content_digest(project.data, files, None))
+    found = read_data(project, [open_set(name, project) for name in sorted(sets)], None)
+    return Present(found.version, found.sha256)
 
 
 def _refuse(project: Project, store: Store, decision: Decision) -> Decision:

@@ -53,9 +53,8 @@ def find_version(store: Store, name: str, weights_sha256: str, card_sha256: str)
 
     The same weights with another normalisation or licence are another version.
     """
-    wanted = {WEIGHTS_TAG: weights_sha256, CARD_TAG: card_sha256}
-    held = (version for version in versions_of(store, name) if wanted.items() <= version.tags.items())
-    return next(held, None)
+    wanted = {WEIGHTS_TAG: weights_sha256, CARD_TAG: card_sha256}.items()
+    return next((version for version in versions_of(store, name) if wanted <= version.tags.items()), None)
 
 
 def find_model(store: Store, name: str) -> RegisteredModel:

@@ -68,7 +68,10 @@ class _Restoring:
         found = self.store.all_runs("promote", view=ViewType.ALL)
         self.rows = {name: run for run in found for name in audit.names_of(run)}
         moves = [(one.order, one.id, one.tags) for one in self.kept]
-        moves += [(entered(run), run.data.tags.get(RESTORED, run.info.run_id), run.data.tags) for run in found]
+        moves += [
+            (entered(run.data.tags, run.info.start_time), run.data.tags.get(RESTORED, run.info.run_id), run.data.tags)
+            for run in found
+        ]
         for _, decision, tags in sorted(moves, key=lambda move: move[0]):
             if tags.get(audit.OUTCOME) in audit.MOVES:
                 self.last[tags.get(audit.MODEL, ""), tags.get(audit.ALIAS, "")] = decision

@@ -253,7 +253,9 @@ def compared(tmp_path, monkeypatch):
     zoo.to_csv(project.comparison / "zoo.csv", index=False)
     statistics = {"protocol": "fmn-fast", "reference": {"human_ceiling": 0.65753}}
     files = {"zoo.csv": sha256(project.comparison / "zoo.csv")}
-    seals.write_json(project.comparison / "statistics.json", {**statistics, "left_out": [], "files": files})
+    seals.write_json(
+        project.comparison / "statistics.json", {**statistics, "setting": {}, "left_out": [], "files": files}
+    )
     summaries = []
     for name, (_, pt) in models.items():
         metrics = {"perturbation_tolerance": pt, "perturbation_tolerance_sem": 0.0, "adversarial_human_alignment": None}
@@ -275,8 +277,8 @@ def test_command_in_a_project(compared):
     printed = CliRunner().invoke(app, command, catch_exceptions=False).stdout
     assert "Models measured and published: 2; only measured: 1; only published: 40." in printed
     assert "pt fmn-fast" in printed
-    assert len(released_results(compared, EvaluateSettings())) == 3
-    assert released_results(Project(compared.root / "elsewhere"), EvaluateSettings()) is None
+    assert len(released_results(compared, EvaluateSettings(), {})) == 3
+    assert released_results(Project(compared.root / "elsewhere"), EvaluateSettings(), {}) is None
 
 
 @pytest.mark.filterwarnings("default")

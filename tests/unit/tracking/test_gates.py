@@ -40,7 +40,7 @@ def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
         "data": ("d1", "d1"),
         "read": "r",
         "stimuli": "s",
-        "code": "c",
+        "setting": {key: changes.get(key, "usual") for key in ("stimuli", "protocol", "read", "human_ceiling")},
         "protocol": protocol("fmn-fast").sha256,
         "flags": (),
         "metrics": {

@@ -5,8 +5,8 @@ from mlflow.entities import Metric
 
 from advalign.files import Project
 from advalign.tracking.lineage import COPIED
-from advalign.tracking.run_copies import BEGUN, bring
-from advalign.tracking.store import open_store
+from advalign.tracking.run_copies import bring
+from advalign.tracking.store import COPY, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def test_a_copy_that_is_cut_off_is_there_once(stores, monkeypatch, step):
     (found,) = target.all_runs("validate")
     assert (found.info.run_id, found.info.run_name, found.info.status) == (copy, "data", "FAILED")
     assert (found.info.start_time, found.info.end_time) == (1000, 2000)
-    assert found.data.tags[COPIED] == found.data.tags[BEGUN] == made
+    assert found.data.tags[COPIED] == found.data.tags[COPY] == made
     assert found.data.tags["git.commit"] == ("1a" if whole else "2b")
     curve = target.client.get_metric_history(copy, "failed")
     assert [(one.value, one.timestamp, one.step) for one in curve] == [(1.0, 1500, 0), (2.0, 1600, 1)]
