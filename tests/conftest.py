@@ -70,12 +70,10 @@ def with_stimuli(sample_root, root):
     return project
 
 
-def edit_card(folder, **changes):
-    """Change a checkpoint's card as this program writes it; None removes a key."""
+def edit_card(folder, remove=(), **changes):
+    """Change a checkpoint's card as this program writes it, and remove some keys."""
     card = seals.read_json(folder / CARD, "") | changes
-    seals.write_json(
-        folder / CARD, {key: value for key, value in card.items() if key not in changes or value is not None}
-    )
+    seals.write_json(folder / CARD, {key: value for key, value in card.items() if key not in remove})
 
 
 def save_untrained(project, name, classifier):

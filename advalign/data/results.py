@@ -33,7 +33,8 @@ from advalign.errors import InputError
 from advalign.files import Project, sha256
 from advalign.names import check_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of rows
+SUMMARY_VERSION = 2
 IDENTITY, PROBE, SOURCES, TOLD = "advalign.inputs_sha256", "advalign.probe", "advalign.sources_sha256", "advalign"
 TRIAL = re.compile(r"\.first(\d+)$")  # end of a trial's folder, with its number of items
 
@@ -128,13 +129,15 @@ def read_summary(paths: Paths) -> dict[str, Any]:
     """Read a model's summary.
 
     Raises:
-        Damaged: it is, or it is another model's or protocol's.
+        Damaged: it is, or it is another model's or protocol's, or of an earlier version.
         OSError: it cannot be read.
     """
     found = seals.read_json(paths.summary, paths.mend)
     if (found.get("model"), found.get("protocol")) != (paths.name, paths.protocol):
         told = f"{found.get('model')} under {found.get('protocol')}"
         raise seals.Damaged(f"{paths.summary} is of {told}: {paths.mend}")
+    if found.get("version") != SUMMARY_VERSION:
+        raise seals.Damaged(f"{paths.summary} is of an earlier advalign: {paths.mend}")
     return found
 
 

@@ -15,7 +15,15 @@ from filelock import FileLock
 
 from advalign import seals
 from advalign.data.classes import read_classes
-from advalign.data.results import Paths, read_rows, read_summary, stored_identity, write_kept, write_table
+from advalign.data.results import (
+    SUMMARY_VERSION,
+    Paths,
+    read_rows,
+    read_summary,
+    stored_identity,
+    write_kept,
+    write_table,
+)
 from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
 from advalign.evaluation.data_read import read_data
@@ -251,6 +259,7 @@ class Evaluator:
         rows = read_rows(main.rows)
         flags = {flag for flags in rows.get(FLAGS, ()) for flag in flags.split(",") if flag}
         return {
+            "version": SUMMARY_VERSION,
             "model": subject.name,
             "architecture": card.architecture,
             "recipe": card.recipe,

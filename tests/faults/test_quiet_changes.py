@@ -10,25 +10,26 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from advalign import seals
-from advalign.analysis.evaluated import evaluated
+from advalign.analysis.evaluated import SHARED, evaluated
 from advalign.data.results import Paths, read_rows, write_table
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import CheckFailed, DataError, InputError
 from advalign.evaluation.runner import Evaluator
 from advalign.files import Project, sha256
+from advalign.inputs import folder_md5
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.models.declared import ZooEntry
 from advalign.models.fetched import FetchedModel
 from advalign.names import Reference
 from advalign.settings import load_settings
 from advalign.tracking.registry.promotion import promote
-from advalign.tracking.registry.registered import set_tags, versions_of
+from advalign.tracking.registry.registered import find_model, set_tags, versions_of
 from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all, publish_checkpoint, publish_evaluation
 from advalign.workflows.sources import find_sources
 from advalign.workflows.verification import verify
-from tests.conftest import edit_card
+from tests.conftest import REPOSITORY, edit_card
 from tests.registered import evaluate, make_project, publish, save_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quiet")]
@@ -270,3 +271,77 @@ def test_what_was_trained_by_hand_replaces_the_pipelines_result_only_on_request_
     (asked,) = find_sources(project, classes, [str(by_hand)])
     assert asked.folder == by_hand
     assert not summary_of(project, TWIN)["by_hand"]
+
+
+def test_a_model_of_the_registry_or_of_python_that_replaces_the_pipelines_is_marked(project):
+    """Under the pipeline's name, with weights of its own, from wherever it comes."""
+    evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
+    elsewhere = project.root / "outputs" / ".registered.0" / TWIN
+    shutil.copytree(project.checkpoints / TWIN, elsewhere)
+    assert not evaluator._is_by_hand(evaluator.subject(elsewhere))
+    edit_card(elsewhere, license="GPL-3.0")
+    assert evaluator._is_by_hand(evaluator.subject(elsewhere))
+
+
+def test_a_summary_of_another_protocol_is_not_taken_for_this_ones(project):
+    folder = project.evaluations / "fmn-fast-thorough"
+    shutil.copytree(project.evaluations / "fmn-fast", folder)
+    for name in (BASE, TWIN):
+        seals.write_json(folder / f"{name}.json", summary_of(project, name) | {"protocol": "fmn-fast-thorough"})
+    shutil.copy(folder / f"{TWIN}.json", project.evaluations / "fmn-fast")
+    with pytest.raises(DataError, match=rf"{TWIN}\.json is of {TWIN} under fmn-fast-thorough: run `advalign evaluate"):
+        evaluated(project, load_settings(project.root).evaluate, "fmn-fast")
+
+
+def test_results_of_two_protocols_under_two_ceilings_are_not_set_side_by_side(project):
+    settings = load_settings(project.root).evaluate
+    setting = {key: summary_of(project, TWIN)[key] for key in SHARED}
+    assert len(evaluated(project, settings, "fmn-fast", setting).summaries) == 2
+    found = evaluated(project, settings, "fmn-fast", {**setting, "human_ceiling": 0.4})
+    assert found.summaries == []
+    assert [one["why"].partition(":")[0] for one in found.left_out] == [
+        "divided by another human ceiling than the other models"
+    ] * 2
+
+
+def test_a_trial_is_mended_as_a_trial():
+    mend = Paths(Project(REPOSITORY).evaluations / "pgd-20-l20.5.first6", "net").mend
+    assert mend == "run `advalign evaluate net --protocol pgd-20-l20.5 --limit 6` again, or remove it"
+
+
+def test_one_damaged_result_does_not_keep_the_others_and_the_decisions_from_being_published(project):
+    promote(project, open_store(project), TWIN)
+    (project.root / "mlflow.db").unlink()
+    damaged = project.evaluations / "fmn-fast" / f"{BASE}.json"
+    damaged.write_text("{}")
+    store = open_store(project)
+    done = publish_all(project, store)
+    assert [line.startswith(f"{damaged} is damaged") for line in done.left_out] == [True]
+    assert any(TWIN in name for name in done.created)
+    assert versions_of(store, TWIN)[0].tags.get("fmn-fast.run_id")
+    assert "champion" in find_model(store, TWIN).aliases
+
+
+def test_stimuli_that_were_frozen_from_other_data_are_no_evidence(project, capsys):
+    """The shard is edited and added again, and nobody freezes the stimuli again."""
+    (shard,) = project.data.glob("clickme/test-*.tfrecords")
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    (project.root / "data.dvc").write_text(
+        yaml.safe_dump({"outs": [{"md5": folder_md5(project.data, None), "hash": "md5", "path": "data"}]})
+    )
+    evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
+    assert evaluator.data.version.used is None
+    assert "outputs/stimuli were frozen from other data than data/ holds" in capsys.readouterr().err
+    decision = promote(project, open_store(project), TWIN)
+    assert (decision.outcome, "data" in failing(decision)) == ("refused", True)
+
+
+def test_what_changes_during_an_evaluation_is_noticed_at_its_end(project):
+    evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
+    subject = evaluator.subject(project.checkpoints / TWIN)
+    edit_card(project.checkpoints / TWIN, license="GPL-3.0")
+    with pytest.raises(DataError, match="was changed during the evaluation: evaluate the model again"):
+        evaluator.summarise(subject)
+    edit_ceiling(project)
+    with pytest.raises(DataError, match="data was changed during the evaluation: evaluate again"):
+        evaluator.summarise(evaluator.subject(project.checkpoints / TWIN))

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from advalign.data.results import TRIAL, read_rows
+from advalign.data.results import SUMMARY_VERSION, TRIAL, read_rows
 from advalign.errors import CheckFailed, InputError
 from advalign.evaluation.summaries import checked_metrics, setting_of
 from advalign.files import sha256
@@ -107,7 +107,7 @@ def _summary(store: Store, run: Run, model: str, label: str) -> dict[str, Any] |
         if sha256(file) != run.data.tags.get(RUN_RESULT):
             raise CheckFailed(f"{label}: {file.name} is not the one that was logged: {MEND}")
         found: dict[str, Any] = read_json(file)
-        return found if "bootstrap" in found else None
+        return found if found.get("version") == SUMMARY_VERSION else None
 
 
 def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: EvaluateSettings) -> Evidence | None:

@@ -150,7 +150,7 @@ def test_an_unknown_key_of_the_card_is_refused_with_the_nearest(folder):
 def test_a_missing_key_and_a_wrong_type_are_named(folder):
     edit_card(folder, seed="zero")
     refused(folder, InputError, "seed.*got 'zero'")
-    edit_card(folder, seed=None)
+    edit_card(folder, remove=("seed",))
     refused(folder, InputError, "seed: field required")
 
 
