@@ -1,10 +1,12 @@
 """One part of an evaluation: a protocol on its image set, with its tasks and the identity of a model's rows."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from advalign.data.results import SCHEMA_VERSION
 from advalign.data.sets.base import ImageSet
 from advalign.evaluation.protocols import Protocol
+from advalign.files import sha256
 from advalign.models.checkpoints import Card
 from advalign.settings import EvaluateSettings, digest
 
@@ -64,3 +66,18 @@ class Part:
                 "code": self.protocol.rows_code,
             }
         )
+
+    def told(self, rows: Path, identity: str) -> dict[str, object]:
+        """What a summary says of a model's rows.
+
+        Args:
+            rows: their file.
+            identity: of the rows.
+        """
+        return {
+            "inputs_sha256": identity,
+            "rows_sha256": sha256(rows),
+            "protocol_sha256": self.protocol.sha256,
+            "code_sha256": self.protocol.rows_code,
+            "human_ceiling": self.human_ceiling,
+        }

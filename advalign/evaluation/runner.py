@@ -255,8 +255,11 @@ class Evaluator:
 
     def _description(self, subject: Subject) -> dict[str, Any]:
         """The fields of a summary other than its metrics."""
-        card, main = subject.card, self.paths(subject.name)
-        rows = read_rows(main.rows)
+        card, rows = subject.card, read_rows(self.paths(subject.name).rows)
+        told = {
+            name: part.told(self.paths(subject.name, name).rows, subject.identities[name])
+            for name, part in self.parts.items()
+        }
         flags = {flag for flags in rows.get(FLAGS, ()) for flag in flags.split(",") if flag}
         return {
             "version": SUMMARY_VERSION,
@@ -267,21 +270,8 @@ class Evaluator:
             "baseline": card.baseline,
             "declared": card.settings.get("zoo"),
             "protocol": self.protocol.name,
-            "protocol_sha256": self.protocol.sha256,
-            "inputs_sha256": subject.identities[self.protocol.name],
-            "rows_sha256": sha256(main.rows),
-            "code_sha256": self.protocol.rows_code,
-            "companions": {
-                name: {
-                    "inputs_sha256": subject.identities[name],
-                    "rows_sha256": sha256(paths.rows),
-                    "protocol_sha256": part.protocol.sha256,
-                    "code_sha256": part.protocol.rows_code,
-                    "human_ceiling": part.human_ceiling,
-                }
-                for name, part in self.parts.items()
-                if (paths := self.paths(subject.name, name)).rows != main.rows
-            },
+            **told.pop(self.protocol.name),
+            "companions": told,
             "weights_sha256": card.weights_sha256,
             "card_sha256": subject.card_sha256,
             "by_hand": self._is_by_hand(subject),
@@ -293,7 +283,6 @@ class Evaluator:
             "tasks": self.settings.evaluate.model_dump(mode="json", include=TASK_SETTINGS),
             "seed": self.settings.seed,
             "bootstrap": self.settings.compare.bootstrap,
-            "human_ceiling": self.main.human_ceiling,
             "flags": sorted(flags),
         }
 
