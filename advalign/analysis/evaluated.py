@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advalign.data.results import Paths, read_summaries
-from advalign.evaluation.summaries import checked_metrics, setting_of
+from advalign.evaluation.summaries import Outdated, checked_metrics, setting_of
 from advalign.files import Project
 from advalign.settings import EvaluateSettings
 
@@ -65,6 +65,10 @@ def evaluated(
         if differing:
             why = f"{DIFFERENCES[differing[0]]} than the other models: {paths.mend}"
             left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
-        else:
+            continue
+        try:
             chosen.append({**summary, "metrics": checked_metrics(summary, paths.rows_under, evaluate)})
+        except Outdated:
+            why = f"evaluated again since under another protocol: {paths.mend}"
+            left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
     return Evaluated(chosen, left_out)

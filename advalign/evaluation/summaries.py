@@ -5,15 +5,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from advalign.data.results import read_rows
+from advalign.data.results import read_rows, stored_identity
 from advalign.errors import CheckFailed
 from advalign.evaluation.protocols import protocol
 from advalign.files import sha256
 from advalign.metrics.base import Evaluation
 from advalign.probes.base import Probe
+from advalign.seals import is_whole
 from advalign.settings import EvaluateSettings
 
 ROUNDING = 1e-9  # relative; machines add up in different orders
+
+
+class Outdated(CheckFailed):
+    """A summary is of earlier rows: a companion's rows, which several protocols share, were computed again since."""
 
 
 def metrics_of(
@@ -50,11 +55,14 @@ def checked_metrics(
 
     Raises:
         Damaged: the rows are.
+        Outdated: rows were computed again since, from other inputs (the model was trained again, say).
         CheckFailed: the rows are not those that were summarised, or give other numbers than the summary.
     """
     for name, part in _parts(summary).items():
         if sha256(rows(name)) != part["rows_sha256"]:
-            raise CheckFailed(f"{rows(name)} is not the one that was summarised: {_again(summary)}")
+            other = is_whole(rows(name)) and stored_identity(rows(name)) != part["inputs_sha256"]
+            kind = Outdated if other else CheckFailed
+            raise kind(f"{rows(name)} is not the one that was summarised: {_again(summary)}")
     found, told = computed_metrics(summary, rows, evaluate), summary["metrics"]
     wrong = next((name for name, value in found.items() if not _equal(value, told[name])), None)
     if wrong is not None:

@@ -24,11 +24,12 @@ from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_gallery, read_rows, read_summary
 from advalign.data.sets.base import ImageSet
 from advalign.errors import CheckFailed, DataError
-from advalign.evaluation.summaries import checked_metrics
+from advalign.evaluation.summaries import Outdated, checked_metrics
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import CARD, need_weights, read_card
 from advalign.models.declared import Zoo, read_zoo
+from advalign.progress import say
 from advalign.settings import digest, load_settings
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
@@ -89,6 +90,8 @@ def _leaving_out(done: Published) -> Iterator[None]:
         yield
     except StoreDown:
         raise
+    except Outdated as error:  # nothing is wrong with it, and nothing of it is left to publish
+        say(str(error))
     except (DataError, CheckFailed) as error:
         done.left_out.append(str(error))
 
@@ -141,10 +144,10 @@ def publish_evaluation(
         found = [run for run in runs if run.data.tags.get(RESULT) == key[RESULT]]
         if found and found[0].info.run_id != runs[0].info.run_id:
             store.make_newest("evaluate", found[0])  # what lies on disk counts, whatever was published since
-        done.note(f"evaluation {summary['model']} ({label})", not found)
         run_id = (
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
         )
+        done.note(f"evaluation {summary['model']} ({label})", not found)
         version = find_version(store, summary["model"], summary["weights_sha256"], summary["card_sha256"])
         if version is not None and version.tags.get(store.named(label) + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))

@@ -354,9 +354,8 @@ def test_a_damaged_decision_is_named_and_left_out(decided):
     damaged.write_text(damaged.read_text().replace('"who": "', '"who": "not '))
     published = typed(decided, "publish")
     assert published.returncode == 0, published.stderr
-    (line,) = published.stderr.splitlines()
-    assert str(damaged) in line
-    assert "SHA-256" in line
+    (line,) = [line for line in published.stderr.splitlines() if "fmn-5" not in line]  # version 1's, outdated
+    assert f"{damaged} is damaged" in line
     assert [row["reason"] for row in audited(decided, NAME)] == ["it is better"]
 
 
