@@ -60,8 +60,8 @@ def checked_metrics(
     """
     for name, part in _parts(summary).items():
         if sha256(rows(name)) != part["rows_sha256"]:
-            other = is_whole(rows(name)) and stored_identity(rows(name)) != part["inputs_sha256"]
-            kind = Outdated if other else CheckFailed
+            later = part is not summary and _are_of_other_inputs(rows(name), summary["model"], part["inputs_sha256"])
+            kind = Outdated if later else CheckFailed
             raise kind(f"{rows(name)} is not the one that was summarised: {_again(summary)}")
     found, told = computed_metrics(summary, rows, evaluate), summary["metrics"]
     wrong = next((name for name, value in found.items() if not _equal(value, told[name])), None)
@@ -71,6 +71,11 @@ def checked_metrics(
             f"{told[wrong]}: {_again(summary)}"
         )
     return found
+
+
+def _are_of_other_inputs(rows: Path, model: str, identity: str) -> bool:
+    """Whether a file holds rows of the model that were computed from other inputs than the identity's."""
+    return is_whole(rows) and stored_identity(rows) != identity and {*read_rows(rows)["model"]} == {model}
 
 
 def computed_metrics(

@@ -31,6 +31,7 @@ from advalign.data.training_images import training_images, validation_images
 from advalign.errors import AdvalignError
 from advalign.evaluation.runner import Evaluator
 from advalign.inputs import digests, tracked
+from advalign.models import fetched as fetched_models
 from advalign.models.checkpoints import load_checkpoint, read_card, read_history
 from advalign.models.declared import read_zoo
 from advalign.models.fetched import FetchedModel
@@ -348,7 +349,8 @@ def test_damage_changes_no_number_in_silence(finished, kind, capsys):
     for number, wrong in enumerate(damaged(content, others)):
         path.write_bytes(wrong)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        seals._say.cache_clear()
+        for said_once in (seals._say, fetched_models._say_again):
+            said_once.cache_clear()
         capsys.readouterr()
         try:
             found = one.read(finished)
