@@ -230,7 +230,7 @@ def test_stimuli_without_maps_need_no_map_table_and_no_correlations(project):
 
 def test_an_unreadable_file_is_one_line(project):
     path_of(project).write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"resnet18\.parquet is damaged.*: run `advalign evaluate resnet18` again"):
+    with pytest.raises(DataError, match=r"resnet18\.parquet is damaged.*: run `advalign evaluate resnet18 --protocol"):
         check(project)
 
 
