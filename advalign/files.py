@@ -34,7 +34,8 @@ class Project:
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            if os.path.lexists(folder / "params.yaml"):  # a link that leads nowhere too: `load_settings` tells of it
+            settings = folder / "params.yaml"
+            if os.path.lexists(settings) and not settings.is_dir():  # of a link to nowhere `load_settings` tells
                 found = cls(folder)
                 if found.home != folder and check_name(folder.name, "experiment") == MAIN:
                     raise InputError(f"{folder}: {MAIN!r} names the experiment at {found.home}: rename the folder")
@@ -163,7 +164,8 @@ def replacing(path: Path) -> Iterator[Path]:
         told = _of_the_disk(error)
         if told is None:
             raise
-        told.filename = told.filename or str(path)  # writing to a full disk names no file
+        if told.errno is not None:  # otherwise its text is all that it says
+            told.filename = told.filename or str(path)  # writing to a full disk names no file
         raise told from error
     finally:
         temporary.unlink(missing_ok=True)

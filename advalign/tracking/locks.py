@@ -61,8 +61,11 @@ def lock_file(uri: str, purpose: str) -> Path:
 
 
 def _mode(database: Path | None) -> int:
-    """Permissions of a lock: whoever may write the database may take it; -1 for the usual ones of a new file."""
-    return database.stat().st_mode & 0o666 if database is not None and database.is_file() else -1
+    """Permissions of a lock: whoever may write the database may take it; -1 for the usual ones of a new file.
+
+    The owner may write it even where the database is only read: the library locks no other file.
+    """
+    return database.stat().st_mode & 0o666 | 0o600 if database is not None and database.is_file() else -1
 
 
 def may_be_alive(host: str, process: int, since: float) -> bool:

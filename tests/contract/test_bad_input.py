@@ -525,7 +525,9 @@ def snapshot(*folders):
             found[path] = str(path.readlink()) if path.is_symlink() else "folder"
         elif path == folders[0] / "outputs" / "evaluations" / "fmn-10" / "sound_net.json":
             found[path] = path.read_text()
-        elif not path.name.endswith((".lock", "mlflow.db")):
+        elif not path.name.endswith(
+            (".lock", "mlflow.db", ".digests.db")
+        ):  # the last: remembered, to be removed at will
             content = path.read_bytes() if os.access(path, os.R_OK) else b""
             found[path] = sha256(content).hexdigest(), path.stat().st_mtime_ns
     return found

@@ -211,9 +211,11 @@ def checkpoint_without_history(folder):
 
 
 def served(made):
-    """What MLflow's loader finds in the file: it runs it, and any error of it ends the loading."""
-    model = str(made.version(TWIN).source).removeprefix("models:/")
-    path = made.project.root / "mlartifacts" / "models" / model / "artifacts" / "served.py"
+    """What MLflow's loader finds in each version: it runs the file, and refuses one that sets no model."""
+    return [_set_by(path) for path in sorted((made.project.root / "mlartifacts" / "models").rglob("served.py"))]
+
+
+def _set_by(path):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlflow.models.set_model", lambda model: found.append(type(model)))
@@ -221,6 +223,8 @@ def served(made):
             runpy.run_path(str(path))
         except Exception as error:  # noqa: BLE001  whatever a damaged file raises
             raise AdvalignError(f"{path} cannot be run: {error!r}") from None
+    if not found:
+        raise AdvalignError(f"{path} sets no model")
     return found
 
 

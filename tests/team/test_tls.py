@@ -12,9 +12,11 @@ import pytest
 import requests
 import urllib3
 
-from advalign.files import Project
+from advalign.files import Project, sha256
+from advalign.models.checkpoints import CARD, WEIGHTS
 from advalign.tracking.registry.registered import find_version
 from advalign.tracking.store import open_store
+from tests.team.conftest import NAME as TRAINED
 from tests.team.processes import Process, command_line, free_port, tied_to_us
 from tests.team.server import ADMIN, ADMIN_PASSWORD, MEMBER, MEMBER_PASSWORD, block
 
@@ -92,9 +94,9 @@ def test_a_member_logs_uploads_registers_and_promotes_over_tls(root, far_member,
     assert published.wait() == 0, published.errors()
     store = open_store(Project(root))
     assert store.uri.startswith(f"https://{NAME}")
-    (version,) = store.client.search_model_versions("name = 'test_resnet.baseline'")
-    content = (version.tags["advalign.weights_sha256"], version.tags["advalign.card_sha256"])
-    assert find_version(store, version.name, *content) is not None
+    folder = Project(root).runs / TRAINED  # other tests register versions of the same name
+    version = find_version(store, TRAINED, sha256(folder / WEIGHTS), sha256(folder / CARD))
+    assert version is not None
     words = ("registry", "promote", version.name, "--force", "--reason", "a test")
     promoted = Process(root, far_member, advalign_over_tls, *words)
     assert promoted.wait() == 0, promoted.errors()
