@@ -7,6 +7,7 @@ YAML, or JSON from outside.
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -212,8 +213,8 @@ def parse_json(text: str, source: str, error: type[InputError] = InputError) -> 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen: set[str] = set()
-        raise _Repeated(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+        times = Counter(key for key, _ in pairs)
+        raise _Repeated(next(key for key, count in times.items() if count > 1))
     return values
 
 

@@ -39,7 +39,7 @@ def compare(
 ) -> None:
     """Compare all evaluated models: outputs/comparison holds table, statistics, figures and report."""
     from advalign.analysis.comparison import compare as run
-    from advalign.analysis.comparison import read_comparison
+    from advalign.analysis.comparison_files import read_comparison
     from advalign.analysis.published import beside_published, read_published, released_results
     from advalign.files import Project
     from advalign.settings import load_settings

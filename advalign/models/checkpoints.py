@@ -152,7 +152,7 @@ def read_history(folder: Path, card: Card) -> list[dict[str, float]]:
             f"{path} is missing or was changed: its SHA-256 is not the one in {CARD}: train the model again"
         )
     try:
-        (_, header), *rows = read_csv(path, DataError)
+        (_, header), *rows = read_csv(path, DataError) or [(1, [])]
         if "step" not in header:
             raise ValueError("it has no column step")
         return [{name: _number(cell) for name, cell in zip(header, cells, strict=True) if cell} for _, cells in rows]

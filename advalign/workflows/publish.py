@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from advalign.analysis.comparison import read_comparison
+from advalign.analysis.comparison_files import read_comparison
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
 from advalign.analysis.standing import group_of

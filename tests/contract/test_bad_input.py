@@ -517,6 +517,9 @@ FAMILIES = (damaged_shards, bad_records, shard_files, bad_pictures, bad_labels, 
 KINDS = {name: kind for family in FAMILIES for name, kind in family()}
 
 
+CHANGING = ".lock", "mlflow.db", ".digests.db"  # the last remembers digests as soon as files are old enough
+
+
 def snapshot(*folders):
     """What lies in folders: bytes and times of files; of a summary, which is written again, the bytes only."""
     found = {}
@@ -525,9 +528,7 @@ def snapshot(*folders):
             found[path] = str(path.readlink()) if path.is_symlink() else "folder"
         elif path == folders[0] / "outputs" / "evaluations" / "fmn-10" / "sound_net.json":
             found[path] = path.read_text()
-        elif not path.name.endswith(
-            (".lock", "mlflow.db", ".digests.db")
-        ):  # the last: remembered, to be removed at will
+        elif not path.name.endswith(CHANGING):
             content = path.read_bytes() if os.access(path, os.R_OK) else b""
             found[path] = sha256(content).hexdigest(), path.stat().st_mtime_ns
     return found

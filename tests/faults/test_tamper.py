@@ -22,7 +22,8 @@ import yaml
 
 from advalign import seals
 from advalign.analysis.assembly import gallery_of
-from advalign.analysis.comparison import compare, read_comparison
+from advalign.analysis.comparison import compare
+from advalign.analysis.comparison_files import read_comparison
 from advalign.analysis.evaluated import evaluated
 from advalign.data.classes import read_classes
 from advalign.data.results import Paths, write_kept

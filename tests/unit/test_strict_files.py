@@ -289,5 +289,5 @@ def test_no_other_file_of_the_package_reads_json_or_csv_from_outside():
         ("evaluation/protocols.py", "json.loads"),  # what this process wrote into a Spec
         ("data/results.py", "json.loads"),  # what `write_kept` wrote into a sealed file
         ("analysis/report.py", "json.loads"),  # what the drawing library wrote just now
-        ("analysis/comparison.py", "pd.read_csv"),  # zoo.csv, which this program wrote
+        ("analysis/comparison_files.py", "pd.read_csv"),  # zoo.csv, which this program wrote
     }

@@ -7,7 +7,6 @@ the versions that it is about, and a seal. `restoring` brings them back.
 from typing import Any
 
 from mlflow.entities import ViewType
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import Field
 
@@ -20,7 +19,7 @@ from advalign.settings import Strict, parse
 from advalign.tracking.database import DATABASE, database_file, own_database
 from advalign.tracking.lineage import RESTORED
 from advalign.tracking.registry import audit
-from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, find_version
+from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG
 from advalign.tracking.store import SEQUENCE, Store, entered, numbered
 
 LOST = "restore the file from a back-up, or remove it"
@@ -123,11 +122,6 @@ def read_all(project: Project) -> list[Kept]:
             line = " ".join(str(error).split())
             say(f"{line}; this decision is left out")
     return sorted(found, key=lambda kept: kept.order)
-
-
-def find_content(store: Store, name: str, content: Content | None) -> ModelVersion | None:
-    """The version of a model with these weights and this card; None if there is none."""
-    return None if content is None else find_version(store, name, content.weights, content.card)
 
 
 def _content(store: Store, name: str, version: str | None) -> Content | None:

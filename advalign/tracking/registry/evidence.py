@@ -119,15 +119,10 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: 
     found = read_evaluation(store, version, protocol, evaluate)
     if found is None:
         return None
-    return _evidence(found, label_of(version), version.tags.get("dvc.data.md5"))
-
-
-def _evidence(found: Logged, label: str, trained_on: str | None) -> Evidence:
     summary = found.summary
     return Evidence(
-        label=label,
-        data=(trained_on, summary["data_md5"]),
-        read=summary["data_sha256"],
+        label=label_of(version),
+        data=(version.tags.get("dvc.data.md5"), summary["data_md5"]),
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
         setting=setting_of(summary),

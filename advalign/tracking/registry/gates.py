@@ -30,7 +30,6 @@ class Evidence:
         label: "NAME version 3".
         data: DVC digests of the data of its training and of its evaluation; None where unknown, or where the files were
             not those of the version.
-        read: digest of the files below data/ that the evaluation stands on.
         stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
         setting: what must be the same of two models that are compared (`evaluation.summaries.setting_of`).
         flags: sanity flags.
@@ -41,7 +40,6 @@ class Evidence:
 
     label: str
     data: tuple[str | None, str | None]
-    read: str
     stimuli: str
     protocol: str
     setting: Mapping[str, object]
@@ -120,13 +118,13 @@ def _minimum_norm(policy: Policy) -> Verdict:
 
 def _current_data(candidate: Evidence, present: Present) -> Verdict:
     trained, evaluated = candidate.data
-    current = present.tracked.md5
+    current, same = present.tracked.md5, candidate.setting["data_sha256"] == present.read
     got = f"trained on {_short(trained)}, evaluated on {_short(evaluated)}"
     if {*candidate.data} == {current} and present.tracked.changed:
         got = present.tracked.warning.partition(":")[0]
-    elif {*candidate.data} == {current} and candidate.read != present.read:
+    elif {*candidate.data} == {current} and not same:
         got = "the evaluation read other files than data/ holds now"
-    holds = current is not None and {*candidate.data} == {present.tracked.used} and candidate.read == present.read
+    holds = current is not None and {*candidate.data} == {present.tracked.used} and same
     return Verdict("data", f"{_short(current)}, as data.dvc says", got, holds)
 
 

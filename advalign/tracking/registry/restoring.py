@@ -17,10 +17,10 @@ from advalign.tracking.lineage import COPIED, RESTORED
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry import audit
 from advalign.tracking.registry.aliases import INTENT
-from advalign.tracking.registry.decisions import Kept, find_content, keep_all, name_of, read_all
+from advalign.tracking.registry.decisions import Kept, keep_all, name_of, read_all
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK
 from advalign.tracking.registry.policies import previous_alias
-from advalign.tracking.registry.registered import find_model, label_of, set_tags
+from advalign.tracking.registry.registered import find_model, find_version, label_of, set_tags
 from advalign.tracking.results import Published
 from advalign.tracking.store import Store, entered
 
@@ -94,7 +94,10 @@ class _Restoring:
         if row.info.status != "FINISHED":
             self.store.client.log_dict(run_id, one.decision, audit.FILE)
             self.store.client.set_terminated(run_id, "FINISHED", one.ended)
-        version, before = (find_content(self.store, model, content) for content in (one.version, one.before))
+        version, before = (
+            None if content is None else find_version(self.store, model, content.weights, content.card)
+            for content in (one.version, one.before)
+        )
         if version is None or (before is None and one.before is not None):
             self.lacking.append(model)
         if version is None:

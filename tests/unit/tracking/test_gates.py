@@ -38,9 +38,11 @@ def evidence(pt=1.0, rho=0.4, noise=0.0, **changes):
     values = {
         "label": "m version 1",
         "data": ("d1", "d1"),
-        "read": "r",
         "stimuli": "s",
-        "setting": {key: changes.get(key, "usual") for key in ("stimuli", "protocol", "read", "human_ceiling")},
+        "setting": {
+            "data_sha256": changes.pop("read", "r"),
+            **{key: changes.get(key, "usual") for key in ("stimuli", "protocol", "human_ceiling")},
+        },
         "protocol": protocol("fmn-fast").sha256,
         "flags": (),
         "metrics": {

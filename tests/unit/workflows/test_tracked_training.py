@@ -301,7 +301,7 @@ def test_a_full_artifact_store_does_not_end_a_training(tracked, monkeypatch):
         ("epoch,step,loss\n1,10,inf\n", "'inf' is no finite number"),
         ("epoch,loss\n1,0.5\n", "it has no column step"),
         ("epoch,step,loss\n1,1\0,0.5\n", "line 2: a NUL character"),
-        ("", "not a learning curve (not enough values"),
+        ("", "not a learning curve (it has no column step)"),
     ],
 )
 def test_a_damaged_learning_curve_is_one_line_and_makes_no_run(tracked, tmp_path, text, told):
