@@ -1,0 +1,174 @@
+"""The disk becomes full at thirty random moments of the road: one line each, and the road ends where it always does."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from pathlib import Path
+
+import pytest
+
+from advalign import seals
+from advalign.data.results import Paths, read_rows, read_summary
+from advalign.files import Project, sha256
+from advalign.models.checkpoints import WEIGHTS
+from advalign.tracking.registry.registered import versions_of
+from advalign.tracking.store import open_store
+from tests.conftest import REPOSITORY, with_stimuli
+from tests.foreign import drawn, encoded, example, shard
+from tests.team.processes import FORKS, command_line
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
+NAME, PROTOCOL = "test_resnet.baseline", "fmn-5"
+ROAD = (
+    ("data", "import", "clickme", "own", "--workers", "1", "--replace"),
+    ("train", "baseline", "--set", "save_minutes=0.00001"),
+    ("evaluate", NAME, "--protocol", PROTOCOL, "--workers", "1"),
+    ("compare", "--protocol", PROTOCOL),
+    ("publish",),
+    ("registry", "promote", NAME, "--force", "--reason", "a drill"),
+)
+MOMENTS = 15  # of each way to fill a disk
+ROOM = 256 << 20  # bytes of the small disk
+GOES_ON = "; the training continues, and its metrics are logged later"
+PROGRESS = re.compile(r"[^:]+: \d+/\d+ \(")
+
+
+def spoken(root, end, words):
+    """What `advalign WORDS` does in a folder; what it says goes into a pipe, which no full disk stops."""
+    os.chdir(root)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    os.dup2(end.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    command_line(*words)
+
+
+class Command:
+    """`advalign WORDS`, running."""
+
+    def __init__(self, root, words):
+        self.reading, writing = Pipe(duplex=False)
+        self.process = FORKS.Process(target=spoken, args=(root, writing, words))
+        self.process.start()
+        writing.close()
+
+    def end(self):
+        """Wait for it; its exit code, and the lines that it said, but for those of progress."""
+        said = b""
+        while part := os.read(self.reading.fileno(), 1 << 16):
+            said += part
+        self.process.join()
+        lines = [line for line in said.decode().splitlines() if line.strip() and not PROGRESS.match(line)]
+        return self.process.exitcode, lines
+
+
+class Limited:
+    """No file grows any more: the kernel's limit on files of a process that runs."""
+
+    @contextmanager
+    def disk(self, folder):
+        yield folder
+
+    @contextmanager
+    def full(self, folder, process):
+        with suppress(ProcessLookupError):  # it ended already
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        yield
+
+
+class Filled:
+    """A small disk, which another file fills."""
+
+    @contextmanager
+    def disk(self, folder):
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", folder], check=False)
+        if made.returncode:
+            pytest.skip("a disk can be mounted by root only")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+    @contextmanager
+    def full(self, folder, process):
+        filler = folder / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+        yield
+        filler.unlink()
+
+
+def finished(root):
+    """What the road leads to."""
+    project = Project(root)
+    store, paths = open_store(project), Paths(project.evaluations / PROTOCOL, NAME)
+    versions = versions_of(store, NAME)
+    return {
+        "imported": sorted(sha256(path) for path in (root / "data" / "clickme").glob("test-own.*")),
+        "weights": sha256(project.runs / NAME / WEIGHTS),
+        "rows": read_rows(paths.rows).drop(columns="seconds", errors="ignore").to_json(),
+        "metrics": read_summary(paths)["metrics"],
+        "comparison": seals.read_json(project.comparison / "statistics.json", "")["models"],
+        "versions": len(versions),
+        "champion": [alias for version in versions for alias in version.aliases],
+        "decisions": len(list(project.decisions.glob("*.json"))),
+    }
+
+
+@pytest.fixture(scope="module")
+def start(sample_root, tmp_path_factory):
+    """The tiny project at the beginning of the road."""
+    root = tmp_path_factory.mktemp("start") / "project"
+    with_stimuli(sample_root, root)
+    for name in ("gates.yaml", "imagenet.yaml"):
+        shutil.copy(REPOSITORY / "registry" / name, root / "registry")
+    image, heatmap = drawn(32, 0)
+    shard(root / "own" / "test-own.tfrecords", example(image=encoded(image), heatmap=encoded(heatmap), label=3))
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    """The seconds that each command takes, and what the road leads to."""
+    root, seconds = shutil.copytree(start, tmp_path_factory.mktemp("undisturbed") / "project"), []
+    for words in ROAD:
+        begun = time.monotonic()
+        assert Command(root, words).end() == (0, [])
+        seconds.append(time.monotonic() - begun)
+    return seconds, finished(root)
+
+
+@pytest.mark.parametrize("way", [Limited(), Filled()], ids=["limited", "filled"])
+def test_a_disk_that_becomes_full_is_one_line_and_loses_nothing(start, undisturbed, tmp_path, way):
+    chance, (seconds, truth) = random.Random(0), undisturbed
+    share = [moment % len(ROAD) for moment in range(MOMENTS)]
+    stopped = 0
+    with way.disk(tmp_path) as disk:
+        root = shutil.copytree(start, disk / "project")
+        for place, words in enumerate(ROAD):
+            for _ in range(share.count(place)):
+                command = Command(root, words)
+                time.sleep(chance.uniform(0, seconds[place]))
+                with way.full(disk, command.process):
+                    code, lines = command.end()
+                stopped += code != 0
+                assert code in (0, 2), lines
+                assert [line for line in lines if not line.startswith("advalign: ")] == []
+                assert ["advalign: error: " in line for line in lines if GOES_ON not in line] == [True] * (code == 2), (
+                    lines
+                )
+            assert Command(root, words).end() == (0, []), words
+        assert finished(root) == truth
+    assert stopped >= MOMENTS // 3
