@@ -34,8 +34,7 @@ class Project:
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
-            settings = folder / "params.yaml"
-            if os.path.lexists(settings) and not settings.is_dir():  # of a link to nowhere `load_settings` tells
+            if os.path.lexists(folder / "params.yaml"):  # also what is no file: `load_settings` tells of it
                 found = cls(folder)
                 if found.home != folder and check_name(folder.name, "experiment") == MAIN:
                     raise InputError(f"{folder}: {MAIN!r} names the experiment at {found.home}: rename the folder")

@@ -109,12 +109,12 @@ def edit(folder, **changes):
 
 
 def snapshot(*folders):
-    """Kind and content of all that lies in folders; locks and the database are MLflow's own affair."""
+    """Kind and content of all that lies in folders; locks, the database and remembered digests change."""
     found = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
         if path.is_symlink() or path.is_dir():
             found[path] = str(path.readlink()) if path.is_symlink() else "folder"
-        elif not path.name.endswith((".lock", "mlflow.db")):
+        elif not path.name.endswith((".lock", "mlflow.db", ".digests.db")):
             found[path] = sha256(path.read_bytes()).hexdigest()
     return found
 

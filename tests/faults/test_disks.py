@@ -19,9 +19,11 @@ from advalign.errors import InputError
 from advalign.files import Project, replacing, write_text
 from tests.conftest import REPOSITORY
 from tests.foreign import drawn, encoded, example, shard
+from tests.team.processes import Spoken
 
 LIMIT = 10_000  # bytes of a file, on the disk that is full here
 DROP, OVERRIDES = 24, (1, 2)  # prctl(PR_CAPBSET_DROP): what lets root write and read against permissions
+CAPABILITIES = 0x20080522  # version of capset's structures
 
 
 @contextmanager
@@ -76,13 +78,27 @@ def test_other_errors_pass_unchanged(tmp_path):
 
 
 def obey_permissions():
-    """In a child that root starts: obey permissions as anybody does."""
-    for capability in OVERRIDES if os.geteuid() == 0 else ():
-        ctypes.CDLL(None).prctl(DROP, capability, 0, 0, 0)
+    """In a process of root: obey permissions as anybody does, and so will all that it starts."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None)
+    header, held = (ctypes.c_uint32 * 2)(CAPABILITIES, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, held) == 0
+    for capability in OVERRIDES:
+        libc.prctl(DROP, capability, 0, 0, 0)
+        for kind in range(3):  # effective, permitted, inheritable
+            held[kind] &= ~(1 << capability)
+    assert libc.capset(header, held) == 0
 
 
-def cli(root, *words, prepare=None, **streams):
-    """Run the command line as a child."""
+def cli(root, *words, prepare=None):
+    """Run the command line in a process that has imported everything already."""
+    code, said = Spoken(root, tuple(map(str, words)), prepare).end()
+    return subprocess.CompletedProcess(words, code, stderr=said)
+
+
+def child(root, *words, prepare=None, **streams):
+    """Run the command line from its first import on."""
     hidden = ("MLFLOW_TRACKING_URI", "ADVALIGN_DEBUG")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run(
@@ -150,12 +166,13 @@ def test_a_project_that_may_not_be_written_is_one_line(mine, name):
         path.chmod(path.stat().st_mode | 0o200)
 
 
+def fill():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["init", "sample", "classes", "shard", "train"])
 def test_a_full_disk_is_one_line_and_changes_nothing(mine, name):
-    def fill():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
     words = COMMANDS[name]
     if name == "shard":
         (mine / "data" / "clickme" / "test-own.tfrecords").write_bytes(b"another")
@@ -182,22 +199,22 @@ def test_a_database_that_may_not_be_written_is_read(mine):
 def test_output_that_nobody_reads_is_one_line(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    is_one_line(cli(tmp_path, "protocols", stdout=writing), "the output cannot be written (Broken pipe)")
+    is_one_line(child(tmp_path, "protocols", stdout=writing), "the output cannot be written (Broken pipe)")
     os.close(writing)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")  # noqa: PTH110
 def test_output_to_a_full_disk_is_one_line(tmp_path):
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        is_one_line(cli(tmp_path, "protocols", stdout=full), "No space left on device")
+        is_one_line(child(tmp_path, "protocols", stdout=full), "No space left on device")
 
 
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_a_closed_stream_breaks_nothing(tmp_path, stream):
-    done = cli(tmp_path, "protocols", prepare=lambda: os.close(stream))
+    done = child(tmp_path, "protocols", prepare=lambda: os.close(stream))
     assert (done.returncode, done.stderr) == (0, "")
     assert ("fmn-fast" in done.stdout) == (stream != 1)
-    failed = cli(tmp_path, "evaluate", prepare=lambda: os.close(stream))
+    failed = child(tmp_path, "evaluate", prepare=lambda: os.close(stream))
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert ("is not inside a project" in failed.stderr) == (stream != 2)

@@ -1,16 +1,12 @@
-"""The disk becomes full at thirty random moments of the road: one line each, and the road ends where it always does."""
+"""The disk becomes full at thirty random moments of the road, or files are few: one line, and the road ends as always."""
 
-import os
 import random
 import re
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +18,7 @@ from advalign.tracking.registry.registered import versions_of
 from advalign.tracking.store import open_store
 from tests.conftest import REPOSITORY, with_stimuli
 from tests.foreign import drawn, encoded, example, shard
-from tests.team.processes import FORKS, command_line
+from tests.team.processes import Spoken
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
@@ -41,34 +37,10 @@ GOES_ON = "; the training continues, and its metrics are logged later"
 PROGRESS = re.compile(r"[^:]+: \d+/\d+ \(")
 
 
-def spoken(root, end, words):
-    """What `advalign WORDS` does in a folder; what it says goes into a pipe, which no full disk stops."""
-    os.chdir(root)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    with Path(os.devnull).open("w") as nothing:
-        os.dup2(nothing.fileno(), 1)
-    os.dup2(end.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    command_line(*words)
-
-
-class Command:
-    """`advalign WORDS`, running."""
-
-    def __init__(self, root, words):
-        self.reading, writing = Pipe(duplex=False)
-        self.process = FORKS.Process(target=spoken, args=(root, writing, words))
-        self.process.start()
-        writing.close()
-
-    def end(self):
-        """Wait for it; its exit code, and the lines that it said, but for those of progress."""
-        said = b""
-        while part := os.read(self.reading.fileno(), 1 << 16):
-            said += part
-        self.process.join()
-        lines = [line for line in said.decode().splitlines() if line.strip() and not PROGRESS.match(line)]
-        return self.process.exitcode, lines
+def end(command):
+    """Its exit code, and the lines that it said, but for those of progress."""
+    code, said = command.end()
+    return code, [line for line in said.splitlines() if line.strip() and not PROGRESS.match(line)]
 
 
 class Limited:
@@ -145,7 +117,7 @@ def undisturbed(start, tmp_path_factory):
     root, seconds = shutil.copytree(start, tmp_path_factory.mktemp("undisturbed") / "project"), []
     for words in ROAD:
         begun = time.monotonic()
-        assert Command(root, words).end() == (0, [])
+        assert end(Spoken(root, words)) == (0, [])
         seconds.append(time.monotonic() - begun)
     return seconds, finished(root)
 
@@ -159,16 +131,31 @@ def test_a_disk_that_becomes_full_is_one_line_and_loses_nothing(start, undisturb
         root = shutil.copytree(start, disk / "project")
         for place, words in enumerate(ROAD):
             for _ in range(share.count(place)):
-                command = Command(root, words)
+                command = Spoken(root, words)
                 time.sleep(chance.uniform(0, seconds[place]))
                 with way.full(disk, command.process):
-                    code, lines = command.end()
+                    code, lines = end(command)
                 stopped += code != 0
                 assert code in (0, 2), lines
                 assert [line for line in lines if not line.startswith("advalign: ")] == []
                 assert ["advalign: error: " in line for line in lines if GOES_ON not in line] == [True] * (code == 2), (
                     lines
                 )
-            assert Command(root, words).end() == (0, []), words
+            assert end(Spoken(root, words)) == (0, []), words
         assert finished(root) == truth
     assert stopped >= MOMENTS // 3
+
+
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def test_the_road_with_few_open_files_is_walked_or_one_line(start, undisturbed, tmp_path):
+    root = shutil.copytree(start, tmp_path / "project")
+    for words in ROAD:
+        code, lines = end(Spoken(root, words, few_files))
+        assert code in (0, 2), lines
+        assert ["advalign: error: " in line for line in lines] == [True] * (code == 2), lines
+        if code:
+            assert end(Spoken(root, words)) == (0, []), words
+    assert finished(root) == undisturbed[1]

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ class Watching:
             raise KeyboardInterrupt
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finished:
     """A project with every kind of file."""
 
@@ -93,7 +94,11 @@ class Finished:
     def version(self, name):
         return versions_of(self.store, name)[0]
 
-    @property
+    @cached_property
+    def settings(self):
+        return load_settings(self.project.root)
+
+    @cached_property
     def fetched(self):
         entry = read_zoo(self.project.zoo).models["own_net"]
         card = read_card(self.project.checkpoints / BASE)
@@ -160,7 +165,7 @@ def numbers_of(state):
 
 
 def results(made):
-    found = evaluated(made.project, load_settings(made.project.root).evaluate, "fmn-fast")
+    found = evaluated(made.project, made.settings.evaluate, "fmn-fast")
     gallery = gallery_of(made.evaluator.folder, [BASE, TWIN], load_stimuli(made.project))
     there = [made.evaluator.is_finished(made.subject(name)) for name in (BASE, TWIN)]
     pictured = {name: [one.tobytes() for one in arrays] for name, arrays in gallery.perturbations.items()}
@@ -230,7 +235,7 @@ def _set_by(path):
 
 
 def evaluation(made):
-    found = read_evaluation(made.store, made.version(TWIN), "fmn-fast", load_settings(made.project.root).evaluate)
+    found = read_evaluation(made.store, made.version(TWIN), "fmn-fast", made.settings.evaluate)
     return found.metrics, found.summary, found.rows.to_dict("list")
 
 
@@ -242,7 +247,7 @@ def data(made):
 
 def training_data(made):
     """As a training reads it."""
-    project, settings = made.project, load_settings(made.project.root).train
+    project, settings = made.project, made.settings.train
     classes = read_classes(project.data / "classes.yaml")
     paths = [path for of in (training_images, validation_images) for path in of(project, classes, settings).paths]
     return tracked(project.root, digests(paths, project.digests), project.digests).warning

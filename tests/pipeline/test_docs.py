@@ -1,5 +1,6 @@
 """What README and docs tell a user to type works, and the examples of new entries are entries."""
 
+import json
 import re
 import shlex
 import shutil
@@ -56,41 +57,60 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+PROTOCOLS = ("straight-line", "agreement", "fmn-fast-corners")
+TYPED = """
+import io, json, sys
+from contextlib import redirect_stdout
+from advalign.cli.main import run
+said = []
+for words in json.loads(sys.argv[1]):
+    sys.argv, out = ["advalign", *words], io.StringIO()
+    try:
+        with redirect_stdout(out):
+            run()
+    except SystemExit as end:
+        said.append([int(end.code or 0), out.getvalue()])
+print(json.dumps(said))
+"""
+
+
+def typed_in_its_code(root, *commands):
+    """Run commands with the code that the project holds, one after the other, in one process; what each printed."""
+    done = run(root, sys.executable, "-c", TYPED, json.dumps(commands), PYTHONPATH=str(root))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert [code for code, _ in said] == [0] * len(commands), done.stderr
+    return [printed for _, printed in said]
+
+
 def test_example_entries_are_found_and_run(reproduced, tmp_path):
     root = copy_of(reproduced, tmp_path / "extended")
     assert len(EXAMPLES) == 7
     for name, code in EXAMPLES.items():
         (root / name).write_text(code)
     settings = yaml.safe_load((root / "params.yaml").read_text())
-    change_params(root, "evaluate", metrics=[*settings["evaluate"]["metrics"], "median-tolerance"])
-    program = (sys.executable, "-m", "advalign.cli.main")
-    for recipe in ("noisy", "unsure"):
-        trained = run(root, *program, "train", recipe, "--epochs", "1")
-        assert trained.returncode == 0, trained.stderr
-    assert "confidence_term" in pd.read_csv(root / "outputs" / "runs" / "test_resnet.unsure" / "history.csv")
-    attacked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", "straight-line", "--workers", "1")
-    assert attacked.returncode == 0, attacked.stderr
-    folder = root / "outputs" / "evaluations" / "straight-line"
-    rows = pd.read_parquet(folder / "test_resnet.noisy0.1.parquet")
-    valid = rows[rows["status"] == "ok"]
-    summary = yaml.safe_load((folder / "test_resnet.noisy0.1.json").read_text())
-    assert summary["metrics"]["median_tolerance"] == pytest.approx(valid["norm_l2"].median())
-    assert (valid["queries"] <= 3 + 10).all()
     corners = {"fmn-fast-corners": {"attack": "fmn-fast", "image_set": "corners", "settings": {"budget": "fast"}}}
-    change_params(root, "evaluate", protocols=corners)
+    metrics = [*settings["evaluate"]["metrics"], "median-tolerance"]
+    change_params(root, "evaluate", metrics=metrics, protocols=corners)
+    name, zoo = "test_resnet.noisy0.1", root / "outputs" / "comparison" / "zoo.csv"
+    *_, shown, _, _ = typed_in_its_code(
+        root,
+        *(("train", recipe, "--epochs", "1") for recipe in ("noisy", "unsure")),
+        *(("evaluate", name, "--protocol", protocol, "--workers", "1", "--json") for protocol in PROTOCOLS),
+        ("protocols", "--json"),
+        ("compare", "--protocol", "straight-line"),
+        ("compare", "--table", str(zoo)),
+    )
+    assert "confidence_term" in pd.read_csv(root / "outputs" / "runs" / "test_resnet.unsure" / "history.csv")
+    folder = root / "outputs" / "evaluations"
+    rows = pd.read_parquet(folder / "straight-line" / f"{name}.parquet")
+    valid = rows[rows["status"] == "ok"]
+    found = {one: json.loads((folder / one / f"{name}.json").read_text())["metrics"] for one in PROTOCOLS}
+    assert found["straight-line"]["median_tolerance"] == pytest.approx(valid["norm_l2"].median())
+    assert (valid["queries"] <= 3 + 10).all()
     for protocol, number in (("agreement", "mirror_agreement"), ("fmn-fast-corners", "perturbation_tolerance")):
-        asked = run(root, *program, "evaluate", "test_resnet.noisy0.1", "--protocol", protocol, "--json")
-        assert asked.returncode == 0, asked.stderr
-        found = yaml.safe_load((root / f"outputs/evaluations/{protocol}/test_resnet.noisy0.1.json").read_text())
-        assert 0 < found["metrics"][number] < 10
-        assert "adversarial_human_alignment" not in found["metrics"]
-    shown = run(root, *program, "protocols", "--json")
-    assert {"straight-line", "agreement", "fmn-fast-corners"} <= {
-        row["protocol"] for row in yaml.safe_load(shown.stdout)
-    }
-    compared = run(root, *program, "compare", "--protocol", "straight-line")
-    assert compared.returncode == 0, compared.stderr
-    table = pd.read_csv(root / "outputs" / "comparison" / "zoo.csv").set_index("model")
-    assert table.loc["test_resnet.noisy0.1", ["group", "baseline"]].tolist() == ["noisy", "test_resnet.baseline"]
-    read_back = run(root, *program, "compare", "--table", "outputs/comparison/zoo.csv")
-    assert read_back.returncode == 0, read_back.stderr
+        assert 0 < found[protocol][number] < 10
+        assert "adversarial_human_alignment" not in found[protocol]
+    assert {*PROTOCOLS} <= {row["protocol"] for row in json.loads(shown)}
+    table = pd.read_csv(zoo).set_index("model")
+    assert table.loc[name, ["group", "baseline"]].tolist() == ["noisy", "test_resnet.baseline"]

@@ -8,6 +8,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,40 @@ def command_line(*words: str) -> None:
 def advalign(root: Path, variables: dict[str, str | None], *words: str) -> Process:
     """Begin `advalign WORDS` in a project."""
     return Process(root, variables, command_line, *words)
+
+
+class Spoken:
+    """`advalign WORDS` in a folder, in a process whose standard error is a pipe: no disk stops what it says.
+
+    Args:
+        root: the folder.
+        words: of the command.
+        prepare: is called in the process before the command; a function of a module.
+    """
+
+    def __init__(self, root: Path, words: tuple[str, ...], prepare: Callable[[], None] | None = None) -> None:
+        self.reading, writing = multiprocessing.Pipe(duplex=False)
+        self.process: BaseProcess = FORKS.Process(target=_speak, args=(root, writing, words, prepare))
+        self.process.start()
+        writing.close()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; its exit code, and its standard error."""
+        said = b""
+        while part := os.read(self.reading.fileno(), 1 << 16):
+            said += part
+        self.process.join()
+        return int(self.process.exitcode or 0), said.decode()
+
+
+def _speak(root: Path, end: Connection, words: tuple[str, ...], prepare: Callable[[], None] | None) -> None:
+    os.chdir(root)
+    for name in ("MLFLOW_TRACKING_URI", "ADVALIGN_DEBUG"):
+        os.environ.pop(name, None)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    os.dup2(end.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    if prepare is not None:
+        prepare()
+    command_line(*words)

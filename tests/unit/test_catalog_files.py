@@ -192,7 +192,6 @@ def test_a_folder_with_a_name_that_no_experiment_can_have_is_refused(tmp_path, n
 
 
 def test_outside_a_project_the_error_names_the_folder(tmp_path):
-    (tmp_path / "params.yaml").mkdir()  # a folder of that name is no project
     with pytest.raises(InputError, match=re.escape(f"{tmp_path} is not inside a project: no params.yaml")) as caught:
         Project.find(tmp_path)
     assert caught.value.exit_code == 2
