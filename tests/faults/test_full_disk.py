@@ -1,4 +1,4 @@
-"""A disk that becomes full at thirty random moments of the road, or few files: one line, and the road ends as always."""
+"""A disk that becomes full at thirty random moments of the road, or few files: one line, and the road ends as ever."""
 
 import random
 import re
