@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from advalign.errors import InputError, shown
-from advalign.regular_files import read_text
+from advalign.regular_files import lookalike, read_text
 
 YAML_BYTES, JSON_BYTES = 4 << 20, 128 << 20  # of a file
 YAML_VALUES, JSON_VALUES = 250_000, 10_000_000  # in a file, those behind an alias counted wherever it stands
@@ -204,7 +204,7 @@ def parse_json(text: str, source: str, error: type[InputError] = InputError) -> 
     except RecursionError:
         raise error(f"{source}: {TOO_DEEP}") from None
     except ValueError as found:
-        raise error(f"{source} is not valid JSON: {found}; fix it there") from None
+        raise error(f"{source} {(text and lookalike(text)) or f'is not valid JSON: {found}; fix it there'}") from None
     if _too_deep(values):
         raise error(f"{source}: {TOO_DEEP}")
     return values

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advalign.errors import DataError
+from advalign.regular_files import look_at
 
 STATISTICS = ("running_mean", "running_var")  # ends of names: of a batch norm
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -35,13 +36,15 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
             warnings.simplefilter("ignore")  # on old pickles; what is wrong with one is said below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
-        raise DataError(
-            f"{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its "
-            "state dictionary alone (torch.save(state, FILE), or safetensors) and name that"
-        ) from None
+        code = (
+            "is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its state "
+            "dictionary alone (torch.save(state, FILE), or safetensors) and name that"
+        )
+        raise DataError(f"{file} {look_at(file, DataError) or code}") from None
     except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise DataError(f"{file} cannot be read as weights: {reason}; fetch it again") from None
+        what = look_at(file, DataError) or f"cannot be read as weights: {reason}; fetch it again"
+        raise DataError(f"{file} {what}") from None
     if not isinstance(content, Mapping):
         raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")
     return [content, *(value for value in content.values() if isinstance(value, Mapping))]

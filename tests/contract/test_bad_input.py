@@ -1,5 +1,6 @@
 """Bad input of every kind, at the command line: one line that names the file and the fix, and nothing is changed."""
 
+import gzip
 import io
 import json
 import os
@@ -170,6 +171,7 @@ def flipped(position):
 
 
 FILE = "OWN/test-bad.tfrecords"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n"
 FIRST = f"{FILE}: record 0"
 
 
@@ -181,8 +183,10 @@ def damaged_shards():
         ("bit flipped in the length", flipped(0), f"{FIRST} at byte 0: corrupt length", again),
         ("bit flipped in the payload", flipped(200), f"{FIRST} at byte 0: corrupt data", again),
         ("bit flipped in the checksum", flipped(-1), f"{FILE}: record 1 at byte", "corrupt data", again),
-        ("text", lambda _: b"this is no TFRecord file\n", f"{FIRST} at byte 0: corrupt length", again),
-        ("empty file", lambda _: b"", f"{FILE}: no records in it: fetch"),
+        ("text", lambda _: b"this is no TFRecord file\n", f"{FIRST} at byte 0: looks like text", "fetch it again"),
+        ("packed", lambda whole: gzip.compress(whole), f"{FIRST} at byte 0: looks like gzip data", "unpack it"),
+        ("LFS pointer", lambda _: LFS_POINTER, f"{FIRST} at byte 0: looks like a Git LFS pointer", "`git lfs pull`"),
+        ("empty file", lambda _: b"", f"{FILE}: no records in it: it is empty", again),
     ]:
         yield f"shard: {name}", Kind(partial(import_damaged, damage), tuple(told))
 

@@ -163,7 +163,13 @@ Image.fromarray((np.arange(1200).reshape(30, 40) * 50).astype(np.uint16)).save(S
         (encoded(kind="PNG"), r"is a PNG \(RGB\), expected 8-bit JPEG"),
         (SIXTEEN.getvalue(), r"is a PNG \(I;16\), expected 8-bit JPEG"),
         (encoded()[:-300], r"cannot be decoded \(.*\): fetch it again"),
-        (b"<html>404</html>", "cannot be decoded: neither JPEG nor PNG"),
+        (b"<html>404</html>", "cannot be decoded: it looks like a web page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "cannot be decoded: it looks like a Git LFS pointer.*git lfs pull",
+        ),
+        (b"RIFF1234WEBP", "cannot be decoded: it looks like a WebP image .*: convert it"),
+        (b"\x01\x02", "cannot be decoded: it is neither JPEG nor PNG"),
         (b"", "cannot be decoded"),
     ],
 )

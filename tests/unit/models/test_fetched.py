@@ -328,13 +328,20 @@ def test_a_truncated_file_is_refused(suffix, length, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    "content",
-    [b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n", b"<!DOCTYPE html>", b"0: not found\n",
-     b"a", b"error 404", b"{}", b"."],
-)  # fmt: skip
-def test_a_text_file_under_the_weights_name_is_refused(content, suffix, tmp_path):
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n", "a Git LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html>", "looks like a web page"),
+        (b"0: not found\n", "looks like text .'0: not found'"),
+        (b"a", "damaged|cannot be read"),
+        (b"error 404", "looks like text .'error 404'"),
+        (b"{}", "damaged|cannot be read"),
+        (b"", "is empty: the download or the copy was cut off"),
+    ],
+)
+def test_a_text_file_under_the_weights_name_is_refused(content, told, suffix, tmp_path):
     (tmp_path / f"net{suffix}").write_bytes(content)
-    refused(model(tmp_path, f"net{suffix}"), "damaged|cannot be read", str(tmp_path / f"net{suffix}"))
+    refused(model(tmp_path, f"net{suffix}"), told, str(tmp_path / f"net{suffix}"))
 
 
 @pytest.mark.parametrize("form", ["zip", "old", "plain"])
