@@ -132,6 +132,12 @@ def read_yaml(path: Path, error: type[InputError] = InputError, *, source: str =
     return parse_yaml(_text(path, source, "YAML", YAML_BYTES, error), source, error)
 
 
+def line_of_entry(path: Path, number: int) -> int:
+    """Line, counted from 1, of an entry of the mapping that a YAML file holds; entries count from 0."""
+    node: Any = yaml.compose(_text(path, str(path), "YAML", YAML_BYTES, InputError), _Strict)
+    return int(node.value[number][0].start_mark.line) + 1
+
+
 def parse_yaml(text: str, source: str, error: type[InputError] = InputError) -> Any:
     r"""Turn YAML into plain values.
 

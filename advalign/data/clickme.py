@@ -169,6 +169,8 @@ def read_human_ceiling(project: Project) -> float:
     values = read_yaml(path, DataError)
     try:
         ceiling = float(values["human_ceiling"])
+        if isinstance(values["human_ceiling"], bool):
+            raise ValueError("true and false are no numbers")
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{path}: expected `human_ceiling: <number>`") from None
     if not 0 < ceiling <= 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 from advalign import catalog
 from advalign.closures import closure
-from advalign.data.classes import read_classes
+from advalign.data.classes import checked_classes
 from advalign.data.training_images import data_identity, training_images, validation_images
 from advalign.errors import DataError, InputError
 from advalign.files import Project
@@ -60,7 +60,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     recipe, train = resolve(settings, training)
     seed = settings.seed if seed is None else seed
     classes_file = project.need_data(project.data / "classes.yaml")
-    classes = read_classes(classes_file)
+    classes = checked_classes(classes_file)
     images, validation = training_images(project, classes, train), validation_images(project, classes, train)
     if recipe.needs_maps and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
