@@ -193,7 +193,7 @@ def _check_stated(source: FetchedModel, stated: Stated, listed: ZooEntry | None)
             )
 
 
-def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, list[float]]:
+def read_normaliser(states: Mapping[str, Mapping[str, Any]], source: str) -> dict[str, list[float]]:
     """Mean and std of the normalisation that wrappers keep with a network (module.normalizer.new_mean, ...).
 
     Args:
@@ -208,7 +208,7 @@ def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, l
     """
     found = [
         {"mean": _decimals(state[place + mean]), "std": _decimals(state[place + std])}
-        for state in states
+        for state in states.values()
         for mean, std in NORMALISERS
         for place in [str(name).removesuffix(mean) for name in state if str(name).endswith(f".{mean}")]
         if _per_channel(state[place + mean]) and _per_channel(state.get(place + std))

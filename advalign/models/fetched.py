@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from filelock import FileLock
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from advalign.models.published import (
     fetch_pretrained,
     pretrained_classes,
 )
-from advalign.models.states import SUFFIXES, check_kinds, matching_state, read_states
+from advalign.models.states import SUFFIXES, Place, check_kinds, chosen, matching_state, read_states
 from advalign.models.zoo import create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.progress import say
@@ -240,14 +241,21 @@ class FetchedModel:
         try:
             return matching_state(states, wanted, str(file))
         except DataError:
-            size = self.preprocessing().input_size
-            for state in states:
-                if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
-                    break
-                found = convert_published(self.architecture, len(self.classes), size, self.entry.arguments, state)
-                if found is not None:
-                    return found
-            raise
+            converted = self._converted(states)
+            if not converted:
+                raise
+        return converted[chosen(converted, str(file))]
+
+    def _converted(self, states: Mapping[str, Mapping[str, Any]]) -> dict[Place, dict[str, Tensor]]:
+        """The states of a file that timm can convert, converted."""
+        if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
+            return {}
+        size, arguments = self.preprocessing().input_size, self.entry.arguments
+        found = {
+            (name, ""): convert_published(self.architecture, len(self.classes), size, arguments, state)
+            for name, state in states.items()
+        }
+        return {place: state for place, state in found.items() if state is not None}
 
     def _check_place(self) -> None:
         """Each place has weights of some origins only."""

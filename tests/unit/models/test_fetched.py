@@ -279,6 +279,54 @@ def test_a_published_state_with_what_timm_converts_away_is_taken(tmp_path):
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
+AVERAGED, LAST, OTHER = 3, 4, 5  # seeds of networks
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ({"model": LAST, "state_dict_ema": AVERAGED}, "state_dict_ema"),
+        ({"state_dict_ema": AVERAGED, "state_dict": LAST}, "state_dict_ema"),
+        ({"model": LAST, "model_ema": AVERAGED}, "model_ema"),
+        ({"optimizer": {"state": {}}, "net": OTHER, "state_dict": AVERAGED}, "state_dict"),
+        ({"module": OTHER, "model": AVERAGED}, "model"),
+    ],
+)
+def test_of_several_weights_in_a_file_those_are_taken_that_timm_takes_and_it_is_said(content, taken, tmp_path, capsys):
+    networks = {key: original(seed=seed) for key, seed in content.items() if isinstance(seed, int)}
+    file = tmp_path / "net.pth"
+    torch.save({key: networks[key].state_dict() if key in networks else value for key, value in content.items()}, file)
+    source = model(tmp_path)
+    source.fetch()
+    same_logits(source, networks[taken])
+    assert f"those under {taken!r} are taken, as timm does" in capsys.readouterr().err
+    theirs = timm.create_model("test_resnet", num_classes=5, checkpoint_path=str(file)).eval()
+    with torch.no_grad():
+        assert torch.equal(theirs(pixels()), networks[taken](pixels()))
+
+
+def test_the_same_weights_twice_are_no_question(tmp_path, capsys):
+    network = original()
+    torch.save({"teacher": network.state_dict(), "student": network.state_dict()}, tmp_path / "net.pth")
+    source = model(tmp_path)
+    source.fetch()
+    same_logits(source, network)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda one, other: {"teacher": one, "student": other},
+        lambda one, other: {"state_dict": prefixed(one, "teacher.") | prefixed(other, "student.")},
+        lambda one, other: prefixed(one, "model.") | prefixed(other, "model_ema."),
+    ],
+)
+def test_several_weights_that_timm_does_not_order_are_asked_about(content, tmp_path):
+    torch.save(content(original().state_dict(), original(seed=4).state_dict()), tmp_path / "net.pth")
+    refused(model(tmp_path), r"holds several weights that fit, .*(teacher|model).* and .*: save the ones that you mean")
+
+
 # what is refused
 
 
