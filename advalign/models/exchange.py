@@ -6,6 +6,7 @@ plain state dictionary is the network alone.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from advalign.models.classifier import Classifier
 from advalign.models.declared import GROUPS, Zoo, ZooEntry, read_zoo
 from advalign.models.fetched import FetchedModel
 from advalign.models.origins import origin_of
+from advalign.models.origins.timm import current_name
 from advalign.models.states import SUFFIXES, read_states
 from advalign.names import check_name
 from advalign.settings import parse
@@ -98,6 +100,8 @@ def import_weights(
     _check_file(file)
     zoo = read_zoo(project.zoo)
     listed = zoo.models.get(name)
+    if stated.architecture is not None:
+        stated = replace_field(stated, architecture=current_name(stated.architecture))
     entry = listed or _unlisted(zoo, name, stated)
     normaliser = read_normaliser(read_states(file), str(file))
     transform = {**ROBUSTNESS, **normaliser} if normaliser else {}

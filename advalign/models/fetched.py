@@ -30,7 +30,7 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import HUB, OWN, ZooEntry
 from advalign.models.origins import origin_of
 from advalign.models.origins.python import OwnCode
-from advalign.models.origins.timm import Timm
+from advalign.models.origins.timm import Timm, current_name
 from advalign.models.published import (
     classifier_parameters,
     convert_published,
@@ -38,7 +38,7 @@ from advalign.models.published import (
     pretrained_classes,
 )
 from advalign.models.states import SUFFIXES, Place, check_kinds, chosen, matching_state, read_states
-from advalign.models.zoo import create_network
+from advalign.models.zoo import check_input, create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.progress import say
 from advalign.settings import digest, parse
@@ -74,7 +74,7 @@ class FetchedModel:
     @property
     def architecture(self) -> str:
         """A timm name, torchvision:NAME or python:package.module:function."""
-        return self.entry.architecture or self.name
+        return current_name(self.entry.architecture or self.name)
 
     def known(self) -> Card | None:
         """The card of an earlier fetch from the same place, whether or not its weights have been pruned."""
@@ -165,7 +165,10 @@ class FetchedModel:
         Raises:
             InputError: unknown architecture, an unknown key or value, or no size.
         """
-        values = {**origin_of(self.architecture).preprocessing(), **self.entry.preprocessing}
+        origin = origin_of(self.architecture)
+        if isinstance(origin, Timm) and "input_size" not in self.entry.preprocessing:
+            _check_square(tuple(origin.config().input_size), self.name)
+        values = {**origin.preprocessing(), **self.entry.preprocessing}
         if "input_size" not in values:
             raise InputError(
                 f"zoo entry {self.name}: preprocessing lacks input_size, which nobody else knows of "
@@ -176,9 +179,9 @@ class FetchedModel:
     def blank(self) -> Classifier:
         """The network with random weights, in evaluation mode."""
         preprocessing = self.preprocessing()
-        network = create_network(
-            self.architecture, len(self.classes), preprocessing.input_size, dict(self.entry.arguments)
-        )
+        asked = (self.architecture, len(self.classes), preprocessing.input_size, dict(self.entry.arguments))
+        check_input(*asked)
+        network = create_network(*asked)
         return Classifier(network, preprocessing).eval()
 
     def _identity(self) -> str:
@@ -286,6 +289,15 @@ class FetchedModel:
         by_end = {name.rpartition(".")[2]: name for name in names}
         found = matching_state(read_states(file), by_end, str(file))
         return {by_end[end]: value for end, value in found.items()}
+
+
+def _check_square(shape: tuple[int, ...], name: str) -> None:
+    """Refuse a shape of which one number would be taken for all."""
+    if shape[0] != 3 or shape[-1] != shape[-2]:
+        raise InputError(
+            f"zoo entry {name}: the published weights take images of {' x '.join(map(str, shape))}, expected 3 "
+            "channels and a square: give preprocessing: {input_size: ...} if they may be used otherwise"
+        )
 
 
 @cache

@@ -108,9 +108,7 @@ def chosen(fitting: Mapping[Place, Mapping[str, Tensor]], source: str) -> Place:
     found = " and ".join(repr(name + (f" ({prefix})" if prefix else "")) for name, prefix in (first, *different))
     name = first[0]
     if name not in PREFERRED or any(other == name for other, _ in different):
-        raise DataError(
-            f"{source} holds several weights that fit, {found}: save the ones that you mean alone, name that"
-        )
+        raise DataError(f"{source} holds several weights that fit, {found}: save alone those that you mean")
     _say_chosen(f"{source} holds weights under {found}: those under {name!r} are taken, as timm does")
     return first
 

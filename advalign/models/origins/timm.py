@@ -1,12 +1,36 @@
 """Architectures by their timm names: resnet18, vit_base_patch16_224.augreg_in1k."""
 
+from functools import cache
 from typing import Any
 
 import timm
+from timm.models._registry import _deprecated_models
 from torch import nn
 
 from advalign.errors import InputError, unknown_name
 from advalign.models.origins.base import Origin
+from advalign.progress import say
+
+
+def current_name(name: str) -> str:
+    """The name that timm has now for a deprecated one, which is said once; any other name unchanged.
+
+    Raises:
+        InputError: timm has removed the architecture.
+    """
+    if name not in _deprecated_models:
+        return name
+    successor = _deprecated_models[name]
+    if successor is None:
+        raise InputError(f"model {name!r} was removed from timm without a successor: name another architecture")
+    _say_current(name, successor)
+    return successor
+
+
+@cache
+def _say_current(name: str, successor: str) -> None:
+    """Say it once."""
+    say(f"timm calls {name} {successor} now, and that name is used")
 
 
 class Timm(Origin):

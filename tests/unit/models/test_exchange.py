@@ -300,7 +300,7 @@ FILES = {
     "missing": (lambda mine, file: None, NO_FILE),
     "a folder": (lambda mine, file: file.mkdir(), NO_FILE),
     "truncated": (truncated, "{file} cannot be read as weights: "),
-    "no weights": (lambda mine, file: file.write_text("hello"), "{file} cannot be read as weights: "),
+    "no weights": (lambda mine, file: file.write_text("hello"), "{file} looks like text ('hello' ...): "),
     "pickled objects": (lambda mine, file: torch.save({"model": Trap()}, file), NO_TENSORS),
     "a bare pickle": (lambda mine, file: file.write_bytes(pickle.dumps(Trap())), NO_TENSORS),
     "a list": (lambda mine, file: torch.save([1], file), "{file} holds a list, not a state dictionary"),

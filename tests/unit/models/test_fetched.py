@@ -324,7 +324,7 @@ def test_the_same_weights_twice_are_no_question(tmp_path, capsys):
 )
 def test_several_weights_that_timm_does_not_order_are_asked_about(content, tmp_path):
     torch.save(content(original().state_dict(), original(seed=4).state_dict()), tmp_path / "net.pth")
-    refused(model(tmp_path), r"holds several weights that fit, .*(teacher|model).* and .*: save the ones that you mean")
+    refused(model(tmp_path), r"holds several weights that fit, .*(teacher|model).*: save alone those that you mean")
 
 
 # what is refused
