@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from filelock import FileLock
 from torch import Tensor, nn
@@ -33,11 +32,11 @@ from advalign.models.origins.python import OwnCode
 from advalign.models.origins.timm import Timm, current_name
 from advalign.models.published import (
     classifier_parameters,
-    convert_published,
+    convert_all,
     fetch_pretrained,
     pretrained_classes,
 )
-from advalign.models.states import SUFFIXES, Place, check_kinds, chosen, matching_state, read_states
+from advalign.models.states import SUFFIXES, check_kinds, chosen, matching_state, read_states
 from advalign.models.zoo import check_input, create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.progress import say
@@ -167,7 +166,7 @@ class FetchedModel:
         """
         origin = origin_of(self.architecture)
         if isinstance(origin, Timm) and "input_size" not in self.entry.preprocessing:
-            _check_square(tuple(origin.config().input_size), self.name)
+            origin.check_square()
         values = {**origin.preprocessing(), **self.entry.preprocessing}
         if "input_size" not in values:
             raise InputError(
@@ -244,21 +243,13 @@ class FetchedModel:
         try:
             return matching_state(states, wanted, str(file))
         except DataError:
-            converted = self._converted(states)
+            if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
+                raise
+            size = self.preprocessing().input_size
+            converted = convert_all(self.architecture, len(self.classes), size, self.entry.arguments, states)
             if not converted:
                 raise
         return converted[chosen(converted, str(file))]
-
-    def _converted(self, states: Mapping[str, Mapping[str, Any]]) -> dict[Place, dict[str, Tensor]]:
-        """The states of a file that timm can convert, converted."""
-        if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
-            return {}
-        size, arguments = self.preprocessing().input_size, self.entry.arguments
-        found = {
-            (name, ""): convert_published(self.architecture, len(self.classes), size, arguments, state)
-            for name, state in states.items()
-        }
-        return {place: state for place, state in found.items() if state is not None}
 
     def _check_place(self) -> None:
         """Each place has weights of some origins only."""
@@ -289,15 +280,6 @@ class FetchedModel:
         by_end = {name.rpartition(".")[2]: name for name in names}
         found = matching_state(read_states(file), by_end, str(file))
         return {by_end[end]: value for end, value in found.items()}
-
-
-def _check_square(shape: tuple[int, ...], name: str) -> None:
-    """Refuse a shape of which one number would be taken for all."""
-    if shape[0] != 3 or shape[-1] != shape[-2]:
-        raise InputError(
-            f"zoo entry {name}: the published weights take images of {' x '.join(map(str, shape))}, expected 3 "
-            "channels and a square: give preprocessing: {input_size: ...} if they may be used otherwise"
-        )
 
 
 @cache

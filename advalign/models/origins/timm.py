@@ -64,6 +64,19 @@ class Timm(Origin):
             "crop_mode": config.crop_mode or "center",
         }
 
+    def check_square(self) -> None:
+        """Refuse published weights whose input one size does not describe.
+
+        Raises:
+            InputError: they take other images than squares with three channels, or an unknown name.
+        """
+        shape = tuple(self.config().input_size)
+        if shape[0] != 3 or shape[-1] != shape[-2]:
+            raise InputError(
+                f"the published weights of {self.name!r} take images of {' x '.join(map(str, shape))}, expected 3 "
+                "channels and a square: give preprocessing: {input_size: ...} if they may be used otherwise"
+            )
+
     def with_size(self, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments, with the input size for architectures that have a fixed one."""
         config = timm.get_pretrained_cfg(self.name)
