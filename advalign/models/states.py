@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advalign.errors import DataError
+from advalign.errors import DataError, shown
 from advalign.progress import say
-from advalign.regular_files import look_at
+from advalign.regular_files import look_at, open_file
 
 STATISTICS = ("running_mean", "running_var")  # ends of names: of a batch norm
+COUNTER = ".num_batches_tracked"  # ends of names: of a batch norm, not in files of PyTorch before 0.4.1
 PREFERRED = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Names under which training programs keep weights, in the order in which timm (1.0) looks for them."""
 Place = tuple[str, str]  # of a state in a file: its name there, and the prefix of the tensors' names
@@ -44,20 +45,41 @@ def read_states(file: Path) -> dict[str, Mapping[str, Any]]:
             warnings.simplefilter("ignore")  # on old pickles; what is wrong with one is said below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
+        objects = _pickled_objects(file)
+        held = f"holds pickled objects ({shown(objects)})" if objects else "is damaged or holds pickled objects"
         code = (
-            "is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its state "
-            "dictionary alone (torch.save(state, FILE), or safetensors) and name that"
+            f"{held} as well as tensors and is refused: if you trust it, save its state dictionary alone "
+            "(torch.save(state, FILE), or safetensors) and name that"
         )
-        raise DataError(f"{file} {look_at(file, DataError) or code}") from None
+        raise DataError(f"{file} {_unlike_its_name(file) or code}") from None
     except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        what = look_at(file, DataError) or f"cannot be read as weights: {reason}; fetch it again"
+        what = _unlike_its_name(file) or f"cannot be read as weights: {reason}; fetch it again"
         raise DataError(f"{file} {what}") from None
     if not isinstance(content, Mapping):
         raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")
     inner = {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
     preferred = {name: inner[name] for name in PREFERRED if name in inner}
     return {"": content, **preferred, **inner}
+
+
+def _pickled_objects(file: Path) -> list[str]:
+    """Names of the classes and functions in a file of torch.save that weights do not need; none where it is damaged."""
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # noqa: BLE001  not a whole file of torch.save's present format
+        return []
+
+
+def _unlike_its_name(file: Path) -> str:
+    """What a file is, and what to do, if it is not what the end of its name says; nothing if that is not the fault."""
+    with open_file(file, DataError) as opened:
+        start = opened.read(16)
+    if file.suffix == ".safetensors" and start.startswith(b"PK"):
+        return "was written by torch.save: end its name in .pth"
+    if file.suffix != ".safetensors" and start[8:10] == b'{"':
+        return "is in the format of safetensors: end its name in .safetensors"
+    return look_at(file, DataError)
 
 
 def matching_state(
@@ -82,7 +104,8 @@ def matching_state(
         prefixes = {name.removesuffix(first) for name in names if name.endswith(first)} | {""}
         for prefix in sorted(prefixes, key=lambda text: (len(text), text)):
             found = {name.removeprefix(prefix): state[name] for name in names if name.startswith(prefix)}
-            missing, strange = [k for k in wanted if k not in found], [k for k in found if k not in wanted]
+            missing = [k for k in wanted if k not in found and not k.endswith(COUNTER)]
+            strange = [k for k in found if k not in wanted]
             if not missing and not strange:
                 fitting[place, prefix] = found
             closest = min(closest, (len(missing), f"lacks {missing[:2]}" if missing else f"also has {strange[:2]}"))
@@ -114,7 +137,8 @@ def chosen(fitting: Mapping[Place, Mapping[str, Tensor]], source: str) -> Place:
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return all(value.shape == other[name].shape and bool(value.eq(other[name]).all()) for name, value in one.items())
+    names = [name for name in one if not name.endswith(COUNTER)]
+    return all(one[name].shape == other[name].shape and bool(one[name].eq(other[name]).all()) for name in names)
 
 
 @cache

@@ -74,7 +74,7 @@ def _rows(path: Path, text: str, classes: Classes) -> Iterator[tuple[int, str, s
 def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int, str, str]]:
     found: set[int] = set()
     for number, line in enumerate(lines, start=1):
-        words = line.split()
+        words = line.rsplit(maxsplit=1)  # a name may hold spaces
         if not words:
             continue
         if len(words) != 2 or not words[1].isdecimal() or len(words[1]) > 9:
@@ -84,5 +84,5 @@ def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int
                 f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}: fix that line"
             )
         found.add(int(words[1]))
-        yield number, words[0], classes[int(words[1])].wnid
+        yield number, words[0].strip(), classes[int(words[1])].wnid
     say_if_none_is_0(path, found, classes)

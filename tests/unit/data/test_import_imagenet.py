@@ -119,6 +119,13 @@ def test_other_label_formats_give_the_same(project, images, labels, text):
     assert table(project) == TABLE
 
 
+def test_names_in_a_list_may_hold_spaces(project, images, labels):
+    (images / name(3)).rename(images / "a car.JPEG")
+    labels.write_text(f"{name(1)} 0\n{name(2)}\t1\nval/a car.JPEG  2\n")
+    import_imagenet(project, images, labels, workers=1)
+    assert table(project) == f"image,wnid\n{name(1)},{TENCH}\n{name(2)},{DOG}\na car.JPEG,{CAR}\n"
+
+
 def test_a_list_without_label_0_is_suspected_to_count_from_1(project, images, labels, capsys):
     labels.write_text(f"{name(1)} 1\n{name(2)} 2\n{name(3)} 2\n")
     import_imagenet(project, images, labels, workers=1)

@@ -296,12 +296,13 @@ NO_TENSORS = (
     "{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its state "
     "dictionary alone (torch.save(state, FILE), or safetensors) and name that"
 )
+HELD = NO_TENSORS.replace("is damaged or holds pickled objects", "holds pickled objects (['builtins.print'])")
 FILES = {
     "missing": (lambda mine, file: None, NO_FILE),
     "a folder": (lambda mine, file: file.mkdir(), NO_FILE),
     "truncated": (truncated, "{file} cannot be read as weights: "),
     "no weights": (lambda mine, file: file.write_text("hello"), "{file} looks like text ('hello' ...): "),
-    "pickled objects": (lambda mine, file: torch.save({"model": Trap()}, file), NO_TENSORS),
+    "pickled objects": (lambda mine, file: torch.save({"model": Trap()}, file), HELD),
     "a bare pickle": (lambda mine, file: file.write_bytes(pickle.dumps(Trap())), NO_TENSORS),
     "a list": (lambda mine, file: torch.save([1], file), "{file} holds a list, not a state dictionary"),
     "another architecture": (

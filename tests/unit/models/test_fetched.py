@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import dill
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save, save_file
 from timm.data import resolve_model_data_config
 from torch import nn
@@ -305,6 +307,34 @@ def test_of_several_weights_in_a_file_those_are_taken_that_timm_takes_and_it_is_
         assert torch.equal(theirs(pixels()), networks[taken](pixels()))
 
 
+@pytest.mark.parametrize("architecture", ["test_resnet", "torchvision:resnet18"])
+def test_weights_of_before_batch_norms_counted_are_taken(architecture, tmp_path):
+    """Files of PyTorch before 0.4.1 have no num_batches_tracked (pytorch/pytorch#8430)."""
+    network = torchvision.models.resnet18(num_classes=5) if ":" in architecture else original()
+    state = network.state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "net.pth")
+    source = model(tmp_path, architecture=architecture)
+    source.fetch()
+    found = load_checkpoint(source.folder)[0].network.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in old.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("net.safetensors", torch.save, "was written by torch.save: end its name in .pth"),
+        ("net.pth", save_file, "is in the format of safetensors: end its name in .safetensors"),
+        ("net.ckpt", lambda state, file: torch.save({"state_dict": state, "args": Namespace(lr=1)}, file),
+         r"holds pickled objects \(\['argparse.Namespace'\]\) as well as tensors .*: if you trust it, save its state"),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_weights_is_instead_is_told(name, write, told, tmp_path):
+    write(original().state_dict(), tmp_path / name)
+    refused(model(tmp_path, name), told, str(tmp_path / name))
+
+
 def test_the_same_weights_twice_are_no_question(tmp_path, capsys):
     network = original()
     torch.save({"teacher": network.state_dict(), "student": network.state_dict()}, tmp_path / "net.pth")
@@ -434,7 +464,12 @@ def test_code_in_a_pickle_is_not_run(where, tmp_path):
 def test_a_pickle_under_a_safetensors_name_is_not_unpickled(tmp_path):
     trapped = tmp_path / "unpickled"
     torch.save(Trap(trapped), tmp_path / "net.safetensors")
-    refused(model(tmp_path, "net.safetensors"), "cannot be read", str(tmp_path / "net.safetensors"))
+    told = "was written by torch.save: end its name in .pth"
+    refused(model(tmp_path, "net.safetensors"), told, str(tmp_path / "net.safetensors"))
+        model(tmp_path, "net.safetensors"),
+        "was written by torch.save: end its name in .pth",
+        str(tmp_path / "net.safetensors"),
+    )
     assert not trapped.exists()
 
 
