@@ -274,6 +274,14 @@ def test_a_shard_that_was_laid_into_data_by_hand_is_refused_where_it_is_read_who
             next(reader)
 
 
+def test_shards_without_label_0_are_suspected_to_count_from_1(project, source, capsys):
+    import_clickme(project, [shard(source / "test-0.tfrecords", jpeg(2), jpeg(3))], workers=1)
+    said = "ClickMe: no label is 0, and labels count from 0: 2 is n00000002 (class 2); if they count from 1 there"
+    assert said in capsys.readouterr().err
+    import_clickme(project, [shard(source / "test-1.tfrecords", jpeg(0), jpeg(3))], workers=1)
+    assert "no label is 0" not in capsys.readouterr().err
+
+
 def test_a_folders_packed_shard_is_not_left_out(project, source):
     shard(source / "test-0.tfrecords", jpeg())
     packed = source / "test-1.tfrecords.gz"
