@@ -10,10 +10,10 @@ from advalign.errors import InputError
 
 ZLIB = "zlib data: write it again without compression"
 BINARY = {
-    b"\x1f\x8b": "gzip data: unpack it (gunzip FILE)",
-    b"BZh": "bzip2 data: unpack it (bunzip2 FILE)",
-    b"\xfd7zXZ": "xz data: unpack it (unxz FILE)",
-    b"\x28\xb5\x2f\xfd": "zstd data: unpack it (unzstd FILE)",
+    b"\x1f\x8b": "gzip data: unpack it (gzip -dc FILE > NEW)",
+    b"BZh": "bzip2 data: unpack it (bzip2 -dc FILE > NEW)",
+    b"\xfd7zXZ": "xz data: unpack it (xz -dc FILE > NEW)",
+    b"\x28\xb5\x2f\xfd": "zstd data: unpack it (zstd -dc FILE > NEW)",
     b"PK\x03\x04": "a ZIP archive: unpack it",
     b"\x78\x01": ZLIB,
     b"\x78\x5e": ZLIB,
@@ -82,7 +82,7 @@ def lookalike(content: bytes | str) -> str:
         Nothing where the bytes are of no known kind: then they are damaged, or belong to the wanted format.
 
     >>> lookalike(b"\x1f\x8b\x08\x00")
-    'looks like gzip data: unpack it (gunzip FILE)'
+    'looks like gzip data: unpack it (gzip -dc FILE > NEW)'
     >>> lookalike(b"")
     'is empty: the download or the copy was cut off, fetch the file again'
     """
