@@ -1,5 +1,6 @@
 """Opening files from outside. Pipes, devices, sockets and folders are refused at once: reading them may never end."""
 
+import codecs
 import os
 import stat
 from io import BufferedReader
@@ -7,6 +8,31 @@ from pathlib import Path
 
 from advalign.errors import InputError
 
+ZLIB = "zlib data: write it again without compression"
+BINARY = {
+    b"\x1f\x8b": "gzip data: unpack it (gzip -dc FILE > NEW)",
+    b"BZh": "bzip2 data: unpack it (bzip2 -dc FILE > NEW)",
+    b"\xfd7zXZ": "xz data: unpack it (xz -dc FILE > NEW)",
+    b"\x28\xb5\x2f\xfd": "zstd data: unpack it (zstd -dc FILE > NEW)",
+    b"PK\x03\x04": "a ZIP archive: unpack it",
+    b"\x78\x01": ZLIB,
+    b"\x78\x5e": ZLIB,
+    b"\x78\x9c": ZLIB,
+    b"\x78\xda": ZLIB,
+    b"\x89HDF": "HDF5 data: convert it",
+    b"RIFF": "a WebP image or other RIFF data: convert it",
+    b"GIF8": "a GIF image: convert it",
+    b"\xff\xfe": "UTF-16 text: save it in UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it in UTF-8",
+}
+TEXT = {
+    b"version http": "a Git LFS pointer, not the file itself: fetch the file with `git lfs pull`",
+    b"outs:": "a pointer of DVC, not the file itself: fetch the file with `dvc pull`",
+    b"<": "a web page, not the file itself: its address asks for a login or has moved, fetch the file again",
+}
+"""First bytes of what stands in another file's place -> what it is and what to do."""
+PRINTED = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
+LOOKED_AT = 12  # bytes; the header of a TFRecord has as many
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -43,6 +69,43 @@ def open_file(path: Path, error: type[InputError] = InputError) -> BufferedReade
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def lookalike(content: bytes | str) -> str:
+    r"""What a file that could not be read looks like by how it begins, and what to do, for the message.
+
+    Args:
+        content: the beginning of the file, or all of it; 12 bytes are enough. A string is of a format of text, so that
+            text alone is no sign of another file.
+
+    Returns:
+        Nothing where the bytes are of no known kind: then they are damaged, or belong to the wanted format.
+
+    >>> lookalike(b"\x1f\x8b\x08\x00")
+    'looks like gzip data: unpack it (gzip -dc FILE > NEW)'
+    >>> lookalike(b"")
+    'is empty: the download or the copy was cut off, fetch the file again'
+    """
+    start = content[:LOOKED_AT].encode(errors="replace") if isinstance(content, str) else content[:LOOKED_AT]
+    if not start:
+        return "is empty: the download or the copy was cut off, fetch the file again"
+    known = next((said for first, said in BINARY.items() if start.startswith(first)), "")
+    begin = start.removeprefix(codecs.BOM_UTF8).strip()
+    if not known and len(begin) > 2 and PRINTED.issuperset(begin):
+        other = f"text ({begin.decode()!a} ...): perhaps a server's error in place of the file, fetch it again"
+        known = next((said for first, said in TEXT.items() if begin.startswith(first)), other)
+        known = "" if known is other and isinstance(content, str) else known
+    return f"looks like {known}" if known else ""
+
+
+def look_at(path: Path, error: type[InputError] = InputError) -> str:
+    """What a file that could not be read looks like (`lookalike`); nothing for ZIP, which is how torch.save writes.
+
+    Args, Raises: as `open_file`.
+    """
+    with open_file(path, error) as file:
+        start = file.read(LOOKED_AT)
+    return "" if start.startswith(b"PK") else lookalike(start)
 
 
 def read_bytes(path: Path, error: type[InputError] = InputError) -> bytes:

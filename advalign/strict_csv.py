@@ -1,11 +1,15 @@
-"""Strict reader of CSV: a row that is shorter or longer than the header is an error, never filled up or cut."""
+"""Strict reader of CSV: a row that is shorter or longer than the header is an error, never filled up or cut.
+
+`read_csv` and `parse_csv` read the tables that this package writes, `read_sheet` and `parse_sheet` those that people
+and their spreadsheets save.
+"""
 
 import csv
 import io
 from pathlib import Path
 
 from advalign.errors import InputError
-from advalign.regular_files import read_text
+from advalign.regular_files import lookalike, read_text
 
 LARGEST = 128 << 20  # bytes of a file
 
@@ -22,6 +26,46 @@ def read_csv(path: Path, error: type[InputError] = InputError) -> list[tuple[int
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
     return parse_csv(text, str(path), error)
+
+
+def read_sheet(path: Path, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:
+    """Read a table from outside (UTF-8, comma separated), as `parse_sheet`.
+
+    Raises:
+        OSError, InputError: as `read_csv` and `parse_sheet`.
+    """
+    try:
+        text = read_text(path, error, largest=LARGEST, encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise error(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    return parse_sheet(text, str(path), error)
+
+
+def parse_sheet(text: str, source: str, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:
+    r"""Split a table from outside into rows of equal length, header first.
+
+    Names of columns lose the spaces around them. Columns at the right without a name and without a value, which
+    spreadsheets leave there, are left out.
+
+    Args, Returns: as `parse_csv`.
+
+    >>> parse_sheet('"image", wnid,,\na,n1,, \n', "a.csv")
+    [(1, ['image', 'wnid']), (2, ['a', 'n1'])]
+
+    Raises:
+        InputError: as `parse_csv`, or the text is no table at all (a web page, a pointer of Git LFS).
+    """
+    if text and lookalike(text):
+        raise error(f"{source} {lookalike(text)}")
+    (line, header), *rows = parse_csv(text, source, error) or [(1, [])]
+    header = [name.strip() for name in header]
+    width = max((_filled(row) for row in (header, *(row for _, row in rows))), default=0)
+    return [(line, header[:width]), *((line, row[:width]) for line, row in rows)] if header else []
+
+
+def _filled(row: list[str]) -> int:
+    """The number of cells up to the last one that is not blank."""
+    return max((number for number, cell in enumerate(row, start=1) if cell.strip()), default=0)
 
 
 def parse_csv(text: str, source: str, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:

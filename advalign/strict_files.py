@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from advalign.errors import InputError, shown
-from advalign.regular_files import read_text
+from advalign.regular_files import lookalike, read_text
 
 YAML_BYTES, JSON_BYTES = 4 << 20, 128 << 20  # of a file
 YAML_VALUES, JSON_VALUES = 250_000, 10_000_000  # in a file, those behind an alias counted wherever it stands
@@ -132,6 +132,12 @@ def read_yaml(path: Path, error: type[InputError] = InputError, *, source: str =
     return parse_yaml(_text(path, source, "YAML", YAML_BYTES, error), source, error)
 
 
+def line_of_entry(path: Path, number: int) -> int:
+    """Line, counted from 1, of an entry of the mapping that a YAML file holds; entries count from 0."""
+    node: Any = yaml.compose(_text(path, str(path), "YAML", YAML_BYTES, InputError), _Strict)
+    return int(node.value[number][0].start_mark.line) + 1
+
+
 def parse_yaml(text: str, source: str, error: type[InputError] = InputError) -> Any:
     r"""Turn YAML into plain values.
 
@@ -204,7 +210,7 @@ def parse_json(text: str, source: str, error: type[InputError] = InputError) -> 
     except RecursionError:
         raise error(f"{source}: {TOO_DEEP}") from None
     except ValueError as found:
-        raise error(f"{source} is not valid JSON: {found}; fix it there") from None
+        raise error(f"{source} {(text and lookalike(text)) or f'is not valid JSON: {found}; fix it there'}") from None
     if _too_deep(values):
         raise error(f"{source}: {TOO_DEEP}")
     return values

@@ -45,7 +45,11 @@ def example(**features):
     """tf.train.Example by its wire format: features (1) > entry (1) > key (1), value (2) > bytes (1) or int64 (3)."""
     entries = b""
     for name, value in features.items():
-        listed = field(1, field(1, value)) if isinstance(value, bytes) else field(3, field(1, varint(value)))
+        values = value if isinstance(value, list) else [value]
+        if isinstance(values[0], bytes):
+            listed = field(1, b"".join(field(1, one) for one in values))
+        else:
+            listed = field(3, field(1, b"".join(map(varint, values))))
         entries += field(1, field(1, name.encode()) + field(2, listed))
     return field(1, entries)
 

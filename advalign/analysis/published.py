@@ -22,7 +22,7 @@ from advalign.errors import InputError, shown
 from advalign.files import Project
 from advalign.regular_files import read_text
 from advalign.settings import EvaluateSettings, Strict, parse
-from advalign.strict_csv import LARGEST, parse_csv
+from advalign.strict_csv import LARGEST, parse_sheet
 from advalign.strict_files import parse_yaml
 from advalign.vocabulary import describe
 
@@ -130,10 +130,10 @@ def _yaml(text: str, path: Path) -> dict[str, Any]:
 
 
 def _csv(text: str, path: Path) -> dict[str, Any]:
-    rows = parse_csv(text, str(path))
+    rows = parse_sheet(text, str(path))
     if not rows:
         raise InputError(f"{path}: is empty; expected a header with model, {', '.join(VALUES)}")
-    header = [name.strip() for name in rows[0][1]]
+    header = rows[0][1]
     wrong = [name for name in ("model", *VALUES) if header.count(name) != 1]
     if wrong:
         found = shown(", ".join(header))

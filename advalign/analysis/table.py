@@ -13,7 +13,7 @@ import pandas as pd
 
 from advalign import catalog
 from advalign.errors import InputError, shown, unknown_name
-from advalign.strict_csv import read_csv
+from advalign.strict_csv import read_sheet
 from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
@@ -44,7 +44,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
             `check_table` refuses it.
     """
     try:
-        rows = read_csv(Path(path))
+        rows = read_sheet(Path(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the path of a CSV file") from error
     if not rows:
@@ -60,11 +60,10 @@ def read_table(path: Path | str) -> pd.DataFrame:
 def text_table(rows: list[tuple[int, list[str]]]) -> pd.DataFrame:
     """Rows of a CSV file (`strict_csv`) as a table of text, indexed by the lines that they end in.
 
-    Names of columns lose surrounding spaces, rows of empty cells are left out. A cell that is empty or says NA, nan or
-    null is missing.
+    Rows of empty cells are left out. A cell that is empty or says NA, nan or null is missing.
     """
     (_, header), *others = rows
-    cells = pd.DataFrame([row for _, row in others], [line for line, _ in others], [name.strip() for name in header])
+    cells = pd.DataFrame([row for _, row in others], [line for line, _ in others], header)
     return cells.mask(cells.isin(MISSING)).dropna(how="all")
 
 

@@ -73,7 +73,7 @@ def train(
     from advalign.files import Project
     from advalign.models.origins.python import trust_code
     from advalign.settings import load_settings
-    from advalign.training.plan import as_published, plan
+    from advalign.training.plan import as_published, plan, settled
     from advalign.training.world import is_first
     from advalign.workflows.tracked_training import train_tracked
 
@@ -81,7 +81,7 @@ def train(
         trust_code()
     project = Project.find()
     settings = load_settings(project.root)
-    training = _training(recipe, model, values)
+    training = settled(_training(recipe, model, values))
     typed = training
     if settings_of == "published":
         training = as_published(project, settings, typed)

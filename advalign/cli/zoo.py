@@ -49,6 +49,7 @@ def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
     from advalign.files import Project
     from advalign.models.declared import HUB, read_zoo
     from advalign.models.origins import origin_of
+    from advalign.models.origins.timm import current_name
     from advalign.models.published import pretrained_classes
 
     project = Project.find()
@@ -56,7 +57,7 @@ def show(name: str, zoo_file: Path = ZOO, as_json: bool = JSON) -> None:
     if name not in zoo.models:
         raise unknown_name("zoo model", name, zoo.models)
     entry = zoo.models[name]
-    row = _row(project, zoo, name) | {"architecture": entry.architecture or name, "recipe": entry.recipe}
+    row = _row(project, zoo, name) | {"architecture": current_name(entry.architecture or name), "recipe": entry.recipe}
     try:
         row |= {**origin_of(row["architecture"]).preprocessing(), **entry.preprocessing}
         if row["weights"] == HUB:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advalign.errors import DataError, shown
 from advalign.files import write_text
-from advalign.strict_files import read_yaml
+from advalign.strict_files import line_of_entry, read_yaml
 
 DECISIONS = ("inanimate", "animate")  # the two outputs of the attacked decision, by index
 
@@ -54,6 +54,8 @@ def _boolean(value: object) -> bool:
 def read_classes(path: Path) -> Classes:
     """Read classes.yaml: a mapping of class index to {wnid, name, superclass, animate}.
 
+    The types of values were checked where the file came from (`checked_classes`).
+
     Raises:
         DataError: missing, malformed, a repeated index or key, indices not 0 .. n - 1, or a wnid of two classes.
     """
@@ -76,6 +78,44 @@ def read_classes(path: Path) -> Classes:
     if twice:
         raise DataError(f"{path}: wnid {twice[0]} belongs to two classes: fix one of them")
     return Classes(entries)
+
+
+def checked_classes(path: Path) -> Classes:
+    """Read a table of classes that people write: as `read_classes`, and every value has the type that it is used as.
+
+    YAML reads `no`, `1` and `[a, b]` as a boolean, a number and a list, none of which names a superclass, and an index
+    in quotes as text.
+
+    Raises:
+        DataError: as `read_classes`, or a value of another type; the message names the line.
+    """
+    try:
+        table = read_yaml(path, DataError)
+    except OSError:
+        table = None  # said below
+    for number, (index, row) in enumerate(table.items() if isinstance(table, dict) else ()):
+        wrong = _mistyped(index, row)
+        if wrong:
+            raise DataError(f"{path}: line {line_of_entry(path, number)}: {wrong}")
+    return read_classes(path)
+
+
+def _mistyped(index: object, row: object) -> str:
+    """What is wrong with an entry, and what to write; nothing if its values have their types."""
+    if type(index) is not int:
+        return f"{shown(index)} is not a class index: write a whole number without quotes"
+    if not isinstance(row, dict):
+        return f"{shown(row)} is not a class: write {{wnid: ..., name: ..., superclass: ..., animate: ...}}"
+    unknown = row.keys() - {"wnid", "name", "superclass", "animate"}
+    if unknown:
+        return f"{shown(min(unknown, key=str))} is unknown: write wnid, name, superclass and animate"
+    for key in ("wnid", "name", "superclass"):
+        value = row.get(key)
+        if not (isinstance(value, str) and value.strip()) and (value is not None or key != "superclass"):
+            rest = " (null where there is none)" if key == "superclass" else ""
+            return f"{key} is {shown(value)}: write text, in quotes where YAML reads something else{rest}"
+    animate = row.get("animate")
+    return "" if isinstance(animate, bool) else f"animate is {shown(animate)}: write true or false"
 
 
 def write_classes(path: Path, classes: Classes) -> None:

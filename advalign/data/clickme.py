@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from advalign.data.tfrecord import Feature, read_examples
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.regular_files import lookalike
 from advalign.strict_files import read_yaml
 
 Kind = TypeVar("Kind", bytes, int)
@@ -113,10 +114,18 @@ def feature(example: Mapping[str, Feature], name: str, kind: type[Kind], where: 
     """
     value = example.get(name)
     if not isinstance(value, kind):
-        raise DataError(
-            f"{where}: feature {name!r} is missing or not {kind.__name__} (ClickMe JPEG schema): fetch the file again"
-        )
+        raise DataError(f"{where}: feature {name!r} {_unlike(value, kind)} (ClickMe JPEG schema)")
     return value
+
+
+def _unlike(value: object, kind: type) -> str:
+    """What is wrong with a feature, and what to do."""
+    if isinstance(value, list) and len(value) != 1:
+        return (
+            f"has {len(value)} values, expected one: write one example per record, and the class index in place of a "
+            "one-hot label"
+        )
+    return f"is missing or not {kind.__name__}: write it so, or fetch the file again"
 
 
 def decode_jpeg(encoded: bytes, mode: str | tuple[str, ...], where: str) -> NDArray[np.uint8]:
@@ -133,7 +142,9 @@ def _decode(encoded: bytes, mode: str | tuple[str, ...], where: str) -> Image.Im
         image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
         image.load()
     except UnidentifiedImageError:
-        raise DataError(f"{where} cannot be decoded: neither JPEG nor PNG; fetch it again") from None
+        raise DataError(
+            f"{where} cannot be decoded: it {lookalike(encoded) or 'is neither JPEG nor PNG; fetch it again'}"
+        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be decoded: {error}; fetch it again") from None
     modes = (mode,) if isinstance(mode, str) else mode
@@ -158,6 +169,8 @@ def read_human_ceiling(project: Project) -> float:
     values = read_yaml(path, DataError)
     try:
         ceiling = float(values["human_ceiling"])
+        if isinstance(values["human_ceiling"], bool):
+            raise ValueError("true and false are no numbers")
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{path}: expected `human_ceiling: <number>`") from None
     if not 0 < ceiling <= 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from advalign.data.classes import read_classes
+from advalign.data.classes import checked_classes
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_evaluations import evaluation_tables
@@ -108,7 +108,7 @@ def validate(
     if docs is not None:
         check_docs_folder(docs)
     stimuli = load_stimuli(project)
-    tables = stimulus_tables(project, settings, read_classes(project.data / "classes.yaml"), stimuli)
+    tables = stimulus_tables(project, settings, checked_classes(project.data / "classes.yaml"), stimuli)
     if evaluations:
         tables |= evaluation_tables(project, settings, stimuli)
     return check_tables(tables, docs)

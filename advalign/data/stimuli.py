@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from advalign.data.centre_crop import centre_crop
-from advalign.data.classes import Classes, read_classes
+from advalign.data.classes import Classes, checked_classes
 from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
 from advalign.data.imagenet import validation_records
 from advalign.data.results import write_table, write_tensors
@@ -85,7 +85,7 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
     Raises:
         DataError: data missing or corrupt, too few images, or a stimulus that is also a training image.
     """
-    classes = read_classes(project.data / "classes.yaml")
+    classes = checked_classes(project.data / "classes.yaml")
     if settings.split == "imagenet":
         source = validation_records(project, classes)
     else:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from advalign.errors import DataError
 from advalign.files import replacing
-from advalign.regular_files import open_file
+from advalign.regular_files import lookalike, open_file
 
 _MASK_DELTA = 0xA282EAD8
 _HEADER = 12  # bytes: length and its checksum
@@ -67,10 +67,10 @@ def _read_record(file: BinaryIO, header: bytes, where: str) -> bytes:
 
 def _length(header: bytes, where: str) -> int:
     if len(header) < _HEADER:
-        raise DataError(f"{where}: truncated header; fetch the file again")
+        raise DataError(f"{where}: {(header and lookalike(header)) or 'truncated header; fetch the file again'}")
     length, length_crc = struct.unpack("<QI", header)
     if masked_crc(header[:8]) != length_crc or length > _LARGEST:
-        raise DataError(f"{where}: corrupt length (checksum differs); fetch the file again")
+        raise DataError(f"{where}: {lookalike(header) or 'corrupt length (checksum differs); fetch the file again'}")
     return int(length)
 
 
@@ -97,6 +97,8 @@ def record_offsets(path: Path) -> list[int]:
 def read_example(path: Path, offset: int, record: int) -> dict[str, Feature]:
     """Read the record that begins at an offset (`record_offsets`), as `read_examples` gives it.
 
+    Of a feature with several values only the first is read: imports and the stage `stimuli` have refused such shards.
+
     Raises:
         DataError: as `read_examples`.
     """
@@ -114,20 +116,31 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def read_examples(path: Path) -> Iterator[dict[str, Feature]]:
-    """Yield every record as feature name -> value: the first bytes, the first integer, or all floats.
+    """Yield every record as feature name -> value: bytes, an integer, or a list of floats.
+
+    A feature with several values gives the list of them, which no reader of one value takes (`clickme.feature`).
 
     Raises:
         DataError: as `read_payloads`, or a record is not a tf.train.Example.
     """
     for record, payload in enumerate(read_payloads(path)):
-        yield _features(payload, path, record)
+        yield _features(payload, path, record) | _several(payload)
+
+
+def _several(payload: bytes) -> dict[str, Feature]:
+    """The features of a record that have more than one value, with all their values."""
+    features = _example_class().FromString(payload).features.feature
+    listed = {name: list(getattr(one, one.WhichOneof("kind") or "bytes_list").value) for name, one in features.items()}
+    return {name: values for name, values in listed.items() if len(values) > 1}
 
 
 def _features(payload: bytes, path: Path, record: int) -> dict[str, Feature]:
     try:
         example = _example_class().FromString(payload)
     except DecodeError:
-        raise DataError(f"{path}: record {record} is not a tf.train.Example: fetch the file again") from None
+        raise DataError(
+            f"{path}: record {record} is not a tf.train.Example: write it as one, or fetch the file again"
+        ) from None
     return {name: _value(feature) for name, feature in example.features.feature.items()}
 
 

@@ -6,6 +6,7 @@ plain state dictionary is the network alone.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from advalign.models.classifier import Classifier
 from advalign.models.declared import GROUPS, Zoo, ZooEntry, read_zoo
 from advalign.models.fetched import FetchedModel
 from advalign.models.origins import origin_of
+from advalign.models.origins.timm import current_name
 from advalign.models.states import SUFFIXES, read_states
 from advalign.names import check_name
 from advalign.settings import parse
@@ -98,6 +100,8 @@ def import_weights(
     _check_file(file)
     zoo = read_zoo(project.zoo)
     listed = zoo.models.get(name)
+    if stated.architecture is not None:
+        stated = replace_field(stated, architecture=current_name(stated.architecture))
     entry = listed or _unlisted(zoo, name, stated)
     normaliser = read_normaliser(read_states(file), str(file))
     transform = {**ROBUSTNESS, **normaliser} if normaliser else {}
@@ -193,7 +197,7 @@ def _check_stated(source: FetchedModel, stated: Stated, listed: ZooEntry | None)
             )
 
 
-def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, list[float]]:
+def read_normaliser(states: Mapping[str, Mapping[str, Any]], source: str) -> dict[str, list[float]]:
     """Mean and std of the normalisation that wrappers keep with a network (module.normalizer.new_mean, ...).
 
     Args:
@@ -208,7 +212,7 @@ def read_normaliser(states: list[Mapping[str, Any]], source: str) -> dict[str, l
     """
     found = [
         {"mean": _decimals(state[place + mean]), "std": _decimals(state[place + std])}
-        for state in states
+        for state in states.values()
         for mean, std in NORMALISERS
         for place in [str(name).removesuffix(mean) for name in state if str(name).endswith(f".{mean}")]
         if _per_channel(state[place + mean]) and _per_channel(state.get(place + std))

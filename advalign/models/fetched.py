@@ -29,15 +29,15 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import HUB, OWN, ZooEntry
 from advalign.models.origins import origin_of
 from advalign.models.origins.python import OwnCode
-from advalign.models.origins.timm import Timm
+from advalign.models.origins.timm import Timm, current_name
 from advalign.models.published import (
     classifier_parameters,
-    convert_published,
+    convert_all,
     fetch_pretrained,
     pretrained_classes,
 )
-from advalign.models.states import SUFFIXES, check_kinds, matching_state, read_states
-from advalign.models.zoo import create_network
+from advalign.models.states import SUFFIXES, check_kinds, chosen, matching_state, read_states
+from advalign.models.zoo import check_input, create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.progress import say
 from advalign.settings import digest, parse
@@ -73,7 +73,7 @@ class FetchedModel:
     @property
     def architecture(self) -> str:
         """A timm name, torchvision:NAME or python:package.module:function."""
-        return self.entry.architecture or self.name
+        return current_name(self.entry.architecture or self.name)
 
     def known(self) -> Card | None:
         """The card of an earlier fetch from the same place, whether or not its weights have been pruned."""
@@ -164,7 +164,10 @@ class FetchedModel:
         Raises:
             InputError: unknown architecture, an unknown key or value, or no size.
         """
-        values = {**origin_of(self.architecture).preprocessing(), **self.entry.preprocessing}
+        origin = origin_of(self.architecture)
+        if isinstance(origin, Timm) and "input_size" not in self.entry.preprocessing:
+            origin.check_square()
+        values = {**origin.preprocessing(), **self.entry.preprocessing}
         if "input_size" not in values:
             raise InputError(
                 f"zoo entry {self.name}: preprocessing lacks input_size, which nobody else knows of "
@@ -175,9 +178,9 @@ class FetchedModel:
     def blank(self) -> Classifier:
         """The network with random weights, in evaluation mode."""
         preprocessing = self.preprocessing()
-        network = create_network(
-            self.architecture, len(self.classes), preprocessing.input_size, dict(self.entry.arguments)
-        )
+        asked = (self.architecture, len(self.classes), preprocessing.input_size, dict(self.entry.arguments))
+        check_input(*asked)
+        network = create_network(*asked)
         return Classifier(network, preprocessing).eval()
 
     def _identity(self) -> str:
@@ -240,14 +243,13 @@ class FetchedModel:
         try:
             return matching_state(states, wanted, str(file))
         except DataError:
+            if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
+                raise
             size = self.preprocessing().input_size
-            for state in states:
-                if not isinstance(origin_of(self.architecture), Timm) or self.entry.head:
-                    break
-                found = convert_published(self.architecture, len(self.classes), size, self.entry.arguments, state)
-                if found is not None:
-                    return found
-            raise
+            converted = convert_all(self.architecture, len(self.classes), size, self.entry.arguments, states)
+            if not converted:
+                raise
+        return converted[chosen(converted, str(file))]
 
     def _check_place(self) -> None:
         """Each place has weights of some origins only."""

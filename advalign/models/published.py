@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advalign.errors import InputError
 from advalign.models.origins.timm import Timm
+from advalign.models.states import Place
 
 
 def pretrained_classes(architecture: str) -> int:
@@ -73,6 +74,17 @@ def convert_published(
     except Exception:  # noqa: BLE001  a conversion of what is no such state may fail in any way
         return None
     return dict(network.state_dict())
+
+
+def convert_all(
+    architecture: str, classes: int, input_size: int, arguments: dict[str, Any], states: Mapping[str, Mapping[str, Any]]
+) -> dict[Place, dict[str, Tensor]]:
+    """The states of a file (`states.read_states`) that timm can convert, converted; see `convert_published`."""
+    found = {
+        (name, ""): convert_published(architecture, classes, input_size, arguments, state)
+        for name, state in states.items()
+    }
+    return {place: state for place, state in found.items() if state is not None}
 
 
 def _ask_hub(architecture: str) -> None:

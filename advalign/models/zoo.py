@@ -49,6 +49,34 @@ def create_network(
     return network
 
 
+def check_input(architecture: str, classes: int, size: int, arguments: dict[str, Any] | None = None) -> None:
+    """Refuse an input that a network of timm cannot take, on a network without storage, before anything starts.
+
+    `create_network` tries networks of other origins.
+
+    Args:
+        architecture, classes, arguments: as `create_network`.
+        size: side of the input in pixels.
+
+    Raises:
+        InputError: as `create_network`; or the network fails on an image of that size, or does not give one logit per
+            class.
+    """
+    if origin_of(architecture).tried:
+        return
+    what = f"model {architecture!r} cannot be used with an image of {size} x {size} pixels"
+    try:
+        with torch.device("meta"):
+            found = _answer(create_network(architecture, classes, size, arguments), size)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  what an architecture raises on an input is its own affair
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{what}: choose another size, such as the published weights'; it says {reason}") from None
+    if found != (1, classes):
+        raise InputError(f"{what}: it gives {found}, expected one logit per class, {(1, classes)}: name a classifier")
+
+
 @torch.no_grad()
 def _answer(network: nn.Module, size: int) -> object:
     """Shape of the output for one grey image in evaluation mode, or its type where it is no tensor."""

@@ -9,11 +9,11 @@ from advalign.data.classes import read_classes
 from advalign.data.training_images import training_images
 from advalign.errors import DataError
 from advalign.files import Project
-from advalign.models.zoo import create_classifier
+from advalign.models.zoo import check_input, create_classifier
 from advalign.names import plain_architecture
 from advalign.recipes.base import Recipe
 from advalign.settings import Settings, Training, TrainSettings
-from advalign.training.plan import resolve
+from advalign.training.plan import resolve, settled
 
 IMAGENET_IMAGES, IMAGENET_CLASSES = 1_281_167, 1000  # of the ILSVRC 2012 training set
 
@@ -29,6 +29,7 @@ def estimate(project: Project, settings: Settings, training: Training) -> dict[s
     Raises:
         InputError: unknown recipe, key or architecture.
     """
+    training = settled(training)
     recipe, train = resolve(settings, training)
     images, classes = _size(project, train)
     forward = forward_flops(training, train, classes)
@@ -53,6 +54,7 @@ def training_flops(forward: float, recipe: Recipe, train: TrainSettings, images:
 
 def forward_flops(training: Training, train: TrainSettings, classes: int) -> float:
     """Floating-point operations of a forward pass of one image, counted on a network without storage."""
+    check_input(training.model, classes, train.size, training.arguments)
     with torch.device("meta"):
         classifier = create_classifier(training.model, classes, train.size, seed=0, arguments=training.arguments).eval()
         image = torch.zeros(1, 3, train.size, train.size)

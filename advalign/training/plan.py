@@ -5,12 +5,14 @@ from typing import Any
 
 from advalign import catalog
 from advalign.closures import closure
-from advalign.data.classes import read_classes
+from advalign.data.classes import checked_classes
 from advalign.data.training_images import data_identity, training_images, validation_images
 from advalign.errors import DataError, InputError
 from advalign.files import Project
 from advalign.models.declared import read_zoo
 from advalign.models.origins import origin_of
+from advalign.models.origins.timm import current_name
+from advalign.models.zoo import check_input
 from advalign.names import check_name, plain_architecture
 from advalign.recipes.base import STANDARD_GROUP, Recipe
 from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
@@ -57,14 +59,16 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
         DataError: data missing.
     """
     origin_of(training.model)  # refuses what cannot name an architecture
+    training = settled(training)
     recipe, train = resolve(settings, training)
     seed = settings.seed if seed is None else seed
     classes_file = project.need_data(project.data / "classes.yaml")
-    classes = read_classes(classes_file)
+    classes = checked_classes(classes_file)
     images, validation = training_images(project, classes, train), validation_images(project, classes, train)
     if recipe.needs_maps and not images.with_map:
         raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
     name = check_name(recipe.published_name(plain_architecture(training.model)))
+    check_input(training.model, len(classes), train.size, training.arguments)
     kind = type(recipe)
     identity = digest(
         {
@@ -82,6 +86,15 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     )
     group = _group(project, recipe, training.model)
     return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed, group)
+
+
+def settled(training: Training) -> Training:
+    """The training, with timm's present name where it has a deprecated one.
+
+    Raises:
+        InputError: timm has removed the architecture.
+    """
+    return training.model_copy(update={"model": current_name(training.model)})
 
 
 def _group(project: Project, recipe: Recipe, architecture: str) -> str | None:

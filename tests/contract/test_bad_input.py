@@ -1,5 +1,6 @@
 """Bad input of every kind, at the command line: one line that names the file and the fix, and nothing is changed."""
 
+import gzip
 import io
 import json
 import os
@@ -43,8 +44,8 @@ NET = {
 SOUND = {**NET, "weights": "weights"}
 TENCH, GOLDFISH = "n01440764", "n01443537"
 MEND = re.compile(
-    r"\b(fetch|import|keep|take|convert|fix|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|remove|"
-    r"see|expected|must|should be|required|known|did you mean|one at a time|greater than)\b"
+    r"\b(fetch|unpack|import|keep|take|convert|fix|give|name (a|the|each)|rename|move|put|save|write|resize|bring|add|"
+    r"remove|see|expected|must|should be|required|known|did you mean|one at a time|greater than)\b"
 )
 PROGRESS = re.compile(r"(importing|evaluating \d+ models): \d+/\d+ \(")
 HUB = "vit_small_patch14_dinov2.lvd142m"  # without a classifier
@@ -170,6 +171,7 @@ def flipped(position):
 
 
 FILE = "OWN/test-bad.tfrecords"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n"
 FIRST = f"{FILE}: record 0"
 
 
@@ -181,8 +183,10 @@ def damaged_shards():
         ("bit flipped in the length", flipped(0), f"{FIRST} at byte 0: corrupt length", again),
         ("bit flipped in the payload", flipped(200), f"{FIRST} at byte 0: corrupt data", again),
         ("bit flipped in the checksum", flipped(-1), f"{FILE}: record 1 at byte", "corrupt data", again),
-        ("text", lambda _: b"this is no TFRecord file\n", f"{FIRST} at byte 0: corrupt length", again),
-        ("empty file", lambda _: b"", f"{FILE}: no records in it: fetch"),
+        ("text", lambda _: b"this is no TFRecord file\n", f"{FIRST} at byte 0: looks like text", "fetch it again"),
+        ("packed", lambda whole: gzip.compress(whole), f"{FIRST} at byte 0: looks like gzip data", "unpack it"),
+        ("LFS pointer", lambda _: LFS_POINTER, f"{FIRST} at byte 0: looks like a Git LFS pointer", "`git lfs pull`"),
+        ("empty file", lambda _: b"", f"{FILE}: no records in it: it is empty", again),
     ]:
         yield f"shard: {name}", Kind(partial(import_damaged, damage), tuple(told))
 
@@ -320,8 +324,8 @@ def bad_pictures():
         ("truncated JPEG", encoded(image)[:-300], "cannot be decoded", "fetch it again"),
         ("CMYK JPEG", encoded(image, mode="CMYK"), "is CMYK, expected 8-bit JPEG", "give --convert"),
         ("16-bit PNG called JPEG", sixteen_bits(), "is a PNG (I;16)", "give --convert"),
-        ("text called JPEG", b"no picture\n", "cannot be decoded: neither JPEG nor PNG", "fetch it again"),
-        ("empty file called JPEG", b"", "cannot be decoded: neither JPEG nor PNG", "fetch it again"),
+        ("text called JPEG", b"no picture\n", "cannot be decoded: it looks like text", "fetch it again"),
+        ("empty file called JPEG", b"", "cannot be decoded: it is empty", "fetch the file again"),
     ]:
         # the sound one comes after: nothing of an import arrives before its first bad image
         make = partial(import_pictures, {901: content, 902: encoded(image)}, labelled(901, 902))
@@ -406,7 +410,7 @@ def bad_classes():
     for name, text, *told in [
         ("a wnid twice", row(0, TENCH) + row(1, TENCH), TENCH, "belongs to two classes"),
         ("a gap in the indices", row(0, TENCH) + row(2, GOLDFISH), "class indices must be 0 .. 1 without gaps"),
-        ("a quoted false", row(0, TENCH, '"false"'), "animate must be true or false, got 'false'"),
+        ("a quoted false", row(0, TENCH, '"false"'), "animate is 'false': write true or false"),
         ("another table than before", row(0, TENCH) + row(1, GOLDFISH), "classes.yaml holds other classes", "move"),
     ]:
         file = () if name.startswith("another") else ("OWN/c.yaml",)

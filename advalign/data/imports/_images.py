@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from advalign.data.imports._place import bring, linked, same_content, staged
 from advalign.errors import DataError
-from advalign.regular_files import read_bytes
+from advalign.regular_files import lookalike, read_bytes
 
 QUALITY = 95  # of converted images
 _WANTED = "8-bit JPEG in RGB or grey"
@@ -71,7 +71,8 @@ def _decode(content: bytes, path: Path) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
         image.load()
     except UnidentifiedImageError:
-        raise DataError(f"{path} cannot be decoded: neither JPEG nor PNG; fetch it again") from None
+        what = lookalike(content) or "is neither JPEG nor PNG; fetch it again"
+        raise DataError(f"{path} cannot be decoded: it {what}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be decoded ({error}): fetch it again") from None
     return image

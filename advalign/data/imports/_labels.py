@@ -1,14 +1,16 @@
 """Label files of the validation images, in the usual formats -> image name without suffix -> wnid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from advalign.data.classes import Classes
-from advalign.data.imports._place import IMAGE_SUFFIXES
+from advalign.data.imports._place import stem_of
 from advalign.errors import DataError, shown
-from advalign.regular_files import read_text
-from advalign.strict_csv import LARGEST, parse_csv
+from advalign.progress import say
+from advalign.regular_files import lookalike, read_text
+from advalign.strict_csv import LARGEST, parse_sheet
 
+OWN, KAGGLE = ["image", "wnid"], ["ImageId", "PredictionString"]
 FORMATS = "image,wnid; Kaggle's ImageId,PredictionString; or lines `ILSVRC2012_val_00000001.JPEG 65`"
 
 
@@ -27,13 +29,15 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a label file, expected {FORMATS}") from None
+    if text and lookalike(text):
+        raise DataError(f"{path} {lookalike(text)}")
     known = classes.index_of_wnid()
     labels: dict[str, str] = {}
     for number, image, wnid in _rows(path, text, classes):
         if wnid not in known:
             mend = "not in data/classes.yaml: fix that line"
             raise DataError(f"{path}: line {number}: unknown wnid {shown(wnid)} for {shown(image)}, {mend}")
-        stem = _stem(image)
+        stem = stem_of(image)
         if stem in labels:
             raise DataError(f"{path}: line {number}: {shown(image)} is in two lines: remove one of them")
         labels[stem] = wnid
@@ -42,26 +46,35 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     return labels
 
 
-def _stem(image: str) -> str:
-    path = Path(image)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+def say_if_none_is_0(source: object, labels: Iterable[int], classes: Classes) -> None:
+    """Say how labels are read if none of them is 0: numbers alone do not show whether they count from 0 or from 1."""
+    low = min(labels, default=0)
+    if low > 0:
+        say(
+            f"{source}: no label is 0, and labels count from 0: {low} is {classes[low].wnid} ({classes[low].name}); "
+            "if they count from 1 there, subtract 1 from each and import again"
+        )
 
 
 def _rows(path: Path, text: str, classes: Classes) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, image, wnid)."""
-    header = [column.strip() for column in text.partition("\n")[0].split(",")]
-    if header not in (["image", "wnid"], ["ImageId", "PredictionString"]):
+    if "," not in text.lstrip().partition("\n")[0]:
         yield from _caffe(path, text.splitlines(), classes)
         return
-    for number, row in parse_csv(text, str(path), DataError)[1:]:
-        if not row[0].strip() or not row[1].strip():
-            raise DataError(f"{path}: line {number}: expected {','.join(header)}; got {shown(','.join(row))}")
-        yield number, row[0].strip(), row[1].split()[0]
+    (line, header), *rows = parse_sheet(text, str(path), DataError)
+    if header not in (OWN, KAGGLE):
+        raise DataError(f"{path}: line {line}: {shown(','.join(header), 60)} is no header, expected {FORMATS}")
+    for number, row in rows:
+        words = row[1].split()
+        if not row[0].strip() or not words or (header == OWN and len(words) > 1):
+            raise DataError(f"{path}: line {number}: expected {','.join(header)}; got {shown(','.join(row))}: fix it")
+        yield number, row[0].strip(), words[0]
 
 
 def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int, str, str]]:
+    found: set[int] = set()
     for number, line in enumerate(lines, start=1):
-        words = line.split()
+        words = line.rsplit(maxsplit=1)  # a name may hold spaces
         if not words:
             continue
         if len(words) != 2 or not words[1].isdecimal() or len(words[1]) > 9:
@@ -70,4 +83,6 @@ def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int
             raise DataError(
                 f"{path}: line {number}: label {words[1]} is outside 0 .. {len(classes) - 1}: fix that line"
             )
-        yield number, words[0], classes[int(words[1])].wnid
+        found.add(int(words[1]))
+        yield number, words[0].strip(), classes[int(words[1])].wnid
+    say_if_none_is_0(path, found, classes)

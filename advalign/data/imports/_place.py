@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from advalign.data.classes import Classes, read_classes
+from advalign.data.classes import Classes, checked_classes
 from advalign.errors import DataError, InputError
 from advalign.files import Project, replacing, sha256
 from advalign.regular_files import open_file, refuse_special
@@ -53,7 +53,7 @@ def need_classes(project: Project) -> Classes:
     path = project.data / "classes.yaml"
     if not path.exists():
         raise DataError("data/classes.yaml is missing: import it first with `advalign data import classes`")
-    return read_classes(path)
+    return checked_classes(path)
 
 
 def same_content(one: Path, other: Path) -> bool:
@@ -155,6 +155,16 @@ def staged(target: Path, replace: bool) -> Iterator[Path]:
         raise
     finally:
         path.unlink(missing_ok=True)
+
+
+def stem_of(image: str) -> str:
+    """The name by which images are matched everywhere: without folders, and without the suffix of an image.
+
+    >>> [stem_of(name) for name in ("val/a.v2.JPEG", "a.v2.png", "a.v2")]
+    ['a.v2', 'a.v2', 'a.v2']
+    """
+    path = Path(image)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:

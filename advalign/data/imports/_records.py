@@ -20,6 +20,7 @@ from PIL import Image
 from advalign.data.clickme import check_label, decode_example, feature
 from advalign.data.tfrecord import Feature, read_examples
 from advalign.errors import DataError
+from advalign.regular_files import look_at, lookalike
 
 JPEG, PTH = "jpeg", "pth"
 SIDES = {"float32-256": 256, "float32-224": 224}  # pixels per side of the raw schemas
@@ -54,7 +55,7 @@ def verified_records(shard: Path, classes: int) -> Iterator[Verified]:
             raise DataError(f"{where} is in the schema {record.schema}, the records before in {first}: split the shard")
         yield record
     if first is None:
-        raise DataError(f"{shard}: no records in it: fetch the file again")
+        raise DataError(f"{shard}: no records in it: it {lookalike(b'')}, or leave it out")
 
 
 def _verified(example: Mapping[str, Feature], where: str, classes: int) -> Verified:
@@ -167,13 +168,15 @@ def _load(sample: Path) -> dict[str, Any]:
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             content = torch.load(sample, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise DataError(
-            f"{sample}: damaged, or it would run code when read, and is refused: save it again as plain tensors, "
+        code = (
+            "is damaged, or it would run code when read, and is refused: save it again as plain tensors, "
             "torch.save({'image': ..., 'heatmap': ..., 'label': ...}, path)"
-        ) from None
+        )
+        raise DataError(f"{sample}: {look_at(sample, DataError) or code}") from None
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{sample}: cannot be read as .pth ({reason}): fetch it again") from None
+        what = look_at(sample, DataError) or f"cannot be read as .pth ({reason}): fetch it again"
+        raise DataError(f"{sample}: {what}") from None
     if not isinstance(content, dict):
         raise DataError(f"{sample}: {_NO_PTH}, but a {type(content).__name__}: save it as one")
     return content

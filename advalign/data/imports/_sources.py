@@ -13,7 +13,8 @@ from advalign.files import sha256
 
 SPLITS = ("train", "val", "test")
 SAMPLES_PER_SHARD = 1000
-_SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
+_PACKED = r"(\.(gz|bz2|xz|zst|zip))?"  # looked at, so that a folder's packed shards are not left out silently
+_SHARD = re.compile(rf"\.tfrecords?(-\d+-of-\d+)?{_PACKED}$")
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
 
 

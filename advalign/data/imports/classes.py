@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from advalign.data.classes import Classes, read_classes
+from advalign.data.classes import Classes, checked_classes
 from advalign.data.imports._place import only_import, settled
 from advalign.errors import DataError
 from advalign.files import Project, replacing
@@ -23,7 +23,7 @@ def import_classes(project: Project, file: Path | None = None, replace: bool = F
     source = file or project.home / "registry" / "imagenet.yaml"
     if not source.exists():
         raise DataError(f"{source} is missing: give the FILE to read the classes from")
-    classes = read_classes(source)
+    classes = checked_classes(source)
     target = project.data / "classes.yaml"
     with only_import(project):
         try:

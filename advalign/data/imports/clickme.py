@@ -10,6 +10,7 @@ from typing import Any
 
 from advalign.data.classes import Classes
 from advalign.data.clickme import feature
+from advalign.data.imports._labels import say_if_none_is_0
 from advalign.data.imports._ledger import LedgerRow, read_ledger, write_ledger
 from advalign.data.imports._place import bring, linked, need_classes, only_import, per_superclass, staged
 from advalign.data.imports._pool import each
@@ -112,7 +113,9 @@ def import_clickme(
             ledger[shard.row.file] = shard.row
             write_ledger(folder / "imported.csv", ledger.values())
             advance(len(shards), len(jobs), shard.row.file)
-        return _summary(shards, classes, _write_ceiling(folder / "ceiling.yaml"))
+        done = _summary(shards, classes, _write_ceiling(folder / "ceiling.yaml"))
+    say_if_none_is_0("ClickMe", done.classes, classes)
+    return done
 
 
 def _write_ceiling(path: Path) -> bool:

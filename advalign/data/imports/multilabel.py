@@ -1,21 +1,22 @@
 """Multi-label sets in the three released formats -> data/imagenet/multilabel.json."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from advalign.data.classes import Classes
-from advalign.data.imports._place import images_by_stem, need_classes, only_import, staged
+from advalign.data.imports._place import images_by_stem, need_classes, only_import, staged, stem_of
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError, shown
 from advalign.files import Project
-from advalign.regular_files import read_text
-from advalign.strict_csv import LARGEST, parse_csv
+from advalign.regular_files import lookalike, read_text
+from advalign.strict_csv import LARGEST, parse_sheet
 from advalign.strict_files import parse_json
 
 REAL_IMAGES = 50_000
+GROUPS = ("correct", "unclear", "wrong")
 COLUMNS = ("id", "original_label", "proposed_labels", "unclear_multi_labels", "wrong_multi_labels", "is_problematic")
 FORMATS = "the original JSON (initial_annots, problematic_images), the 2024 CSV export, or ReaL's real.json"
 
@@ -66,7 +67,8 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
     images = images_by_stem(folder / "val") if (folder / "val").is_dir() else {}
     if not images:
         raise DataError("data/imagenet/val holds no images: import them first with `advalign data import imagenet`")
-    found = {images[Path(name).stem].name: labels for name, labels in sets.items() if Path(name).stem in images}
+    _each_once(file, sets)
+    found = {images[stem_of(name)].name: labels for name, labels in sets.items() if stem_of(name) in images}
     kept = {name: _settled(labels) for name, labels in found.items()}
     if not kept:
         raise DataError(
@@ -86,6 +88,15 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
         unjudged=len(images) - len(kept),
         contradictory=sum(kept[name] != labels for name, labels in found.items()),
     )
+
+
+def _each_once(file: Path, names: Iterable[str]) -> None:
+    """Refuse names that differ only in folder or suffix: they are one image, and one of them would win silently."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(stem_of(name), name)
+        if other != name:
+            raise DataError(f"{file}: {shown(other)} and {shown(name)} are one image: remove one of them")
 
 
 def _settled(labels: LabelSet) -> LabelSet:
@@ -109,16 +120,44 @@ def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelS
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{file}: not a multi-label set, expected {FORMATS}") from None
+    if text and lookalike(text):
+        raise DataError(f"{file} {lookalike(text)}")
     if text.lstrip().startswith("{"):
-        return "original", read_multilabel(file, classes.index_of_wnid())
+        return "original", _original(file, text, classes)
     if text.lstrip().startswith("["):
         return "real", _real(file, text, len(classes))
     return "export2024", _export(file, text, len(classes))
 
 
+def _original(file: Path, text: str, classes: Classes) -> dict[str, LabelSet]:
+    """The original release: wnids in groups per image, and the flagged images, by any spelling of their names."""
+    content = parse_json(text, str(file), DataError)
+    annotations, problematic = content.get("initial_annots"), content.get("problematic_images")
+    if not isinstance(annotations, dict) or not isinstance(problematic, dict | list):
+        what = "not a multi-label set (initial_annots {image: {group: [wnid]}}, problematic_images {image: ...})"
+        raise DataError(f"{file}: {what}: expected {FORMATS}")
+    flagged = {stem_of(str(name)) for name in problematic}
+    index_of_wnid, sets = classes.index_of_wnid(), {}
+    for name, judged in annotations.items():
+        if not isinstance(judged, dict):
+            raise DataError(f"{file}: {name}: {shown(judged)} is not {{group: [wnid]}}: fix that entry")
+        groups = {}
+        for group in GROUPS:
+            wnids = judged.get(group, [])
+            if not isinstance(wnids, list):
+                raise DataError(f"{file}: {name}: {shown(wnids)} in {group!r} is not a list of wnids: fix that entry")
+            strange = [wnid for wnid in wnids if not isinstance(wnid, str) or wnid not in index_of_wnid]
+            if strange:
+                found = f"unknown wnid {shown(strange[0])} in {group!r} (not in classes.yaml)"
+                raise DataError(f"{file}: {name}: {found}: fix that entry")
+            groups[group] = frozenset(index_of_wnid[wnid] for wnid in wnids)
+        sets[name] = LabelSet(**groups, problematic=stem_of(name) in flagged)
+    return sets
+
+
 def _export(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
     """The 2024 CSV export; its proposed labels are the correct set."""
-    (_, header), *rows = parse_csv(text, str(file), DataError) or [(1, [])]
+    (_, header), *rows = parse_sheet(text, str(file), DataError) or [(1, [])]
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise DataError(f"{file}: column {missing[0]} is missing: expected {FORMATS}")
@@ -172,9 +211,8 @@ def _real(file: Path, text: str, classes: int) -> dict[str, LabelSet]:
 
 def _content(sets: Mapping[str, LabelSet], classes: Classes) -> dict[str, Any]:
     """The original schema: wnids per image and group, and the flagged images."""
-    groups = ("correct", "unclear", "wrong")
     annotations = {
-        name: {group: [classes[index].wnid for index in sorted(getattr(sets[name], group))] for group in groups}
+        name: {group: [classes[index].wnid for index in sorted(getattr(sets[name], group))] for group in GROUPS}
         for name in sorted(sets)
     }
     problematic = {name: {"reason": "flagged in the source"} for name in sorted(sets) if sets[name].problematic}

@@ -1,12 +1,36 @@
 """Architectures by their timm names: resnet18, vit_base_patch16_224.augreg_in1k."""
 
+from functools import cache
 from typing import Any
 
 import timm
+from timm.models._registry import _deprecated_models
 from torch import nn
 
 from advalign.errors import InputError, unknown_name
 from advalign.models.origins.base import Origin
+from advalign.progress import say
+
+
+def current_name(name: str) -> str:
+    """The name that timm has now for a deprecated one, which is said once; any other name unchanged.
+
+    Raises:
+        InputError: timm has removed the architecture.
+    """
+    if name not in _deprecated_models:
+        return name
+    successor = _deprecated_models[name]
+    if successor is None:
+        raise InputError(f"model {name!r} was removed from timm without a successor: name another architecture")
+    _say_current(name, successor)
+    return successor
+
+
+@cache
+def _say_current(name: str, successor: str) -> None:
+    """Say it once."""
+    say(f"timm calls {name} {successor} now, and that name is used")
 
 
 class Timm(Origin):
@@ -39,6 +63,19 @@ class Timm(Origin):
             "crop": config.crop_pct,
             "crop_mode": config.crop_mode or "center",
         }
+
+    def check_square(self) -> None:
+        """Refuse published weights whose input one size does not describe.
+
+        Raises:
+            InputError: they take other images than squares with three channels, or an unknown name.
+        """
+        shape = tuple(self.config().input_size)
+        if shape[0] != 3 or shape[-1] != shape[-2]:
+            raise InputError(
+                f"the published weights of {self.name!r} take images of {' x '.join(map(str, shape))}, expected 3 "
+                "channels and a square: give preprocessing: {input_size: ...} if they may be used otherwise"
+            )
 
     def with_size(self, input_size: int, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments, with the input size for architectures that have a fixed one."""

@@ -46,6 +46,12 @@ def measured(pt, protocol=RELEASED, **columns):
     return pd.DataFrame(rows).assign(pt_sem=0.4, aa_sem=0.04, protocol=protocol, **columns)
 
 
+def test_a_spreadsheets_empty_columns_at_the_right_are_no_columns(tmp_path):
+    plain = read_published(write(tmp_path, "model,pt,aa,pt_sem,aa_sem\na,1,0,0,0\n", "published.csv"))
+    text = "\ufeff model,pt,aa,pt_sem,aa_sem,,\na,1,0,0,0,,\n"
+    assert read_published(write(tmp_path, text, "published.csv")).models == plain.models
+
+
 def test_the_printed_figures():
     feng = read_published(FENG)
     assert (feng.protocol, feng.human_ceiling) == (RELEASED, 0.65753)

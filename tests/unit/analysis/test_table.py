@@ -31,10 +31,20 @@ def test_table_is_read_with_types_and_extra_columns(tmp_path):
     assert table.index.tolist() == [2, 4]
 
 
+def test_a_spreadsheets_empty_columns_at_the_right_are_no_columns(tmp_path):
+    text = '"model",pt,aa,group,big_data,,\r\na,1.5,0.2,cnn,0,,\r\nb,1.6,0.3,cnn,0,, \r\n'
+    table = read_table(write(tmp_path, text))
+    assert list(table.columns) == ["model", "pt", "aa", "group", "big_data", "multilabel_accuracy"]
+    assert table["pt"].tolist() == [1.5, 1.6]
+    with pytest.raises(InputError, match="header has  more than once"):  # a value without a name is no margin
+        read_table(write(tmp_path, text.replace(",, \r", ",,note\r")))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "is empty"),
+        ("<!DOCTYPE html>\n", "looks like a web page"),
         (HEADER, "has a header but no rows"),
         ("model,pt,group\na,1,cnn\n", "header lacks aa, big_data (found: model, pt, group)"),
         ("model,pt,pt,aa,group,big_data\na,1,1,0,cnn,0\n", "header has pt more than once"),

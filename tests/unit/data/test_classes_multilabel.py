@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advalign.data.classes import Classes, ClassInfo, read_classes, write_classes
+from advalign.data.classes import Classes, ClassInfo, checked_classes, read_classes, write_classes
 from advalign.data.imagenet import read_validation
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError
@@ -84,6 +84,49 @@ def test_a_table_that_is_none_is_told_on_one_line(tmp_path, text, told):
         read_classes(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+GOOD = "0: {wnid: n0, name: a, superclass: null, animate: true}\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("1: {wnid: n1, name: a, superclass: no, animate: true}", "superclass is False: write text, in quotes"),
+        ("1: {wnid: n1, name: a, superclass: 1, animate: true}", "superclass is 1: write text"),
+        ("1: {wnid: n1, name: a, superclass: [a, b], animate: true}", r"superclass is \['a', 'b'\]: write text"),
+        ("1: {wnid: n1, name: a, superclass: '', animate: true}", "superclass is '': write text"),
+        ("1: {wnid: n1, name: on, superclass: dog, animate: true}", "name is True: write text, in quotes"),
+        ("1: {wnid: 1440764, name: a, superclass: dog, animate: true}", "wnid is 1440764: write text"),
+        ("1: {wnid: n1, name: a, superclas: dog, animate: true}", "'superclas' is unknown"),
+        ("1: {wnid: n1, name: a, superclass: dog, animate: 1}", "animate is 1: write true or false"),
+        ('"0": {wnid: n1, name: a, superclass: dog, animate: true}', "'0' is not a class index: .* without quotes"),
+        ("1.0: {wnid: n1, name: a, superclass: dog, animate: true}", "1.0 is not a class index"),
+        ("1: [n1, a, dog, true]", r"\['n1', 'a', 'dog', True\] is not a class"),
+    ],
+)
+def test_values_of_another_type_are_refused_with_their_line(tmp_path, row, told):
+    path = tmp_path / "classes.yaml"
+    path.write_text(f"# classes\n{GOOD}\n{row}\n")
+    with pytest.raises(DataError, match=told) as caught:
+        checked_classes(path)
+    assert str(caught.value).startswith(f"{path}: line 4: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_table_is_read_as_it_is(tmp_path):
+    path = tmp_path / "classes.yaml"
+    write_classes(path, Classes(ENTRIES))
+    assert checked_classes(path) == read_classes(path) == Classes(ENTRIES)
+    path.write_text("0: {wnid: n0, name: a, animate: true}\n")
+    assert checked_classes(path)[0].superclass is None
+    for text, told in (("- 1\n", "not a table of classes"), ("", "not a table"), ("0: {", "is not valid YAML")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=told):
+            checked_classes(path)
+    path.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        checked_classes(path)
 
 
 def test_where_the_yaml_breaks_is_told_in_words(tmp_path):

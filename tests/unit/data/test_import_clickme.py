@@ -3,6 +3,7 @@
 import csv
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from advalign.data.classes import Classes, ClassInfo, write_classes
-from advalign.data.clickme import read_clickme, read_human_ceiling
+from advalign.data.clickme import image_digests, read_clickme, read_human_ceiling
 from advalign.data.imports import _sources
 from advalign.data.imports.clickme import import_clickme
 from advalign.data.tfrecord import read_payloads, write_payloads
@@ -220,6 +221,7 @@ def spoilt(array, value):
         (lambda: raw(IMAGE, MAP, -1), r"label -1 is outside 0 \.\. 9"),
         (lambda: raw(IMAGE, MAP[:200], 0), "602112 bytes with a heatmap of 179200 are neither"),
         (lambda: example(image=IMAGE.tobytes(), label=0), "feature 'heatmap' is missing"),
+        (lambda: raw(IMAGE, MAP, [3, 5]), "'label' has 2 values, expected one"),
         (lambda: jpeg(), "is in the schema jpeg, the records before in float32-224"),
     ],
 )
@@ -238,6 +240,8 @@ def test_a_bad_raw_record_is_told_and_changes_nothing(project, source, payload, 
         (jpeg(image=encoded(drawn(32)[0])[:-200]), "image cannot be decoded"),
         (jpeg(image=b"text"), "image cannot be decoded: 4 bytes"),
         (jpeg(label=10), r"label 10 is outside 0 \.\. 9"),
+        (jpeg(label=[0, 0, 1, 0]), "'label' has 4 values, expected one: .* in place of a one-hot label"),
+        (jpeg(image=[encoded(drawn(32)[0])] * 2), "'image' has 2 values, expected one: write one example per record"),
         (b"\xff\xff\xff", "not a tf.train.Example"),
     ],
 )
@@ -255,6 +259,35 @@ def test_a_flipped_bit_is_told_and_changes_nothing(project, source):
 
 def test_an_empty_shard_is_refused(project, source):
     refused(project, shard(source / "test.tfrecords"), "", "no records in it")
+
+
+def test_other_features_may_have_several_values(project, source):
+    path = shard(source / "test.tfrecords", jpeg(3, bounding_box=[1, 2, 3, 4], words=[b"a", b"b"]))
+    assert import_clickme(project, [path], workers=1).classes == {3: 1}
+
+
+def test_a_shard_that_was_laid_into_data_by_hand_is_refused_where_it_is_read_whole(source):
+    listed = shard(source / "a.tfrecords", jpeg(label=[0, 1]))
+    batch = shard(source / "b.tfrecords", jpeg(image=[b"a", b"b"]))
+    for reader in (read_clickme([listed], 10), read_clickme([batch], 10), image_digests([batch])):
+        with pytest.raises(DataError, match=r"record 0: feature '(label|image)' has 2 values, expected one"):
+            next(reader)
+
+
+def test_shards_without_label_0_are_suspected_to_count_from_1(project, source, capsys):
+    import_clickme(project, [shard(source / "test-0.tfrecords", jpeg(2), jpeg(3))], workers=1)
+    said = "ClickMe: no label is 0, and labels count from 0: 2 is n00000002 (class 2); if they count from 1 there"
+    assert said in capsys.readouterr().err
+    import_clickme(project, [shard(source / "test-1.tfrecords", jpeg(0), jpeg(3))], workers=1)
+    assert "no label is 0" not in capsys.readouterr().err
+
+
+def test_a_folders_packed_shard_is_not_left_out(project, source):
+    shard(source / "test-0.tfrecords", jpeg())
+    packed = source / "test-1.tfrecords.gz"
+    packed.write_bytes(gzip.compress(shard(source / "x", jpeg()).read_bytes()))
+    with pytest.raises(DataError, match=rf"{packed}: record 0 at byte 0: looks like gzip data: unpack it"):
+        import_clickme(project, [source], workers=1)
 
 
 def refused(project, path, record, told):

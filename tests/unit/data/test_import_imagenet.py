@@ -106,13 +106,34 @@ def test_images_are_linked_on_request_and_links_of_earlier_imports_become_copies
         f"ImageId,PredictionString\n{name(3)[:-5]},{CAR} 85 1 499 272 {DOG} 1 2 3 4 \n{name(1)[:-5]},{CAR} 0 0 9 9\n"
         f"{name(2)[:-5]},{DOG} 1 1 5 5\n",
         f"{name(1)} 2\n{name(2)} 1\n{name(3)} 2\n",
+        f'"image","wnid"\n"{name(1)}","{CAR}"\n"{name(2)}","{DOG}"\n"{name(3)}","{CAR}"\n',
+        f'\ufeff" image", wnid ,,\r\n{name(1)},{CAR},,\r\n{name(2)},{DOG},,\r\n{name(3)}, {CAR} ,,\r\n',
+        f'"ImageId","PredictionString",\n{name(1)[:-5]},{CAR} 1 2 3 4,\n{name(2)[:-5]},{DOG},\n{name(3)[:-5]},{CAR},\n',
+        f"\ufeffval/{name(1)} 2\nval/{name(2)} 1\nval/{name(3)} 2\n",
         f"{name(1)[:-5]}.jpeg 2\r\n{name(2)} 1\r\n\r\n{name(3)} 2",
     ],
 )
 def test_other_label_formats_give_the_same(project, images, labels, text):
-    labels.write_text(text)
+    labels.write_text(text, encoding="utf-8")
     import_imagenet(project, images, labels, workers=1)
     assert table(project) == TABLE
+
+
+def test_names_in_a_list_may_hold_spaces(project, images, labels):
+    (images / name(3)).rename(images / "a car.JPEG")
+    labels.write_text(f"{name(1)} 0\n{name(2)}\t1\nval/a car.JPEG  2\n")
+    import_imagenet(project, images, labels, workers=1)
+    assert table(project) == f"image,wnid\n{name(1)},{TENCH}\n{name(2)},{DOG}\na car.JPEG,{CAR}\n"
+
+
+def test_a_list_without_label_0_is_suspected_to_count_from_1(project, images, labels, capsys):
+    labels.write_text(f"{name(1)} 1\n{name(2)} 2\n{name(3)} 2\n")
+    import_imagenet(project, images, labels, workers=1)
+    said = f"{labels}: no label is 0, and labels count from 0: 1 is {DOG} (class 1); if they count from 1 there, "
+    assert f"{said}subtract 1 from each" in capsys.readouterr().err
+    labels.write_text(f"{name(1)} 0\n{name(2)} 2\n{name(3)} 2\n")
+    import_imagenet(project, images, labels, workers=1, replace=True)
+    assert "no label is 0" not in capsys.readouterr().err
 
 
 def test_folders_named_by_wnid_are_labels(project, images):
@@ -163,7 +184,13 @@ Image.fromarray((np.arange(1200).reshape(30, 40) * 50).astype(np.uint16)).save(S
         (encoded(kind="PNG"), r"is a PNG \(RGB\), expected 8-bit JPEG"),
         (SIXTEEN.getvalue(), r"is a PNG \(I;16\), expected 8-bit JPEG"),
         (encoded()[:-300], r"cannot be decoded \(.*\): fetch it again"),
-        (b"<html>404</html>", "cannot be decoded: neither JPEG nor PNG"),
+        (b"<html>404</html>", "cannot be decoded: it looks like a web page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "cannot be decoded: it looks like a Git LFS pointer.*git lfs pull",
+        ),
+        (b"RIFF1234WEBP", "cannot be decoded: it looks like a WebP image .*: convert it"),
+        (b"\x01\x02", "cannot be decoded: it is neither JPEG nor PNG"),
         (b"", "cannot be decoded"),
     ],
 )
@@ -211,6 +238,11 @@ def test_what_cannot_be_decoded_is_not_converted(project, images, labels):
         (f"{name(1)} -1\n", "line 1: .* is no label"),
         ("490\n361\n", "line 1: '490' is no label, expected image,wnid"),
         ("", "no labels in it"),
+        (TABLE.replace(DOG, f"{DOG} {CAR}"), f"line 3: expected image,wnid; got '{name(2)},{DOG} {CAR}': fix it"),
+        (TABLE.replace("wnid", "class"), "line 1: 'image,class' is no header, expected image,wnid"),
+        (TABLE.replace("wnid\n", "wnid,\n"), "line 2: 2 cells, the header has 3: fix that line"),
+        ("<!DOCTYPE html>\n<p>sign in, please\n", "looks like a web page"),
+        ("version https://git-lfs.github.com/spec/v1\n", "looks like a Git LFS pointer"),
     ],
 )
 def test_labels_that_do_not_fit_are_told_before_anything_is_brought_in(project, images, labels, text, told):
@@ -294,7 +326,7 @@ def test_killed_in_the_middle_it_goes_on(project, tmp_path):
     program += ["--workers", "1", "--json"]
     val = project.data / "imagenet" / "val"
     process = subprocess.Popen(program, cwd=project.root, env=environment, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (val.is_dir() and len(listing(val)) > 20):
+    while process.poll() is None and len(list(val.glob("ILSVRC*"))) <= 20:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -320,7 +352,7 @@ def test_classes_are_copied_once_they_read_as_such(tmp_path):
     import_classes(project, tmp_path / "other.yaml", replace=True)
     assert read_classes(project.data / "classes.yaml") == CLASSES
     (tmp_path / "other.yaml").write_text("0: [1]")
-    with pytest.raises(DataError, match="not a table of classes"):
+    with pytest.raises(DataError, match=r"other.yaml: line 1: \[1\] is not a class: write"):
         import_classes(project, tmp_path / "other.yaml", replace=True)
     assert read_classes(project.data / "classes.yaml") == CLASSES
     with pytest.raises(DataError, match=r"registry/imagenet\.yaml is missing"):

@@ -66,6 +66,58 @@ def test_the_original_schema(project, tmp_path):
     assert json.loads(written(project).read_text())["initial_annots"][name(1)]["correct"] == [WNIDS[1], WNIDS[3]]
 
 
+def spelt(spelling):
+    """The original schema with names in one spelling in the judgements and in another in the flags."""
+    judged = {name(1): {"correct": [WNIDS[3]]}, name(2): {"correct": [WNIDS[1]]}}
+    flagged = {name(2): {"reason": "a collage"}}
+    bare = {"judgements": judged, "flags": flagged}
+    renamed = {one.removesuffix(".JPEG"): value for one, value in bare[spelling].items()}
+    content = bare | {spelling: renamed}
+    return json.dumps({"initial_annots": content["judgements"], "problematic_images": content["flags"]})
+
+
+@pytest.mark.parametrize("spelling", ["judgements", "flags"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_flags_and_judgements_are_matched_as_images_are_whatever_their_spelling(project, tmp_path, spelling, mark):
+    (tmp_path / "human.json").write_text(mark + spelt(spelling), encoding="utf-8")
+    assert import_multilabel(project, tmp_path / "human.json").problematic == 1
+    found = read_multilabel(written(project), CLASSES.index_of_wnid())
+    assert {one: labels.problematic for one, labels in found.items()} == {name(1): False, name(2): True}
+
+
+def test_flags_may_be_a_list_and_folders_before_names_do_not_matter(project, tmp_path):
+    content = {"initial_annots": {f"val/{name(1)}": {"correct": [WNIDS[3]]}}, "problematic_images": [name(1)]}
+    (tmp_path / "human.json").write_text(json.dumps(content))
+    assert import_multilabel(project, tmp_path / "human.json").problematic == 1
+
+
+def test_a_name_with_a_dot_is_matched_by_its_whole_stem(tmp_path):
+    project = make_project(tmp_path, CLASSES, ["a.v2.JPEG"])
+    (tmp_path / "export.csv").write_text(HEADER + "a.v2,M,2,1,True,,,False\na.v3,M,2,3,True,,,False\n")
+    done = import_multilabel(project, tmp_path / "export.csv")
+    assert (done.images, done.without_file) == (1, 1)
+    assert read_multilabel(written(project), CLASSES.index_of_wnid()) == {"a.v2.JPEG": LabelSet(frozenset({1}))}
+
+
+def test_two_spellings_of_one_image_are_refused_in_every_format(project, tmp_path):
+    twice = {name(1): {"correct": [WNIDS[3]]}, name(1)[:-5]: {"correct": [WNIDS[1]]}}
+    for text in (
+        json.dumps({"initial_annots": twice, "problematic_images": {}}),
+        f"{HEADER}{name(1)},M,2,1,True,,,False\n{name(1)[:-5]},M,2,3,True,,,False\n",
+    ):
+        (tmp_path / "twice").write_text(text)
+        with pytest.raises(DataError, match=rf"'{name(1)}' and '{name(1)[:-5]}' are one image: remove one"):
+            import_multilabel(project, tmp_path / "twice")
+        assert not written(project).exists()
+
+
+def test_a_spreadsheets_export_is_read(project, tmp_path):
+    """Quoted and padded names of columns, a byte order mark, and empty columns at the right."""
+    quoted = ",".join(f'" {column}"' for column in HEADER.strip().split(","))
+    (tmp_path / "export.csv").write_text(f"\ufeff{quoted},,\r\n{name(1)},M,2,1,True,,,False,,\r\n", encoding="utf-8")
+    assert import_multilabel(project, tmp_path / "export.csv").images == 1
+
+
 def test_the_csv_export(project, tmp_path):
     file = tmp_path / "export.csv"
     file.write_text(
@@ -148,6 +200,11 @@ def test_a_bad_list_is_named(project, tmp_path, lists, told):
     ("content", "told"),
     [
         ('{"initial_annots": {}}', "not a multi-label set"),
+        ('{"initial_annots": {}, "problematic_images": "a.JPEG"}', "not a multi-label set"),
+        ('{"initial_annots": {"a": {"correct": "n1"}}, "problematic_images": {}}', "in 'correct' is not a list"),
+        ('{"initial_annots": {"a": ["n00000001"]}, "problematic_images": {}}', r"a: \['n00000001'\] is not \{group: "),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "looks like a Git LFS pointer"),
+        ("<html>sign in</html>", "looks like a web page"),
         (json.dumps({"initial_annots": {"a": {"correct": ["n1"]}}, "problematic_images": {}}), "a: unknown wnid 'n1'"),
         ("[[", "not valid JSON"),
         ("a,b\n1,2\n", "column id is missing: expected the original JSON"),

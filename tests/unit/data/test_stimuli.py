@@ -332,3 +332,11 @@ def test_a_truncated_file_is_one_line(stimuli, tmp_path, name):
     (project.stimuli / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="outputs/stimuli"):
         load_stimuli(project)
+
+
+def test_classes_that_were_edited_by_hand_are_checked_where_stimuli_are_chosen(sample_root, tmp_path):
+    shutil.copytree(sample_root / "data", tmp_path / "data")
+    path = tmp_path / "data" / "classes.yaml"
+    path.write_text(path.read_text().replace('superclass: "dog"', "superclass: no"))
+    with pytest.raises(DataError, match=r"classes.yaml: line \d+: superclass is False: write text, in quotes"):
+        freeze_stimuli(Project(tmp_path), load_settings(sample_root).stimuli, 0)

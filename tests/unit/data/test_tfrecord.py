@@ -1,7 +1,11 @@
 """TFRecord shards against an independent writer: documented checksums, the frame and the message byte by byte."""
 
+import bz2
+import gzip
+import lzma
 import re
 import struct
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -178,12 +182,17 @@ def test_messages_of_other_writers_are_read(tmp_path):
     assert found == {
         "floats": expected,
         "loose_floats": expected,
-        "packed": -5,
-        "loose": -7,
-        "bytes": b"first",
+        "packed": [-5, 6],
+        "loose": [-7, 8],
+        "bytes": [b"first", b"second"],
         "nothing": b"",
         "unset": b"",
     }
+
+
+def test_one_value_is_the_value_and_a_list_of_one_is_not_a_list(tmp_path):
+    found = read_one(tmp_path, message(feature("a", 3, field(1, varint(6))), feature("b", 1, field(1, b"only"))))
+    assert found == {"a": 6, "b": b"only"}
 
 
 def test_unknown_fields_and_an_empty_message_do_no_harm(tmp_path):
@@ -244,6 +253,31 @@ def test_an_absurd_length_with_a_right_checksum_is_refused_before_it_is_read(tmp
     path.write_bytes(length + struct.pack("<I", mask(table_crc32c(length))) + b"x" * 100)
     with pytest.raises(DataError, match="record 0 at byte 0"):
         list(read_payloads(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(frame(FIRST)), "looks like gzip data: unpack it"),
+        (zlib.compress(frame(FIRST)), "looks like zlib data: write it again without compression"),
+        (bz2.compress(frame(FIRST)), "looks like bzip2 data: unpack it"),
+        (lzma.compress(frame(FIRST)), "looks like xz data: unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", r"a Git LFS pointer.*`git lfs pull`"),
+        (b"outs:\n- md5: 11\n  path: a.tfrecords\n", "a pointer of DVC.*`dvc pull`"),
+        (b"\n  <!DOCTYPE html><html>sign in</html>", "looks like a web page, .* asks for a login"),
+        (b"404\n", "looks like text .'404'.*a server's error"),
+        (b"Rate limit exceeded, try again later", "looks like text .'Rate limit e'"),
+        (bytes(range(1, 40)), "corrupt length .checksum differs.; fetch the file again"),
+    ],
+)
+@pytest.mark.parametrize("read", [record_offsets, lambda path: list(read_payloads(path))])
+def test_what_stands_in_a_shards_place_is_told_with_its_own_remedy(tmp_path, content, told, read):
+    path = tmp_path / "a.tfrecords"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"\A{re.escape(str(path))}: record 0 at byte 0: .*{told}") as caught:
+        read(path)
+    if "unpack" in told or "pull" in told:
+        assert "fetch the file again" not in str(caught.value)
 
 
 def test_garbage_after_the_last_record_is_found(tmp_path):

@@ -215,7 +215,8 @@ def test_a_corrupt_image_file_is_one_line_that_names_it(repairable, workers):
     whole = path.read_bytes()
     path.write_bytes(b"no image")
     assert refusal(repairable, IMAGENET, workers=workers, batch_size=8) == (
-        f"{path} cannot be decoded: neither JPEG nor PNG; fetch it again"
+        f"{path} cannot be decoded: it looks like text ('no image' ...): perhaps a server's error in place of the "
+        "file, fetch it again"
     )
     path.write_bytes(whole[: len(whole) // 2])
     assert refusal(repairable, IMAGENET, workers=workers, batch_size=8).startswith(f"{path} cannot be decoded: ")

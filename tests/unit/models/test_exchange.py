@@ -296,12 +296,13 @@ NO_TENSORS = (
     "{file} is damaged or holds pickled objects as well as tensors and is refused: if you trust it, save its state "
     "dictionary alone (torch.save(state, FILE), or safetensors) and name that"
 )
+HELD = NO_TENSORS.replace("is damaged or holds pickled objects", "holds pickled objects (['builtins.print'])")
 FILES = {
     "missing": (lambda mine, file: None, NO_FILE),
     "a folder": (lambda mine, file: file.mkdir(), NO_FILE),
     "truncated": (truncated, "{file} cannot be read as weights: "),
-    "no weights": (lambda mine, file: file.write_text("hello"), "{file} cannot be read as weights: "),
-    "pickled objects": (lambda mine, file: torch.save({"model": Trap()}, file), NO_TENSORS),
+    "no weights": (lambda mine, file: file.write_text("hello"), "{file} looks like text ('hello' ...): "),
+    "pickled objects": (lambda mine, file: torch.save({"model": Trap()}, file), HELD),
     "a bare pickle": (lambda mine, file: file.write_bytes(pickle.dumps(Trap())), NO_TENSORS),
     "a list": (lambda mine, file: torch.save([1], file), "{file} holds a list, not a state dictionary"),
     "another architecture": (
@@ -421,12 +422,12 @@ def statistics(place, mean, std, ends=("new_mean", "new_std")):
     ],
 )
 def test_a_normaliser_is_found_and_said_in_short_decimals(state):
-    found = read_normaliser([{"epoch": 3, 0: "x"}, {"weight": torch.ones(3), **state}], "net.ckpt")
+    found = read_normaliser({"": {"epoch": 3, 0: "x"}, "model": {"weight": torch.ones(3), **state}}, "net.ckpt")
     assert found == {key: list(values) for key, values in IMAGENET.items()}
 
 
 def test_one_value_for_all_channels_is_three():
-    assert read_normaliser([statistics("n", [0.5], [0.25])], "f") == {"mean": [0.5] * 3, "std": [0.25] * 3}
+    assert read_normaliser({"": statistics("n", [0.5], [0.25])}, "f") == {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 @pytest.mark.parametrize(
@@ -434,7 +435,7 @@ def test_one_value_for_all_channels_is_three():
               {"a.mean": torch.ones(64), "a.std": torch.ones(64)}],
 )  # fmt: skip
 def test_no_normaliser_is_none(state):
-    assert read_normaliser([state], "net.ckpt") == {}
+    assert read_normaliser({"": state}, "net.ckpt") == {}
 
 
 @pytest.mark.parametrize(
@@ -448,7 +449,7 @@ def test_no_normaliser_is_none(state):
 )
 def test_a_normaliser_that_is_none_of_pixels_is_refused(state):
     with pytest.raises(DataError) as caught:
-        read_normaliser([state], "net.ckpt")
+        read_normaliser({"": state}, "net.ckpt")
     message = str(caught.value)
     assert message.startswith("net.ckpt normalises with {'mean': [")
     assert message.endswith(

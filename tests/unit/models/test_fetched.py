@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import dill
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save, save_file
 from timm.data import resolve_model_data_config
 from torch import nn
@@ -279,6 +281,82 @@ def test_a_published_state_with_what_timm_converts_away_is_taken(tmp_path):
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
+AVERAGED, LAST, OTHER = 3, 4, 5  # seeds of networks
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ({"model": LAST, "state_dict_ema": AVERAGED}, "state_dict_ema"),
+        ({"state_dict_ema": AVERAGED, "state_dict": LAST}, "state_dict_ema"),
+        ({"model": LAST, "model_ema": AVERAGED}, "model_ema"),
+        ({"optimizer": {"state": {}}, "net": OTHER, "state_dict": AVERAGED}, "state_dict"),
+        ({"module": OTHER, "model": AVERAGED}, "model"),
+    ],
+)
+def test_of_several_weights_in_a_file_those_are_taken_that_timm_takes_and_it_is_said(content, taken, tmp_path, capsys):
+    networks = {key: original(seed=seed) for key, seed in content.items() if isinstance(seed, int)}
+    file = tmp_path / "net.pth"
+    torch.save({key: networks[key].state_dict() if key in networks else value for key, value in content.items()}, file)
+    source = model(tmp_path)
+    source.fetch()
+    same_logits(source, networks[taken])
+    assert f"those under {taken!r} are taken, as timm does" in capsys.readouterr().err
+    theirs = timm.create_model("test_resnet", num_classes=5, checkpoint_path=str(file)).eval()
+    with torch.no_grad():
+        assert torch.equal(theirs(pixels()), networks[taken](pixels()))
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "torchvision:resnet18"])
+def test_weights_of_before_batch_norms_counted_are_taken(architecture, tmp_path):
+    """Files of PyTorch before 0.4.1 have no num_batches_tracked (pytorch/pytorch#8430)."""
+    network = torchvision.models.resnet18(num_classes=5) if ":" in architecture else original()
+    state = network.state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "net.pth")
+    source = model(tmp_path, architecture=architecture)
+    source.fetch()
+    found = load_checkpoint(source.folder)[0].network.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in old.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("net.safetensors", torch.save, "was written by torch.save: end its name in .pth"),
+        ("net.pth", save_file, "is in the format of safetensors: end its name in .safetensors"),
+        ("net.ckpt", lambda state, file: torch.save({"state_dict": state, "args": Namespace(lr=1)}, file),
+         r"holds pickled objects \(\['argparse.Namespace'\]\) as well as tensors .*: if you trust it, save its state"),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_weights_is_instead_is_told(name, write, told, tmp_path):
+    write(original().state_dict(), tmp_path / name)
+    refused(model(tmp_path, name), told, str(tmp_path / name))
+
+
+def test_the_same_weights_twice_are_no_question(tmp_path, capsys):
+    network = original()
+    torch.save({"teacher": network.state_dict(), "student": network.state_dict()}, tmp_path / "net.pth")
+    source = model(tmp_path)
+    source.fetch()
+    same_logits(source, network)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda one, other: {"teacher": one, "student": other},
+        lambda one, other: {"state_dict": prefixed(one, "teacher.") | prefixed(other, "student.")},
+        lambda one, other: prefixed(one, "model.") | prefixed(other, "model_ema."),
+    ],
+)
+def test_several_weights_that_timm_does_not_order_are_asked_about(content, tmp_path):
+    torch.save(content(original().state_dict(), original(seed=4).state_dict()), tmp_path / "net.pth")
+    refused(model(tmp_path), r"holds several weights that fit, .*(teacher|model).*: save alone those that you mean")
+
+
 # what is refused
 
 
@@ -328,13 +406,20 @@ def test_a_truncated_file_is_refused(suffix, length, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    "content",
-    [b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n", b"<!DOCTYPE html>", b"0: not found\n",
-     b"a", b"error 404", b"{}", b"."],
-)  # fmt: skip
-def test_a_text_file_under_the_weights_name_is_refused(content, suffix, tmp_path):
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44\n", "a Git LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html>", "looks like a web page"),
+        (b"0: not found\n", "looks like text .'0: not found'"),
+        (b"a", "damaged|cannot be read"),
+        (b"error 404", "looks like text .'error 404'"),
+        (b"{}", "damaged|cannot be read"),
+        (b"", "is empty: the download or the copy was cut off"),
+    ],
+)
+def test_a_text_file_under_the_weights_name_is_refused(content, told, suffix, tmp_path):
     (tmp_path / f"net{suffix}").write_bytes(content)
-    refused(model(tmp_path, f"net{suffix}"), "damaged|cannot be read", str(tmp_path / f"net{suffix}"))
+    refused(model(tmp_path, f"net{suffix}"), told, str(tmp_path / f"net{suffix}"))
 
 
 @pytest.mark.parametrize("form", ["zip", "old", "plain"])
@@ -379,7 +464,8 @@ def test_code_in_a_pickle_is_not_run(where, tmp_path):
 def test_a_pickle_under_a_safetensors_name_is_not_unpickled(tmp_path):
     trapped = tmp_path / "unpickled"
     torch.save(Trap(trapped), tmp_path / "net.safetensors")
-    refused(model(tmp_path, "net.safetensors"), "cannot be read", str(tmp_path / "net.safetensors"))
+    told = "was written by torch.save: end its name in .pth"
+    refused(model(tmp_path, "net.safetensors"), told, str(tmp_path / "net.safetensors"))
     assert not trapped.exists()
 
 

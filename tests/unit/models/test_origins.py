@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.models._registry import _deprecated_models
 from torch import nn
 
 from advalign.errors import DataError, InputError
@@ -14,7 +15,8 @@ from advalign.models.declared import ZooEntry, read_zoo
 from advalign.models.fetched import FetchedModel
 from advalign.models.origins import origin_of
 from advalign.models.origins.python import VARIABLE, _say
-from advalign.models.zoo import create_classifier, create_network
+from advalign.models.origins.timm import _say_current, current_name
+from advalign.models.zoo import check_input, create_classifier, create_network
 
 torch.set_num_threads(1)
 
@@ -181,6 +183,79 @@ def test_weights_of_torchvision_come_from_a_file_and_never_from_a_hub(tmp_path):
         with pytest.raises(InputError) as caught:
             model(tmp_path, weights, architecture, license="other").fetch()
         one_line(caught.value, said, "name a file")
+
+
+# names and inputs of timm
+
+
+def test_a_deprecated_name_is_the_name_that_timm_has_now_and_it_is_said_once(capsys):
+    _say_current.cache_clear()
+    assert (
+        current_name("tf_efficientnet_b0_ap") == current_name("tf_efficientnet_b0_ap") == "tf_efficientnet_b0.ap_in1k"
+    )
+    said = "advalign: timm calls tf_efficientnet_b0_ap tf_efficientnet_b0.ap_in1k now, and that name is used\n"
+    assert capsys.readouterr().err == said
+    for name in ("resnet18", "resnet18.a1_in1k", "no_such_network", "torchvision:resnet18", SMALL):
+        assert current_name(name) == name
+    assert capsys.readouterr().err == ""
+
+
+def test_deprecated_names_of_timm_have_successors_that_it_knows():
+    assert len(_deprecated_models) > 100
+    unknown = []
+    for name in _deprecated_models:
+        try:
+            origin_of(current_name(name)).preprocessing()
+        except InputError as error:
+            one_line(error, "Invalid pretrained tag", "timm has")
+            unknown.append(name)
+    assert len(unknown) < 5  # timm's own list names a tag that it does not have
+
+
+def test_a_removed_architecture_is_one_line(monkeypatch):
+    monkeypatch.setitem(_deprecated_models, "old_net", None)
+    with pytest.raises(InputError) as caught:
+        current_name("old_net")
+    one_line(caught.value, "model 'old_net' was removed from timm", "name another architecture")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "said"),
+    [
+        ("vgg11", 16, "with an image of 16 x 16 pixels: choose another size, .* Output size is too small"),
+        ("inception_v3", 32, "with an image of 32 x 32 pixels: .* Kernel size can't be greater"),
+        ("qwen3_vit_88m_enc", 384, r"it gives \(1, 144, 1024\), expected one logit per class, \(1, 5\)"),
+        ("resnet18.no_such_tag", 64, "Invalid pretrained tag"),
+    ],
+)
+def test_what_timms_networks_cannot_take_is_refused_before_anything_starts(architecture, size, said):
+    with pytest.raises(InputError, match=said) as caught:
+        check_input(architecture, 5, size)
+    one_line(caught.value, repr(architecture))
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("vgg11", 32), ("test_vit", 32), ("test_resnet", 1)])
+def test_what_they_can_take_is_not(architecture, size):
+    check_input(architecture, 5, size)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "preprocessing", "said"),
+    [
+        ("vgg11", {"input_size": 16}, "model 'vgg11' cannot be used with an image of 16 x 16 pixels"),
+        ("vit_base_patch16_sapiens2", {"crop": 1.0}, "take images of 3 x 1024 x 768, expected 3 channels and a square"),
+    ],
+)
+def test_a_zoo_entry_that_cannot_be_fed_is_refused_before_its_weights_are_read(
+    tmp_path, architecture, preprocessing, said
+):
+    with pytest.raises(InputError) as caught:
+        model(tmp_path, "absent.pth", architecture, preprocessing).blank()
+    one_line(caught.value, said)
+
+
+def test_a_zoo_entry_of_a_deprecated_name_is_its_successors(tmp_path):
+    assert model(tmp_path, "hub", "tf_efficientnet_b0_ap").architecture == "tf_efficientnet_b0.ap_in1k"
 
 
 # your own code

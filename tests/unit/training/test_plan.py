@@ -11,6 +11,7 @@ from advalign.closures import Closure
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import Training, TrainSettings, load_settings
+from advalign.training.cost import estimate
 from advalign.training.plan import as_published, plan, resolve
 from tests.conftest import REPOSITORY
 
@@ -277,3 +278,19 @@ def test_wrong_words_are_told_in_one_line(project, monkeypatch, words, says):
     assert isinstance(error, InputError)
     assert says in str(error)
     assert "\n" not in str(error)
+
+
+def test_a_deprecated_name_of_timm_is_planned_under_its_present_one(project, settings):
+    planned = plan(project, settings, Training(model="tf_efficientnet_b0_ap", recipe="baseline"))
+    assert planned.training.model == "tf_efficientnet_b0.ap_in1k"
+    assert planned.name == "tf_efficientnet_b0.ap_in1k.baseline"
+    assert planned.identity == plan(project, settings, planned.training).identity
+
+
+@pytest.mark.parametrize("ask", [plan, estimate])
+def test_an_input_that_the_network_cannot_take_is_refused_before_anything_starts(project, settings, ask):
+    small = Training(model="vgg11", recipe="baseline", train={"size": 16})
+    with pytest.raises(
+        InputError, match=r"'vgg11' cannot be used with an image of 16 x 16 pixels: choose another size"
+    ):
+        ask(project, settings, small)
