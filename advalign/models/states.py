@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advalign.errors import DataError
+from advalign.errors import DataError, quoted
 
 STATISTICS = ("running_mean", "running_var")  # ends of names: of a batch norm
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -40,7 +40,7 @@ def read_states(file: Path) -> list[Mapping[str, Any]]:
             "state dictionary alone (torch.save(state, FILE), or safetensors) and name that"
         ) from None
     except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = quoted(error, named=True)
         raise DataError(f"{file} cannot be read as weights: {reason}; fetch it again") from None
     if not isinstance(content, Mapping):
         raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")

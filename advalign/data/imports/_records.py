@@ -19,7 +19,7 @@ from PIL import Image
 
 from advalign.data.clickme import check_label, decode_example, feature
 from advalign.data.tfrecord import Feature, read_examples
-from advalign.errors import DataError
+from advalign.errors import DataError, quoted
 
 JPEG, PTH = "jpeg", "pth"
 SIDES = {"float32-256": 256, "float32-224": 224}  # pixels per side of the raw schemas
@@ -172,7 +172,7 @@ def _load(sample: Path) -> dict[str, Any]:
             "torch.save({'image': ..., 'heatmap': ..., 'label': ...}, path)"
         ) from None
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = quoted(error)
         raise DataError(f"{sample}: cannot be read as .pth ({reason}): fetch it again") from None
     if not isinstance(content, dict):
         raise DataError(f"{sample}: {_NO_PTH}, but a {type(content).__name__}: save it as one")
