@@ -43,8 +43,8 @@ def strange(reproduced, tmp_path_factory):
     temporary = tmp_path_factory.mktemp("temporary") / ("x" * 60) / ("y" * 60)  # too long for the address of a socket
     temporary.mkdir(parents=True)
     variables = {**POOR, "TMPDIR": str(temporary)}
-    published = afresh(root, variables, ["advalign", "publish"])
-    assert published.returncode == 0, published.stderr
+    published = advalign(root, variables, "publish")
+    assert published.wait() == 0, published.errors()
     return root, variables
 
 
