@@ -29,6 +29,7 @@ POOR = {
 }
 AFRESH = [  # these begin a Python of their own: what is imported, and workers, see the environment too
     "advalign evaluate test_resnet.baseline --protocol fmn-4 --limit 6 --workers 2",
+    "advalign train baseline --epochs 1 --set workers=2",
     "advalign doctor",
     "dvc repro --single-item --force stimuli validate compare publish",
 ]
@@ -70,9 +71,5 @@ def test_documented_command_works_anywhere(strange, command):
         code, errors = done.returncode, done.stderr
     assert code == 0, errors
     assert "Traceback" not in errors
-    ours = [
-        line
-        for line in errors.splitlines()
-        if "EncodingWarning" in line and ("/advalign/" in line or "/pipelines/" in line)
-    ]
-    assert not ours
+    told = [line for line in errors.splitlines() if "EncodingWarning" in line]
+    assert not [line for line in told if "/advalign/" in line or "/pipelines/" in line]
