@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advalign.attacks.base import Status
 from advalign.attacks.fmn_fast import SLOTS, FastMinimumNormSearch
-from advalign.errors import InputError, shown
+from advalign.errors import InputError, quoted, shown
 from advalign.settings import parse
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import rank_correlation
@@ -151,7 +151,7 @@ def _classes(model: Model, image: Tensor) -> int:
     try:
         logits = model(image.clone())
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = quoted(error, named=True)
         raise InputError(f"the model refuses an image {tuple(image.shape)} on {image.device}: {reason}") from None
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1 or logits.shape[1] < 2:
         raise InputError(f"the model gives {_form(logits)} for one image: expected logits (1, K) of at least 2 classes")

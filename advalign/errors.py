@@ -10,6 +10,7 @@ from typing import Any
 
 LOGIN = re.compile(r"(://)(?!/)\S*@")  # user and password of an address: all to the last @, since they may have one
 PASSWORD = re.compile(r"(?i)((?:password|token)=)\S+")
+LONGEST_QUOTE = 600  # characters of what a library said
 MOST_BITS = 10_000  # Python writes no longer integer in decimals
 
 
@@ -51,6 +52,28 @@ def shown(value: object, longest: int = 120) -> str:
         if len(text) > longest:
             return f"{text[:longest]}..."
     return text
+
+
+def quoted(error: object, named: bool = False) -> str:
+    r"""What an error says, on one line, for a message that quotes it. Our own errors are quoted whole.
+
+    A library's long message loses its middle: it begins with what happened and ends with what to do.
+
+    >>> quoted(ValueError("no\n  driver"), named=True)
+    'ValueError: no driver'
+    >>> long = quoted("no driver; " + "x" * 1000 + "; install one")
+    >>> len(long), long[:12], long[-12:]
+    (600, 'no driver; x', ' install one')
+
+    Args:
+        error: the error, or its text.
+        named: begin with the class of the error, for those whose text alone says little.
+    """
+    text = " ".join((f"{type(error).__name__}: {error}" if named else str(error)).split())
+    if len(text) <= LONGEST_QUOTE or isinstance(error, AdvalignError):
+        return text
+    half = LONGEST_QUOTE // 2
+    return f"{text[: half - 5]} ... {text[-half:]}"
 
 
 def _parts(value: Any, longest: int) -> Iterator[str]:

@@ -189,9 +189,9 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file and move it into place."""
+    """Write a text file in UTF-8, whatever the locale, and move it into place."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ from advalign.analysis.table import OWN_GROUP
 from advalign.api import check_evaluation_mode
 from advalign.data.classes import DECISIONS, Classes
 from advalign.data.results import read_rows, read_summary
-from advalign.errors import CheckFailed, InputError
+from advalign.errors import CheckFailed, InputError, quoted
 from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines import TaskOutcome
 from advalign.evaluation.engines.local import local
@@ -145,7 +145,7 @@ def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
         if found == wanted:
             (gradient,) = torch.autograd.grad(logits.sum(), pixels)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = quoted(error, named=True)
         raise InputError(f"the model refuses images {tuple(pixels.shape)}: {reason}") from None
     if found != wanted:
         raise InputError(f"the model gives {found} for {len(items)} images; expected {wanted}: one logit per class")

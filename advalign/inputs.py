@@ -137,7 +137,7 @@ def _listed(root: Path, md5: str) -> dict[str, str] | None:
     for cache in _caches(root):
         path = cache / "files" / "md5" / md5[:2] / md5[2:]
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             found = {str(one["relpath"]): str(one["md5"]) for one in parse_json(text, str(path))}
         except (OSError, InputError, ValueError, KeyError, TypeError):  # missing or damaged
             continue
@@ -153,7 +153,7 @@ def _caches(root: Path) -> Iterator[Path]:
             for name in ("config.local", "config"):
                 config = configparser.ConfigParser(interpolation=None)
                 with suppress(configparser.Error, UnicodeDecodeError):  # DVC itself says what is wrong with it
-                    config.read(folder / name)
+                    config.read(folder / name, encoding="utf-8")
                 if config.has_option("cache", "dir"):
                     yield folder / config.get("cache", "dir")
             yield folder / "cache"

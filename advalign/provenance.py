@@ -31,8 +31,8 @@ def git_user(root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+    return done.stdout.decode(errors="replace").strip()
 
 
 def data_md5(root: Path) -> str | None:

@@ -91,7 +91,7 @@ def _say(path: Path, changed: int, consequence: str) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a sealed JSON file."""
     with sealing(path) as temporary:
-        temporary.write_text(json.dumps({**values, KEY: OPEN}, indent=1) + "\n")
+        temporary.write_text(json.dumps({**values, KEY: OPEN}, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, mend: str) -> dict[str, Any]:

@@ -6,12 +6,15 @@ and their spreadsheets save.
 
 import csv
 import io
+import math
+import re
 from pathlib import Path
 
-from advalign.errors import InputError
+from advalign.errors import InputError, shown
 from advalign.regular_files import lookalike, read_text
 
 LARGEST = 128 << 20  # bytes of a file
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def read_csv(path: Path, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:
@@ -103,3 +106,23 @@ def parse_csv(text: str, source: str, error: type[InputError] = InputError) -> l
     except csv.Error as found:
         raise error(f"{source}: line {reader.line_num} is no row of a CSV table ({found}): fix that line") from None
     return rows
+
+
+def parse_number(text: str) -> float:
+    """Read a finite number in digits, with a decimal point and an exponent where it has them.
+
+    Python reads more: `1_5` is 15 to it, and a typo of 1.5 to whoever wrote it.
+
+    >>> parse_number(" -1.5e3 ")
+    -1500.0
+    >>> parse_number("1_5")
+    Traceback (most recent call last):
+    ValueError: '1_5' is no finite number
+
+    Raises:
+        ValueError: anything else: underscores, digits of another script, nan, or a number too large for a float.
+    """
+    number = float(text) if _NUMBER.fullmatch(text.strip()) else math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(text)} is no finite number")
+    return number

@@ -9,20 +9,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from advalign.analysis.evaluated import evaluated
 from advalign.analysis.statistics import spearman
-from advalign.analysis.table import protocol_of
+from advalign.analysis.table import LARGEST_AA, LARGEST_PT, SMALLEST, protocol_of
 from advalign.analysis.zoo import plain
 from advalign.errors import InputError, shown
 from advalign.files import Project
 from advalign.regular_files import read_text
 from advalign.settings import EvaluateSettings, Strict, parse
-from advalign.strict_csv import LARGEST, parse_sheet
+from advalign.strict_csv import LARGEST, parse_number, parse_sheet
 from advalign.strict_files import parse_yaml
 from advalign.vocabulary import describe
 
@@ -30,8 +30,6 @@ RELEASED = "feng2025-released"
 """The protocol of the published values: they are compared only with measurements under it."""
 METRICS = ("pt", "aa")
 VALUES = ("pt", "pt_sem", "aa", "aa_sem")
-LARGEST_AA = 2.0
-"""A rank correlation divided by a human ceiling above 0.5; larger numbers are percentages."""
 MEND = "give every model pt, pt_sem, aa and aa_sem as numbers, SEM at least 0, AA as a share (26.12 % is 0.2612)"
 COUNTED = "Models measured and published: {common}; only measured: {only_measured}; only published: {only_published}."
 WHY = "while published tolerances come from the released attack and are not minimum norms"
@@ -41,13 +39,30 @@ RADIUS = re.compile(r"_l2_eps(?P<l2>\d+(\.\d+)?)$|_linf_eps(?P<linf>\d+(\.\d+)?)
 """How the paper, its released table and our own training end the name of an adversarially trained model."""
 
 
+def _number(cell: object) -> object:
+    """A cell of a CSV as a number; values of YAML are numbers already."""
+    try:
+        return parse_number(cell) if isinstance(cell, str) else cell
+    except ValueError:
+        raise ValueError("write a finite number with a decimal point") from None  # `parse` adds what was got
+
+
+def _sizable(number: float) -> float:
+    if 0 < abs(number) < SMALLEST:
+        raise ValueError("write 0, or the number that is meant")
+    return number
+
+
+Number = Annotated[float, BeforeValidator(_number), AfterValidator(_sizable)]
+
+
 class PublishedValues(Strict):
     """PT and AA of one model as published, with the standard errors over stimuli."""
 
-    pt: float = Field(ge=0)
-    pt_sem: float = Field(ge=0)
-    aa: float = Field(ge=-LARGEST_AA, le=LARGEST_AA)
-    aa_sem: float = Field(ge=0)
+    pt: Number = Field(ge=0, le=LARGEST_PT)
+    pt_sem: Number = Field(ge=0, le=LARGEST_PT)
+    aa: Number = Field(ge=-LARGEST_AA, le=LARGEST_AA)
+    aa_sem: Number = Field(ge=0, le=LARGEST_AA)
     as_published: str | None = Field(None, description="the publication's spelling of the name, where another one")
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from advalign import catalog
 from advalign.errors import InputError, shown, unknown_name
-from advalign.strict_csv import read_sheet
+from advalign.strict_csv import parse_number, read_sheet
 from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
 STANDARD = ("cnn", "vit", "hybrid", "ssl")
@@ -24,6 +24,20 @@ GROUPS = (*STANDARD, "robust", "harmonized")
 """What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
 NUMERIC = (*HEADLINES, *(f"{short}{SEM}" for short in PAIRED))
+LARGEST_PT = 1e6
+"""No image has so many pixels that a perturbation of it is longer."""
+LARGEST_AA = 2.0
+"""A rank correlation divided by a human ceiling above 0.5; larger numbers are percentages."""
+SMALLEST = 1e-100
+"""Of the size of a number that is not 0: squares of smaller ones vanish in the statistics."""
+RANGES = {
+    "pt": (0.0, LARGEST_PT),
+    "pt_sem": (0.0, LARGEST_PT),
+    "aa": (-LARGEST_AA, LARGEST_AA),
+    "aa_sem": (0.0, LARGEST_AA),
+    "multilabel_accuracy": (0.0, 100.0),
+}
+"""What the values of a table from outside may be, published ones included."""
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "None")
 """Cells of a CSV file that count as empty."""
 NOT_A_FAMILY = ("tf", "legacy", "test")
@@ -54,6 +68,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
         raise InputError(f"{path}: has a header but no rows; add one row per model")
     checked = check_table(table, str(path))
     _check_groups(checked, str(path))
+    _check_ranges(checked, str(path))
     return checked
 
 
@@ -92,7 +107,6 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
     for column in NUMERIC:
         if column in checked:
             checked[column] = _numbers(checked, column, source)
-    _check_ranges(checked, source)
     checked["big_data"] = _flags(checked, source)
     _check_protocol(checked, source)
     return checked
@@ -145,7 +159,7 @@ def _numbers(table: pd.DataFrame, column: str, source: str) -> list[float]:
             numbers.append(float("nan"))
             continue
         try:
-            number = float(cell)
+            number = parse_number(cell) if isinstance(cell, str) else float(cell)
         except (TypeError, ValueError):
             number = float("inf")
         if not np.isfinite(number):
@@ -156,19 +170,18 @@ def _numbers(table: pd.DataFrame, column: str, source: str) -> list[float]:
 
 
 def _check_ranges(table: pd.DataFrame, source: str) -> None:
-    ranges = {
-        "pt": (0.0, np.inf),
-        "multilabel_accuracy": (0.0, 100.0),
-        "pt_sem": (0.0, np.inf),
-        "aa_sem": (0.0, np.inf),
-    }
-    for column, (low, high) in ranges.items():
-        if column not in table:
-            continue
-        for position, number in enumerate(table[column]):
+    """Refuse values that no model can have, and a column that is in percent in some rows and a share in others."""
+    for column, (low, high) in RANGES.items():
+        for position, number in enumerate(table.get(column, ())):
             if number < low or number > high:
-                expected = f"at least {low:g}" if np.isinf(high) else f"between {low:g} and {high:g}"
-                raise _refuse(table, source, column, position, float(number), f"it must be {expected}")
+                mend = f"it must be between {low:g} and {high:g}{', a share: 41 % is 0.41' if 'aa' in column else ''}"
+                raise _refuse(table, source, column, position, float(number), mend)
+            if 0 < abs(number) < SMALLEST:
+                raise _refuse(table, source, column, position, float(number), "write 0, or the number that is meant")
+    accuracy = table["multilabel_accuracy"].to_numpy()
+    if (accuracy > 1).any() and (shares := np.flatnonzero((accuracy > 0) & (accuracy <= 1))).size:
+        mend = "while other rows are in percent; write all of them as shares or all in percent"
+        raise _refuse(table, source, "multilabel_accuracy", int(shares[0]), float(accuracy[shares[0]]), mend)
 
 
 def _flags(table: pd.DataFrame, source: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from advalign.vocabulary import describe
 TRUST = typer.Option(
     False, "--trust-code", help="Run the code that python: architectures name, without an entry in registry/zoo.yaml."
 )
+WIDEST = 1 << 20  # characters of a line that nobody reads in a terminal
 JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -42,22 +44,32 @@ def print_table(
     title: str = "",
     headings: Mapping[str, str] | None = None,
 ) -> None:
-    """Print rows as a table; numbers are aligned right, missing values are a dash; `headings` renames columns."""
+    """Print rows as a table; numbers are aligned right, missing values are a dash; `headings` renames columns.
+
+    Lines break between words where a terminal is too narrow, never inside a name. In a file or a pipe nothing breaks.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)
         justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column((headings or {}).get(column, column), justify=justify, overflow="fold")
+        cells = [_cell(row.get(column)) for row in rows]
+        heading = (headings or {}).get(column, column)
+        longest = max(cell_len(word) for text in (heading, *cells) for word in text.split() or [""])
+        table.add_column(heading, justify=justify, min_width=longest)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console(markup=False, emoji=False)  # cells are text, from outside too
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    if not sys.stdout.isatty():  # FORCE_COLOR only asks for colours
+        console.width = max(console.measure(table, options=console.options.update(width=WIDEST)).maximum, 1)
+    if title:
+        console.print(Text(title, "table.title"), soft_wrap=True)
+    console.print(table, crop=False)
 
 
 def _cell(value: Any) -> str:

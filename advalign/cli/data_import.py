@@ -13,7 +13,13 @@ app = typer.Typer(help="Verify your own copies of real data and import them into
 WORKERS = typer.Option(None, min=1, help="Processes; default: one per core.", show_default=False)
 REPLACE = typer.Option(False, "--replace", help="Replace existing files of other content.")
 LINK = typer.Option(
-    False, "--link", help="Hard-link instead of copying: takes no space, but an edit of the source edits data/."
+    False,
+    "--link",
+    help="Hard-link instead of copying: takes no space until `dvc add`; an edit of the source edits data/.",
+)
+LINKED = (
+    "`dvc add` replaces the links by copies. With DVC's cache.type hardlink it would make the files that you imported "
+    "read-only: import without --link then (docs/real-data.md)"
 )
 NEXT = "next: `dvc add data` (updates data.dvc), then `dvc push` to a remote of your own (`dvc remote add -d NAME URL`)"
 
@@ -62,7 +68,7 @@ def clickme(
     )
     if done.ceiling_written:
         line += "\nceiling.yaml written: ClickMe's published human ceiling, 0.65753"
-    _report(done.as_json(), line, as_json, done.superclasses)
+    _report(done.as_json(), line, as_json, done.superclasses, link)
 
 
 @app.command()
@@ -90,7 +96,7 @@ def imagenet(
         f"{done.images} images of {len(done.classes)} classes in data/imagenet/{split} "
         f"({done.skipped} already imported, {done.converted} converted)"
     )
-    _report(done.as_json(), line, as_json, done.superclasses)
+    _report(done.as_json(), line, as_json, done.superclasses, link)
 
 
 @app.command()
@@ -112,7 +118,13 @@ def multilabel(
     _report(done.as_json(), line, as_json)
 
 
-def _report(done: Mapping[str, Any], line: str, as_json: bool, superclasses: Mapping[str, int] | None = None) -> None:
+def _report(
+    done: Mapping[str, Any],
+    line: str,
+    as_json: bool,
+    superclasses: Mapping[str, int] | None = None,
+    link: bool = False,
+) -> None:
     """Print what was imported and the next step; with --json the values only."""
     if as_json:
         print_json(done)
@@ -122,3 +134,5 @@ def _report(done: Mapping[str, Any], line: str, as_json: bool, superclasses: Map
         rows = [{"superclass": name, "images": count} for name, count in superclasses.items()]
         print_table(rows, ["superclass", "images"])
     typer.echo(NEXT)
+    if link:
+        typer.echo(LINKED)

@@ -29,7 +29,9 @@ def evaluate(
     protocol: str = typer.Option(
         None, help="What to measure (`advalign protocols` lists all); default: in params.yaml."
     ),
-    limit: int = typer.Option(None, min=1, help="Evaluate the first N items only: a trial, kept apart."),
+    limit: int = typer.Option(
+        None, min=1, help="Evaluate the first N items of each image set only: a trial, kept apart."
+    ),
     engine: str = typer.Option("local", help="local, or ray: a cluster (RAY_ADDRESS), else one on this machine."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     workers: int = typer.Option(None, min=1, help="Tasks at once; default: by the number of cores or GPUs."),

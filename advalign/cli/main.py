@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import typer
@@ -20,7 +22,7 @@ from advalign.cli import (
     train,
     zoo,
 )
-from advalign.errors import AdvalignError, hide_passwords, printable
+from advalign.errors import AdvalignError, hide_passwords, printable, quoted
 
 # typer carries click inside itself; this is the base of all its usage errors
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -47,8 +49,19 @@ app.command("ui")(publish.ui)
 app.command("doctor")(doctor.doctor)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"advalign {version('advalign')}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    _: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
     """How tolerant is a vision model to adversarial perturbations, and do they fall where people look?"""
     hide_passwords()
     if debug:
@@ -57,6 +70,8 @@ def options(debug: bool = typer.Option(False, "--debug", help="Show the tracebac
 
 def run() -> None:
     """Run the command line; exit 0 done, 1 a check said no, 2 bad input: one line, no traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):  # an encoding that lacks a character prints its escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except AdvalignError as error:
@@ -74,7 +89,7 @@ def run() -> None:
     except OSError as error:  # of the file system or the network: a name too long, a full disk, no permission
         if os.environ.get("ADVALIGN_DEBUG"):
             raise
-        _say(f"{str(error)[:300]}: fix that or name another place, and run again")
+        _say(f"{quoted(error)}: fix that or name another place, and run again")
         _end(2)
     except (typer.Abort, KeyboardInterrupt):
         _say("interrupted; run the same command again to continue")

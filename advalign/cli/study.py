@@ -7,6 +7,7 @@ import typer
 from advalign.cli._output import JSON, print_json, print_table
 from advalign.cli.train import changes_of
 from advalign.errors import InputError, shown
+from advalign.strict_csv import parse_number
 
 COLUMNS = ["lambda_1", "eps", "remedy", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "accuracy", "on_front"]
 
@@ -49,7 +50,7 @@ def _numbers(option: str, text: str) -> list[float]:
         InputError: not numbers, negative, or one twice.
     """
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [parse_number(part) for part in text.split(",")]
     except ValueError:
         numbers = [math.nan]
     if not all(math.isfinite(number) and number >= 0 for number in numbers) or len(set(numbers)) < len(numbers):

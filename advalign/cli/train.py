@@ -27,8 +27,11 @@ def parse_eps(text: str) -> float:
         InputError: not a positive number.
     """
     from advalign.settings import fraction
+    from advalign.strict_csv import parse_number
 
     try:
+        for part in text.split("/", 1):
+            parse_number(part)
         eps = fraction(text)
     except ValueError:
         eps = math.nan

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from advalign.data.augmentation import Augmentation, Sample, create_augmentation
 from advalign.data.centre_crop import centre_crop
 from advalign.errors import AdvalignError
+from advalign.processes import place_sockets
 from advalign.settings import TrainSettings
 
 PLAIN_BATCH = 256  # images of a batch that is not trained on
@@ -121,6 +122,8 @@ class TrainingData:
         yield from self._load(_Plain(self.images, self.settings), own, share.device)
 
     def _load(self, source: "_Plain", batches: list[Tensor], device: torch.device) -> Iterator[Batch]:
+        if self.settings.workers:
+            place_sockets()
         loader: DataLoader[Any] = DataLoader(
             source,
             batch_size=None,

@@ -18,7 +18,7 @@ from advalign.data.classes import checked_classes
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_evaluations import evaluation_tables
-from advalign.errors import InputError
+from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
 from advalign.settings import Settings
 
@@ -212,7 +212,7 @@ def check_docs_folder(folder: Path) -> None:
         raise InputError(f"{folder} is a file: give an absent or empty folder for the Data Docs")
     held = {path.name for path in folder.iterdir()}
     index = folder / "index.html"
-    earlier = held <= DATA_DOCS and index.is_file() and "Great Expectations" in index.read_text(errors="replace")
+    earlier = held <= DATA_DOCS and index.is_file() and b"Great Expectations" in index.read_bytes()
     if held and not earlier:
         raise InputError(f"{folder} is not empty and holds no Data Docs: give an absent or empty folder for them")
 
@@ -236,7 +236,8 @@ def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
             raise InputError(f"{folder}: Data Docs cannot be written ({heard.errors[0]}): give another folder")
         index = temporary / "index.html"
         summary = _summary(temporary, validation)
-        write_text(index, re.sub(r"<body[^>]*>", lambda body: body[0] + summary, index.read_text(), count=1))
+        page = index.read_text(encoding="utf-8")
+        write_text(index, re.sub(r"<body[^>]*>", lambda body: body[0] + summary, page, count=1))
 
 
 class _Heard(logging.Handler):
@@ -247,7 +248,7 @@ class _Heard(logging.Handler):
         self.errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.errors.append(" ".join(str(sys.exc_info()[1] or record.getMessage()).split())[:200])
+        self.errors.append(quoted(sys.exc_info()[1] or record.getMessage()))
 
 
 def _summary(docs: Path, validation: Validation) -> str:

@@ -84,8 +84,9 @@ class Paths:
         return self.folder / f"{self.name}.json"
 
     def rows_under(self, protocol_name: str) -> Path:
-        """The model's rows under this folder's protocol, or under a companion of it."""
-        return self.rows if self.protocol == protocol_name else self.folder.parent / protocol_name / self.rows.name
+        """The model's rows under this folder's protocol, or a companion of it; a trial has folders of its own."""
+        trial = self.folder.name.removeprefix(self.protocol)
+        return self.folder.parent / f"{protocol_name}{trial}" / self.rows.name
 
     def is_damaged(self, summarised: Mapping[str, Any]) -> bool:
         """Whether the rows changed after they were summarised; they are then computed again, which is said.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from advalign.errors import quoted
 from advalign.evaluation.engines import Engine, TaskOutcome
 from advalign.evaluation.runner import Evaluator, Subject
 from advalign.evaluation.tasks import Task
@@ -158,7 +159,7 @@ class Campaign:
         self._tell(entry.source.name)
 
     def _fail(self, source: Source, error: Exception) -> None:
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        line = quoted(error, named=True)
         with suppress(OSError):  # a full disk: the outcome still has the error
             self.evaluator.record_failure(source.name, line)
         self._end(source, Outcome(source.name, "failed", line))

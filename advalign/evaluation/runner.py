@@ -73,7 +73,7 @@ class Evaluator:
         project: where image sets and results lie.
         settings: params.yaml.
         protocol_name: default: settings.evaluate.protocol.
-        limit: only the first `limit` items (a trial run; its results are kept apart).
+        limit: only the first `limit` items of every image set: a trial, whose results are kept apart.
         device: "cpu" or "cuda".
     """
 
@@ -95,10 +95,9 @@ class Evaluator:
         for warning in self.data.warnings:
             say(warning)
         self.parts: dict[str, Part] = {}
-        for name, most in ((asked, limit), *((name, None) for name in others)):
-            resolved, image_set = opened[name]
-            count = len(image_set) if most is None else min(most, len(image_set))
-            trial = "" if count == len(image_set) else f".first{count}"
+        trial = f".first{limit}" if limit is not None and limit < len(opened[asked][1]) else ""
+        for name, (resolved, image_set) in opened.items():
+            count = min(limit, len(image_set)) if trial and limit else len(image_set)
             ceiling = image_set.human_ceiling(project)
             self.parts[name] = Part(resolved, image_set, count, name + trial, evaluate, settings.seed, ceiling)
         self.main = self.parts[asked]

@@ -1,6 +1,5 @@
 """Checkpoints on disk: model.safetensors (weights) and card.json (everything else needed to use the weights)."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from advalign import seals
-from advalign.errors import DataError, shown
+from advalign.errors import DataError
 from advalign.files import replacing, sha256
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
 from advalign.models.states import check_finite
 from advalign.models.zoo import create_network
 from advalign.settings import ArchitectureName, PublishedName, Strict, parse
-from advalign.strict_csv import read_csv
+from advalign.strict_csv import parse_number, read_csv
 from advalign.strict_files import read_json
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
@@ -155,18 +154,13 @@ def read_history(folder: Path, card: Card) -> list[dict[str, float]]:
         (_, header), *rows = read_csv(path, DataError) or [(1, [])]
         if "step" not in header:
             raise ValueError("it has no column step")
-        return [{name: _number(cell) for name, cell in zip(header, cells, strict=True) if cell} for _, cells in rows]
+        return [
+            {name: parse_number(cell) for name, cell in zip(header, cells, strict=True) if cell} for _, cells in rows
+        ]
     except FileNotFoundError:
         return []
     except ValueError as error:
         raise DataError(f"{path}: not a learning curve ({error}): train again, or take the file away") from None
-
-
-def _number(cell: str) -> float:
-    number = float(cell)
-    if not math.isfinite(number):
-        raise ValueError(f"{shown(cell)} is no finite number")
-    return number
 
 
 def need_weights(folder: Path, card: Card) -> Path:
@@ -201,5 +195,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
         network.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         summary = " ".join(str(error).split())[:200]
-        raise DataError(f"{weights} does not fit architecture {card.architecture!r}: {summary}") from None
+        raise DataError(
+            f"{weights} does not fit architecture {card.architecture!r}: {summary}: train or fetch it again"
+        ) from None
     return Classifier(network, card.preprocessing).eval(), card

@@ -10,7 +10,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
-from advalign.errors import InputError
+from advalign.errors import InputError, quoted
 from advalign.models.origins.timm import Timm
 from advalign.models.states import Place
 
@@ -44,7 +44,7 @@ def fetch_pretrained(architecture: str, input_size: int, arguments: dict[str, An
         _ask_hub(architecture)
         network = timm.create_model(architecture, pretrained=True, num_classes=classes, cache_dir=cache, **sized)
     except Exception as error:  # noqa: BLE001  what a download raises depends on the network, the hub and the file
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = quoted(error, named=True)
         raise InputError(
             f"the weights of {architecture!r} cannot be fetched: {reason}; without the hub, put the file on disk and "
             "name it in the zoo (weights: FILE)"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advalign.errors import DataError, shown
+from advalign.errors import DataError, quoted, shown
 from advalign.progress import say
 from advalign.regular_files import look_at, open_file
 
@@ -53,8 +53,7 @@ def read_states(file: Path) -> dict[str, Mapping[str, Any]]:
         )
         raise DataError(f"{file} {_unlike_its_name(file) or code}") from None
     except Exception as error:  # noqa: BLE001  what a damaged file makes its reader raise depends on the damage
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        what = _unlike_its_name(file) or f"cannot be read as weights: {reason}; fetch it again"
+        what = _unlike_its_name(file) or f"cannot be read as weights: {quoted(error, named=True)}; fetch it again"
         raise DataError(f"{file} {what}") from None
     if not isinstance(content, Mapping):
         raise DataError(f"{file} holds a {type(content).__name__}, not a state dictionary")

@@ -9,7 +9,7 @@ from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
-from advalign.errors import InputError
+from advalign.errors import InputError, quoted
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
 
@@ -169,7 +169,7 @@ def _check_twice_differentiable(network: nn.Module, architecture: str, size: int
         (gradient,) = torch.autograd.grad(network.eval()(image * 1.0).sum(), image, create_graph=True)
         torch.autograd.grad(gradient.square().sum(), list(network.parameters()), allow_unused=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = quoted(error)
         raise InputError(
             f"model {architecture!r} cannot be differentiated twice, which this recipe requires: {reason}: choose a "
             "recipe without a map term, or write that layer without its fused kernel"

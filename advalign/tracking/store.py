@@ -20,7 +20,7 @@ from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from advalign.errors import printable
+from advalign.errors import printable, quoted
 from advalign.files import MAIN, Project
 from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, follow, own_database
 from advalign.tracking.database import StoreDown as StoreDown  # its callers know it from here
@@ -85,7 +85,7 @@ def _reason(text: str) -> str:
     'database or disk is full'
     """
     found = re.search(r"\([\w.]+\.\w+\) ([^\[]+)", text)
-    return " ".join((found[1] if found else text).split())[:200]
+    return quoted(found[1] if found else text)
 
 
 def store_uri(project: Project) -> str:

@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param
 
 from advalign.analysis.drawing import save
 from advalign.analysis.gallery import gallery_figure
+from advalign.errors import quoted
 from advalign.files import Project
 from advalign.models.checkpoints import CARD, HISTORY, Card, read_history
 from advalign.models.exchange import imported_from
@@ -114,7 +115,7 @@ class TrainingRun:
         """Note in the run why the training ended early; a resumed training continues the run."""
         with suppress(StoreDown), store_errors(self.uri):
             self._log_waiting()
-            self.client.set_tag(self.run_id, ENDED, str(why)[:500] or type(why).__name__)
+            self.client.set_tag(self.run_id, ENDED, quoted(why) or type(why).__name__)
             asked_for = isinstance(why, Interrupted | KeyboardInterrupt)
             self.client.set_terminated(self.run_id, "KILLED" if asked_for else "FAILED")
 

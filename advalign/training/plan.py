@@ -80,7 +80,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "train": train.identity(),
             "seed": seed,
             "data": [data_identity(one, project.digests) for one in (images, validation)],
-            "classes": classes_file.read_text(),
+            "classes": classes_file.read_text(encoding="utf-8"),
             "code": closure("advalign.training.train:train", f"{kind.__module__}:{kind.__name__}").digest,
         }
     )

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from advalign.data.batches import Share
-from advalign.errors import AdvalignError, InputError
+from advalign.errors import AdvalignError, InputError, quoted
 
 Made = TypeVar("Made")
 
@@ -142,5 +142,5 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {' '.join(str(error).split())[:120]}") from None
+        raise InputError(f"device {name!r} cannot be used here: {quoted(error)}") from None
     return device

@@ -45,6 +45,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["train", "robust", "--eps", "big"], "expected a number such as 0.25 or 2/255, got 'big'"),
         (["train", "robust", "--eps", "nan"], "--eps: expected a number"),
         (["train", "robust", "--eps", "1/0"], "--eps: expected a number"),
+        (["train", "robust", "--eps", "1_5"], "expected a number such as 0.25 or 2/255, got '1_5'"),
         (["train", "robust", "--constraint", "l3"], "constraint"),
         (["train", "baseline", "--eps", "1"], "unknown setting of recipe baseline 'eps'"),
         (["train", "robust", "--epochs", "many"], "--epochs"),

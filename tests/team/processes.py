@@ -1,11 +1,13 @@
 """Processes of these tests: the command line in a process of its own, begun quickly, and servers that end with us."""
 
 import contextlib
+import locale
 import multiprocessing
 import os
 import shutil
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -80,6 +82,9 @@ def _run(
 ) -> None:
     for name, value in variables.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    tempfile.tempdir = None  # the server's
+    if variables.get("LC_ALL"):
+        locale.setlocale(locale.LC_ALL, "")  # for what is opened from now on; names of files stay UTF-8
     os.chdir(root)
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         os.dup2(out.fileno(), 1)

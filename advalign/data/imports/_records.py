@@ -19,7 +19,7 @@ from PIL import Image
 
 from advalign.data.clickme import check_label, decode_example, feature
 from advalign.data.tfrecord import Feature, read_examples
-from advalign.errors import DataError
+from advalign.errors import DataError, quoted
 from advalign.regular_files import look_at, lookalike
 
 JPEG, PTH = "jpeg", "pth"
@@ -174,8 +174,7 @@ def _load(sample: Path) -> dict[str, Any]:
         )
         raise DataError(f"{sample}: {look_at(sample, DataError) or code}") from None
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        what = look_at(sample, DataError) or f"cannot be read as .pth ({reason}): fetch it again"
+        what = look_at(sample, DataError) or f"cannot be read as .pth ({quoted(error)}): fetch it again"
         raise DataError(f"{sample}: {what}") from None
     if not isinstance(content, dict):
         raise DataError(f"{sample}: {_NO_PTH}, but a {type(content).__name__}: save it as one")

@@ -76,7 +76,7 @@ def import_multilabel(project: Project, file: Path, replace: bool = False) -> Mu
             "import those first with `advalign data import imagenet`"
         )
     with only_import(project, folder), staged(folder / "multilabel.json", replace) as path:
-        path.write_text(json.dumps(_content(kept, classes), indent=1) + "\n")
+        path.write_text(json.dumps(_content(kept, classes), indent=1) + "\n", encoding="utf-8")
         read_multilabel(path, classes.index_of_wnid())
     return MultilabelImport(
         schema=schema,

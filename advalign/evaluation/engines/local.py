@@ -12,7 +12,7 @@ import torch
 
 from advalign.evaluation.engines import Engine, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
-from advalign.processes import end_with_parent
+from advalign.processes import end_with_parent, place_sockets
 
 AHEAD = 2  # tasks per worker that are made before they are needed
 
@@ -95,6 +95,7 @@ class _Pool:
         return True
 
     def _start(self) -> ProcessPoolExecutor:
+        place_sockets()
         context = get_context("spawn")
         devices: Queue[int] = context.Queue()
         for number in range(self.workers):

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from advalign.errors import InputError
+from advalign.errors import InputError, quoted
 from advalign.evaluation.engines import Engine, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
 
@@ -60,7 +60,7 @@ def _connect(ray: Any) -> bool:
         _knock(address or "")
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = quoted(error)
         raise InputError(f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`") from None
     return True
 
@@ -90,4 +90,4 @@ def _run(ray: Any, remote: Any, tasks: Iterator[Task], places: int) -> Iterator[
             try:
                 yield task, ray.get(reference)
             except ray.exceptions.RayError as error:
-                yield task, RuntimeError(f"lost on the cluster: {' '.join(str(error).split())[:200]}")
+                yield task, RuntimeError(f"lost on the cluster: {quoted(error)}")

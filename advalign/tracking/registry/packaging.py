@@ -41,7 +41,7 @@ def log_classifier(card: Card, folder: Path) -> ModelInfo:
     logged: ModelInfo = mlflow.pyfunc.log_model(
         name="model",
         python_model=str(SERVED),
-        artifacts={"checkpoint": str(folder)},
+        artifacts={"checkpoint": folder.resolve().as_uri()},
         signature=signature(card),
         input_example=example_images(card.preprocessing.input_size),
         pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from advalign.errors import CheckFailed, InputError, unknown_name
+from advalign.errors import CheckFailed, InputError, quoted, unknown_name
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, Card
 from advalign.names import Reference, check_name, is_name
@@ -285,7 +285,7 @@ def _download(version: ModelVersion, into: Path, store: Store | None) -> Path:
             uri = store.client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
     except (MlflowException, OSError) as error:
-        raise InputError(f"{label} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{label} cannot be loaded: {quoted(error)}") from None
     checkpoints = list(folder.glob(f"artifacts/*/{CARD}"))
     if len(checkpoints) != 1:
         raise InputError(

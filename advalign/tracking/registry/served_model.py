@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from advalign.errors import InputError
+from advalign.errors import InputError, quoted
 from advalign.models.checkpoints import Card, load_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.superclasses import GroupedClassifier
@@ -85,7 +85,7 @@ def decode(encoded: Any, position: int, preprocessing: Preprocessing) -> Image.I
             f"{where} is not a readable PNG or JPEG file ({begins}): convert or resend it"
         ) from None
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = quoted(error)
         raise RefusedImagesError(f"{where} is damaged or truncated ({reason}): send the whole file again") from None
 
 

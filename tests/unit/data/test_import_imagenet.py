@@ -18,6 +18,7 @@ from advalign.data.imports.imagenet import import_imagenet
 from advalign.errors import DataError, InputError
 from advalign.files import Project
 from tests.conftest import REPOSITORY
+from tests.pipeline.conftest import run, typed
 
 WNIDS = ("n01440764", "n02099601", "n04285008")
 CLASSES = Classes(
@@ -87,6 +88,21 @@ def test_flat_images_are_copied_and_labelled(project, images, labels, workers):
     assert done.classes == {1: 1, 2: 2}
     assert done.superclasses == {"wheel": 2}
     assert import_imagenet(project, images, labels, workers=1).skipped == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("link", "cache"), [(False, "copy"), (False, "hardlink"), (True, "copy")])
+def test_what_was_imported_is_as_before_when_dvc_tracks_the_data(project, images, labels, link, cache):
+    before = {file: (file.read_bytes(), file.stat().st_mode, file.stat().st_ino) for file in images.iterdir()}
+    command = ("data", "import", "imagenet", str(images), "--labels", str(labels), "--workers", "1")
+    done = typed(project.root, *command, *(["--link"] if link else []))
+    assert done.returncode == 0, done.stderr
+    assert ("`dvc add` replaces the links by copies" in done.stdout) == link
+    for words in (("init", "--no-scm", "-q"), ("config", "cache.type", cache), ("add", "-q", "data")):
+        assert run(project.root, "dvc", *words).returncode == 0
+    assert {file: (file.read_bytes(), file.stat().st_mode, file.stat().st_ino) for file in images.iterdir()} == before
+    val = project.data / "imagenet" / "val"
+    assert not any((val / name(k)).samefile(images / name(k)) for k in (1, 2, 3))
 
 
 def test_images_are_linked_on_request_and_links_of_earlier_imports_become_copies(project, images, labels):

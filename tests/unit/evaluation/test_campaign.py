@@ -318,7 +318,7 @@ def test_predictions_are_shared_by_protocols_and_follow_the_weights(project):
     assert [len(changed.spans("predictions")), len(changed.spans())] == [1, UNITS - 1]
     after = files(project)
     assert all(after[f"{folder}/{ONE}.parquet"] != before[f"{folder}/{ONE}.parquet"]
-               for folder in ("predictions", f"fmn-5.first{LIMIT}"))  # fmt: skip
+               for folder in (f"predictions.first{LIMIT}", f"fmn-5.first{LIMIT}"))  # fmt: skip
     save_untrained(project, ONE, create_classifier("test_resnet", 36, 64, seed=0))
 
 
@@ -413,7 +413,7 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_task_only_its_model(made, tm
 def test_changed_predictions_and_an_edited_summary_are_computed_again(project):
     run(project, Spy(), names=[ONE])
     found = files(project)
-    predictions = project.evaluations / "predictions" / f"{ONE}.parquet"
+    predictions = project.evaluations / f"predictions.first{LIMIT}" / f"{ONE}.parquet"
     table = pd.read_parquet(predictions)
     write_table(predictions, table.assign(prediction=0), stored_identity(predictions), probe="predictions")
     spy = Spy()
