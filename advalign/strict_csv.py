@@ -24,11 +24,7 @@ def read_csv(path: Path, error: type[InputError] = InputError) -> list[tuple[int
         OSError: the file cannot be opened: callers say what it is for.
         InputError: no regular file, not UTF-8, or as `parse_csv`.
     """
-    try:
-        text = read_text(path, error, largest=LARGEST, encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise error(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
-    return parse_csv(text, str(path), error)
+    return parse_csv(_text(path, error), str(path), error)
 
 
 def read_sheet(path: Path, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:
@@ -37,11 +33,14 @@ def read_sheet(path: Path, error: type[InputError] = InputError) -> list[tuple[i
     Raises:
         OSError, InputError: as `read_csv` and `parse_sheet`.
     """
+    return parse_sheet(_text(path, error), str(path), error)
+
+
+def _text(path: Path, error: type[InputError]) -> str:
     try:
-        text = read_text(path, error, largest=LARGEST, encoding="utf-8-sig")
+        return read_text(path, error, largest=LARGEST, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from None
-    return parse_sheet(text, str(path), error)
 
 
 def parse_sheet(text: str, source: str, error: type[InputError] = InputError) -> list[tuple[int, list[str]]]:

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from advalign import seals
-from advalign.errors import DataError
+from advalign.errors import DataError, quoted
 from advalign.files import replacing, sha256
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
@@ -194,8 +194,7 @@ def load_checkpoint(folder: Path) -> tuple[Classifier, Card]:
     try:
         network.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        summary = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{weights} does not fit architecture {card.architecture!r}: {summary}: train or fetch it again"
+            f"{weights} does not fit architecture {card.architecture!r}: {quoted(error)}: train or fetch it again"
         ) from None
     return Classifier(network, card.preprocessing).eval(), card
