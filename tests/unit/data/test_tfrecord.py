@@ -269,8 +269,9 @@ def test_an_absurd_length_with_a_right_checksum_is_refused_before_it_is_read(tmp
         (b"Rate limit exceeded, try again later", "looks like text .'Rate limit e'"),
         (bytes(range(1, 40)), "corrupt length .checksum differs.; fetch the file again"),
     ],
+    ids=["gzip", "zlib", "bzip2", "xz", "git lfs", "dvc", "html", "status", "text", "damaged"],
 )
-@pytest.mark.parametrize("read", [record_offsets, lambda path: list(read_payloads(path))])
+@pytest.mark.parametrize("read", [record_offsets, lambda path: list(read_payloads(path))], ids=["offsets", "payloads"])
 def test_what_stands_in_a_shards_place_is_told_with_its_own_remedy(tmp_path, content, told, read):
     path = tmp_path / "a.tfrecords"
     path.write_bytes(content)
