@@ -26,7 +26,7 @@ from advalign.models.checkpoints import read_card
 from advalign.names import is_name
 from advalign.progress import Advance
 from advalign.strict_files import parse_json
-from advalign.tracking.database import database_file, follow, own_database
+from advalign.tracking.database import database_file, database_uri, follow, own_database
 from advalign.tracking.lineage import COPIED, LINEAGE
 from advalign.tracking.locks import exclusive
 from advalign.tracking.registry.aliases import INTENT
@@ -59,7 +59,7 @@ def local_store(project: Project, target: Store) -> Store | None:
     path = own_database(project)
     if not path.is_file() or database_file(target.uri) == path:
         return None
-    uri = f"sqlite:///{path}"
+    uri = database_uri(path)
     with store_errors(uri), exclusive(uri, "open"):
         follow(path)
         client = mlflow.MlflowClient(uri, uri)
