@@ -34,14 +34,17 @@ def publish(
     published = publish_all(project, store)
     left_out += published.left_out
     created, present = carried.created + published.created, carried.present + published.present
+    mended = carried.mended + published.mended
     if as_json:
-        found = {"created": created, "present": present, "restored": published.restored, "left_out": left_out}
-        print_json({**found, "store": shown})
+        found = {"created": created, "present": present, "restored": published.restored, "mended": mended}
+        print_json({**found, "left_out": left_out, "store": shown})
     else:
         for what in created:
             typer.echo(f"created {what}")
         for what in published.restored:
             typer.echo(f"restored decision {what}")
+        for what in mended:
+            typer.echo(f"put back the files of {what}, which the store had lost")
         if everything and source is None:
             typer.echo("there is nothing to copy: mlflow.db is absent, or it is the store that is set")
         typer.echo(f"{len(created)} created, {present} already there; store {shown}")
