@@ -6,6 +6,7 @@ from pathlib import Path
 
 from advalign.files import Project
 from advalign.models.checkpoints import Card
+from advalign.processes import check_sockets
 from advalign.progress import Advance, progress
 from advalign.recipes.base import Position
 from advalign.settings import digest
@@ -103,8 +104,11 @@ def train_tracked(
         store_needed: refuse to start where the store does not answer; otherwise record an outage.
 
     Raises:
+        InputError: decoding processes cannot have their sockets in the temporary folder.
         StoreDown: with `store_needed`, before the training; later outages are in `Tracked.outage`.
     """
+    if planned.train.workers:
+        check_sockets("train.workers to 0")
     with progress(f"training {planned.name}") if is_first() else nullcontext(_silent) as advance:
         watch = _Watch(project, planned, store_needed, advance)
         try:
