@@ -11,6 +11,7 @@ from typing import Any
 LOGIN = re.compile(r"(://)(?!/)\S*@")  # user and password of an address: all to the last @, since they may have one
 PASSWORD = re.compile(r"(?i)((?:password|token)=)\S+")
 LONGEST_QUOTE = 600  # characters of what a library said
+OWN = ("__main__", "advalign", "pipelines")  # modules that are no libraries
 MOST_BITS = 10_000  # Python writes no longer integer in decimals
 
 
@@ -116,6 +117,22 @@ def hide_passwords() -> None:
 
 def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     print(printable("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)  # noqa: T201
+
+
+def failed_import(error: BaseException) -> str:
+    """A line on a library whose import raised the error; empty where none's did.
+
+    Libraries read variables of the environment while they are imported, and load libraries of the system.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [str(frame.f_globals["__name__"]) for frame in frames if frame.f_code.co_name == "<module>"]
+    foreign = [name.partition(".")[0] for name in names if name.partition(".")[0] not in OWN]
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    library = missing.partition(".")[0] or (foreign[-1] if foreign else "")
+    if not library:
+        return ""
+    mend = "correct what the environment says to it, or install again what requirements.lock pins"
+    return f"the library {library} cannot be imported ({type(error).__name__}: {error}): {mend}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -4,14 +4,30 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Protocol
 
+from advalign.errors import printable
+
 QUIET_SECONDS = 20.0  # between lines where there is no terminal
+SILENT_SECONDS = 2.0  # that a command may wait for something else without a word
 
 
 def say(line: str) -> None:
     """Tell the user something beside a command's results, in one line."""
-    print(f"advalign: {line}", file=sys.stderr)  # noqa: T201
+    print(printable(f"advalign: {line}"), file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def waiting(line: str) -> Iterator[None]:
+    """Say a line, once, if the block takes longer than `SILENT_SECONDS`."""
+    timer = Timer(SILENT_SECONDS, say, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Advance(Protocol):

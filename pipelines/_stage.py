@@ -1,19 +1,19 @@
 """What all stages share: the project, its settings, and errors on one line."""
 
-import sys
 from collections.abc import Callable
 
-from advalign.errors import AdvalignError, hide_passwords, printable
+from advalign.ending import run_to_end
+from advalign.errors import hide_passwords
 from advalign.files import Project
 from advalign.settings import Settings, load_settings
 
 
 def run_stage(stage: Callable[[Project, Settings], None]) -> None:
-    """Run a stage in the project around the working directory; a user's error ends with one line and its exit code."""
+    """Run a stage in the project around the working directory, and exit (`run_to_end`)."""
     hide_passwords()
-    try:
+
+    def run() -> None:
         project = Project.find()
         stage(project, load_settings(project.root))
-    except AdvalignError as error:
-        print(printable(f"advalign: error: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
+
+    run_to_end(run)

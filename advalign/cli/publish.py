@@ -1,7 +1,5 @@
 """`advalign publish` and `advalign ui`: results into MLflow, and MLflow's own interface on them."""
 
-import os
-import subprocess
 import sys
 
 import typer
@@ -34,14 +32,17 @@ def publish(
     published = publish_all(project, store)
     left_out += published.left_out
     created, present = carried.created + published.created, carried.present + published.present
+    mended = carried.mended + published.mended
     if as_json:
-        found = {"created": created, "present": present, "restored": published.restored, "left_out": left_out}
-        print_json({**found, "store": shown})
+        found = {"created": created, "present": present, "restored": published.restored, "mended": mended}
+        print_json({**found, "left_out": left_out, "store": shown})
     else:
         for what in created:
             typer.echo(f"created {what}")
         for what in published.restored:
             typer.echo(f"restored decision {what}")
+        for what in mended:
+            typer.echo(f"put back the files of {what}, which the store had lost")
         if everything and source is None:
             typer.echo("there is nothing to copy: mlflow.db is absent, or it is the store that is set")
         typer.echo(f"{len(created)} created, {present} already there; store {shown}")
@@ -55,6 +56,7 @@ def ui(
 ) -> None:
     """Open the MLflow UI on the project's store, with one worker and no background jobs."""
     from advalign.files import Project
+    from advalign.tracking.interface import serve
     from advalign.tracking.store import open_store
 
     project = Project.find()
@@ -62,8 +64,9 @@ def ui(
     if uri.startswith("http"):
         typer.echo(f"the tracking server has the UI: {printable(uri)}")
         return
-    typer.echo(f"MLflow UI on http://{host}:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
-    # A command line is seen by every user of the machine, and an address may have a password.
-    lean = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    raise typer.Exit(subprocess.call(command, env=lean, cwd=project.home))
+    raise typer.Exit(serve(uri, project.home, host, port, _say_address))
+
+
+def _say_address(address: str) -> None:
+    typer.echo(f"MLflow UI on {address} (Ctrl-C ends it)")
+    sys.stdout.flush()  # it runs on

@@ -97,8 +97,6 @@ def record_offsets(path: Path) -> list[int]:
 def read_example(path: Path, offset: int, record: int) -> dict[str, Feature]:
     """Read the record that begins at an offset (`record_offsets`), as `read_examples` gives it.
 
-    Of a feature with several values only the first is read: imports and the stage `stimuli` have refused such shards.
-
     Raises:
         DataError: as `read_examples`.
     """
@@ -124,14 +122,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Feature]]:
         DataError: as `read_payloads`, or a record is not a tf.train.Example.
     """
     for record, payload in enumerate(read_payloads(path)):
-        yield _features(payload, path, record) | _several(payload)
-
-
-def _several(payload: bytes) -> dict[str, Feature]:
-    """The features of a record that have more than one value, with all their values."""
-    features = _example_class().FromString(payload).features.feature
-    listed = {name: list(getattr(one, one.WhichOneof("kind") or "bytes_list").value) for name, one in features.items()}
-    return {name: values for name, values in listed.items() if len(values) > 1}
+        yield _features(payload, path, record)
 
 
 def _features(payload: bytes, path: Path, record: int) -> dict[str, Feature]:
@@ -146,10 +137,8 @@ def _features(payload: bytes, path: Path, record: int) -> dict[str, Feature]:
 
 def _value(feature: Any) -> Feature:
     kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value if kind else ()
-    if kind == "float_list":
-        return list(values)
-    return values[0] if values else b""
+    values = list(getattr(feature, kind).value) if kind else [b""]
+    return values if kind == "float_list" or len(values) != 1 else values[0]
 
 
 def encode_example(features: Mapping[str, bytes | int]) -> bytes:

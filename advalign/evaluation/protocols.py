@@ -89,7 +89,7 @@ class Protocol:
     def summary(self) -> str:
         """What the protocol measures, in a line."""
         described = (self._attack_class or self._probe_class).__doc__ or ""
-        return described.strip().splitlines()[0].rstrip(".")
+        return described.strip().partition("\n")[0].rstrip(".")  # empty where Python runs without docstrings
 
     @cached_property
     def measuring(self) -> list[type[Metric]]:

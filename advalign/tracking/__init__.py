@@ -1,6 +1,8 @@
 """The tracking store, runs, registered models, lineage, gates and promotion; only this package imports MLflow."""
 
 import os
+import sys
+import warnings
 
 # MLflow decides at import whether it reports usage: the variable must be set before this package imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -12,3 +14,6 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git is
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+if sys.flags.optimize > 1:  # Python without docstrings: MLflow fills some of them, and warns for each of its sources
+    warnings.filterwarnings("ignore", "Failed to register a dataset source", UserWarning)

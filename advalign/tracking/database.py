@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from sqlalchemy.engine import URL, make_url
+
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.progress import say
@@ -26,13 +28,33 @@ PATHS = ("artifact_location", "artifact_uri", "storage_location", "source", "tra
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a store's database, without symbolic links on its way; None for a server.
+    """The file of a store's database, without symbolic links on its way; None for a server, and for no file.
 
     >>> database_file("https://tracking.example.org") is None
     True
+    >>> database_file("sqlite:////a%20b/100%25%3F.db")
+    PosixPath('/a b/100%?.db')
     """
-    address = urlparse(uri)
-    return Path(address.path[1:]).resolve() if address.scheme.startswith("sqlite") else None
+    if not uri.startswith("sqlite"):
+        return None
+    address = make_url(uri)
+    name = address.database or ":memory:"
+    if name.startswith("file:") and "uri" in address.query:  # SQLite's own form of an address
+        name = unquote(urlparse(name).path)
+    return None if name == ":memory:" else Path(name).resolve()
+
+
+def database_uri(file: Path) -> str:
+    """The address of a database that is a file: any character may stand in its path.
+
+    MLflow makes the folders of `sqlite:///` without decoding their names; with the driver's name it makes none.
+
+    >>> database_uri(Path("/a b/c.db")), database_uri(Path("/a b/100%?.db"))
+    ('sqlite:////a b/c.db', 'sqlite+pysqlite:////a b/100%25%3F.db')
+    """
+    found = URL.create("sqlite", database=str(file))
+    plain = found.render_as_string() == f"sqlite:///{file}"
+    return (found if plain else found.set(drivername="sqlite+pysqlite")).render_as_string()
 
 
 def own_database(project: Project) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from advalign.errors import CheckFailed
+from advalign.progress import waiting
 from advalign.tracking.database import StoreDown, database_file
 
 WAIT = 600  # seconds
@@ -38,7 +39,8 @@ def exclusive(uri: str, purpose: str) -> Iterator[None]:
     path, database = lock_file(uri, purpose), database_file(uri)
     with ExitStack() as held:
         try:
-            held.enter_context(FileLock(path, timeout=WAIT, mode=_mode(database)))
+            with waiting(f"another process holds the lock {path}; waiting for it"):
+                held.enter_context(FileLock(path, timeout=WAIT, mode=_mode(database)))
         except Timeout:
             raise CheckFailed(f"another process on this machine holds the lock to {purpose}: try again later") from None
         except OSError as error:

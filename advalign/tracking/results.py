@@ -23,20 +23,23 @@ class Published:
         created: names of runs and versions that were made.
         present: number of those that were there.
         restored: names of decisions that the store had lost.
+        mended: names of runs and versions whose files the store had lost.
         left_out: why results were not published: they are damaged, say.
     """
 
     created: list[str] = field(default_factory=list)
     present: int = 0
     restored: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
-    def note(self, what: str, new: bool) -> None:
-        """Add one run or version."""
+    def note(self, what: str, new: bool, mended: bool = False) -> None:
+        """Add one run or version: new, or there; of one that was there, whether its files had to be put back."""
         if new:
             self.created.append(what)
         else:
             self.present += 1
+            self.mended += [what] if mended else []
 
 
 @dataclass(frozen=True)

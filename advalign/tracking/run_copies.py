@@ -1,6 +1,7 @@
 """Copies of runs in another store: each names its original in a tag, and is made once."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
@@ -9,6 +10,7 @@ from mlflow.entities import Metric, Param, Run, ViewType
 from advalign.errors import InputError
 from advalign.names import is_name
 from advalign.tracking.lineage import COPIED, IDENTITY, RESTORED
+from advalign.tracking.lost_files import put_back_artifacts
 from advalign.tracking.registry.audit import MODEL, names_of
 from advalign.tracking.store import COPY, RESULT, Store, experiment_of
 
@@ -44,6 +46,19 @@ def bring(source: Store, target: Store, kind: str, run: Run, tags: Mapping[str, 
     if COPY in copy.data.tags and copy.info.lifecycle_stage == "active":  # not made by `publish`
         _end_as(target, run, copy)
     return str(copy.info.run_id), found is None
+
+
+def put_back(source: Store, target: Store, run: Run, copy_id: str) -> bool:
+    """Bring the files of a copy that the target has lost; whether it had. What `publish` made is its own to mend."""
+    if COPY not in target.client.get_run(copy_id).data.tags:
+        return False
+    names = [one.path for one in source.client.list_artifacts(run.info.run_id)]
+
+    def make(folder: Path) -> None:
+        for name in names:
+            source.client.download_artifacts(run.info.run_id, name, str(folder))
+
+    return put_back_artifacts(target, copy_id, names, make)
 
 
 def _view(kind: str) -> int:

@@ -15,16 +15,17 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from requests import RequestException
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from advalign.errors import printable, quoted
 from advalign.files import MAIN, Project
-from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, follow, own_database
+from advalign.progress import waiting
+from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, database_uri, follow, own_database
 from advalign.tracking.database import StoreDown as StoreDown  # its callers know it from here
 from advalign.tracking.locks import exclusive
+from advalign.tracking.reach import reach
 
 KINDS = ("train", "evaluate", "compare", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
@@ -35,9 +36,9 @@ COPY = "advalign.copy_of"  # tag of a copy: the run of another store
 PAGE = 1000  # runs of one search
 SEQUENCE = "advalign.sequence"  # tag: a run's place in the order in which those of its kind entered the store
 LOGIN = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=%:-]*)?", re.ASCII)  # what RFC 3986 allows before an @
-ANSWER = 10  # seconds in which a server must answer when a store is opened
 OUTAGES = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 """Raised where a store does not answer, or refuses. OSError: the disk of artifacts is full, or may not be written."""
+CLOSED = ("readonly database", "disk is full", "unable to open database file")  # what SQLite says
 
 
 Found = TypeVar("Found")
@@ -73,8 +74,10 @@ def _told(uri: str, error: Exception) -> str:
         mend = "start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db"
     else:
         told, mend = f"store {uri} cannot be used", _reason(printable(said))
-        closed = isinstance(error, OSError) or "readonly database" in mend or "disk is full" in mend
-        mend += ": make room or give permission there" if closed else ""
+        if isinstance(error, OSError) or any(said in mend for said in CLOSED):
+            mend += ": make room or give permission there"
+        elif "not a database" in mend or "malformed" in mend:
+            mend += ": move the file away, and `advalign publish` fills a new one"
     return printable(f"tracking {told}: {mend}")
 
 
@@ -84,13 +87,14 @@ def _reason(text: str) -> str:
     >>> _reason("(raised by autoflush) (sqlite3.OperationalError) database or disk is full [SQL: INSERT ...")
     'database or disk is full'
     """
+    text = text.partition("(Background on this error at:")[0]
     found = re.search(r"\([\w.]+\.\w+\) ([^\[]+)", text)
     return quoted(found[1] if found else text)
 
 
 def store_uri(project: Project) -> str:
     """MLFLOW_TRACKING_URI if set; else mlflow.db in the repository's root, which a bare `mlflow ui` there reads too."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(project.home / DATABASE)
 
 
 def experiment_of(tags: Mapping[str, str]) -> str:
@@ -209,10 +213,9 @@ def open_store(project: Project) -> Store:
     _check_address(uri)
     with store_errors(uri), exclusive(uri, "open"):
         if database_file(uri) == own_database(project):
-            follow(own_database(project))
-        if uri.startswith("http"):
-            login = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
-            http_request(login, "/health", "GET", timeout=ANSWER, max_retries=1)  # type: ignore[no-untyped-call]
+            with waiting(f"another process writes to {DATABASE}; waiting for it"):
+                follow(own_database(project))
+        reach(uri)
         _choose(uri)
         client = MlflowClient(uri, uri)
         ids = {kind: _experiment(project, client, uri, name) for kind, name in EXPERIMENTS.items()}
@@ -238,6 +241,12 @@ def _check_address(uri: str) -> None:
     if "password=" in uri.lower():
         mend = "write it before the @, or into the file that PGPASSFILE names"
         raise StoreDown(f"MLFLOW_TRACKING_URI has a password among its parameters: {mend}")
+    if uri.startswith("sqlite") and database_file(uri) is None:
+        raise StoreDown("MLFLOW_TRACKING_URI is a database in memory, which ends with the command: name a file")
+    if uri.startswith("sqlite") and "?" in uri and not make_url(uri).query:
+        raise StoreDown(
+            "MLFLOW_TRACKING_URI has a ? that begins no parameters: in a path it is written %3F, and % is %25"
+        )
     try:
         urlsplit(uri)
     except ValueError as error:

@@ -138,10 +138,14 @@ class TrainingRun:
     def _close(self, folder: Path) -> None:
         self._log_waiting()
         with store_errors(self.uri):
-            for file in (folder / CARD, folder / HISTORY):
-                if file.is_file():  # imported checkpoints have no history
-                    self.client.log_artifact(self.run_id, str(file))
+            for file in files_of(folder):
+                self.client.log_artifact(self.run_id, str(file))
             self.client.set_terminated(self.run_id, "FINISHED")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a checkpoint that its run has; imported checkpoints have no history."""
+    return [file for file in (folder / CARD, folder / HISTORY) if file.is_file()]
 
 
 def checkpoint_run(project: Project, store: Store, card: Card, folder: Path) -> tuple[str, bool]:

@@ -26,9 +26,10 @@ from advalign.models.checkpoints import read_card
 from advalign.names import is_name
 from advalign.progress import Advance
 from advalign.strict_files import parse_json
-from advalign.tracking.database import database_file, follow, own_database
+from advalign.tracking.database import database_file, database_uri, follow, own_database
 from advalign.tracking.lineage import COPIED, LINEAGE
 from advalign.tracking.locks import exclusive
+from advalign.tracking.lost_files import has_files, put_back_version
 from advalign.tracking.registry.aliases import INTENT
 from advalign.tracking.registry.audit import BEFORE, MODEL, VERSION
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
@@ -45,7 +46,7 @@ from advalign.tracking.registry.registered import (
     versions_of,
 )
 from advalign.tracking.results import PURPOSE, Published
-from advalign.tracking.run_copies import bring, ended_runs
+from advalign.tracking.run_copies import bring, ended_runs, put_back
 from advalign.tracking.store import EXPERIMENTS, Store, StoreDown, experiment_of, store_errors
 from advalign.tracking.training_run import checkpoint_run
 
@@ -59,7 +60,7 @@ def local_store(project: Project, target: Store) -> Store | None:
     path = own_database(project)
     if not path.is_file() or database_file(target.uri) == path:
         return None
-    uri = f"sqlite:///{path}"
+    uri = database_uri(path)
     with store_errors(uri), exclusive(uri, "open"):
         follow(path)
         client = mlflow.MlflowClient(uri, uri)
@@ -137,8 +138,10 @@ class _Move:
         """Find a run's counterpart, or make it."""
         run_id, tags = run.info.run_id, self._numbers(run) if kind == "promote" else {}
         with self._leaving_out(f"{kind} run {run_id}"):
-            self.runs[run_id], made = bring(self.source, self.target, kind, run, tags)
-            self.done.note(f"{kind} run {run.info.run_name}", made)
+            copy, made = bring(self.source, self.target, kind, run, tags)
+            self.runs[run_id] = copy
+            mended = not made and put_back(self.source, self.target, run, copy)
+            self.done.note(f"{kind} run {run.info.run_name}", made, mended)
 
     def _numbers(self, run: Run) -> dict[str, str]:
         """The versions of a row of the audit table, with the target's numbers; empty where they are missing."""
@@ -153,7 +156,7 @@ class _Move:
                 raise InputError("this advalign did not register it")
             found = find_version(self.target, version.name, tags[WEIGHTS_TAG], tags[CARD_TAG])
             new = self._register(version) if found is None else found
-            self.done.note(label, found is None)
+            self.done.note(label, found is None, found is not None and self._put_back(version, found))
             self.versions[version.name, str(version.version)] = str(new.version)
 
     def _register(self, version: ModelVersion) -> ModelVersion:
@@ -166,6 +169,14 @@ class _Move:
                 run_id, _ = checkpoint_run(self.project, target, card, checkpoint)
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             return register(self.target, card, checkpoint, run_id, lineage, candidate=False)
+
+    def _put_back(self, version: ModelVersion, there: ModelVersion) -> bool:
+        """Bring the files of a version that the target has lost; whether it had."""
+        if has_files(self.target, there):
+            return False
+        with TemporaryDirectory() as folder:
+            checkpoint = fetch(version, Path(folder), self.source)
+            return put_back_version(self.target, there, read_card(checkpoint), checkpoint)
 
     def tags(self, version: ModelVersion) -> None:
         """Add tags that the target's version lacks: evaluations refer to copied runs, other tags are unchanged."""

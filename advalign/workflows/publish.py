@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +33,7 @@ from advalign.progress import say
 from advalign.settings import digest, load_settings
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
+from advalign.tracking.lost_files import put_back_artifacts, put_back_version
 from advalign.tracking.registry.model_card import RUN
 from advalign.tracking.registry.registered import (
     Version,
@@ -44,7 +45,7 @@ from advalign.tracking.registry.registered import (
 from advalign.tracking.registry.restoring import restore_decisions
 from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, StoreDown, store_errors
-from advalign.tracking.training_run import checkpoint_run
+from advalign.tracking.training_run import checkpoint_run, files_of
 from advalign.vocabulary import short_name
 
 LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
@@ -106,9 +107,13 @@ def publish_checkpoint(project: Project, store: Store, folder: Path, done: Publi
     need_weights(folder, card)
     with store_errors(store.uri), exclusive(store.uri, PURPOSE):
         run_id, new = checkpoint_run(project, store, card, folder)
-        done.note(f"run {card.name}", new)
+        files = files_of(folder)
+        names = [file.name for file in files]
+        mended = not new and put_back_artifacts(store, run_id, names, partial(_copy, files, folder))
+        done.note(f"run {card.name}", new, mended)
         version = find_version(store, card.name, card.weights_sha256, sha256(folder / CARD))
-        done.note(f"version {card.name}", version is None)
+        mended = version is not None and put_back_version(store, version, card, folder)
+        done.note(f"version {card.name}", version is None, mended)
         if version is None:
             trained = store.client.get_run(run_id).data.tags
             tags = {name: trained[name] for name in LINEAGE if name in trained}
@@ -147,7 +152,8 @@ def publish_evaluation(
         run_id = (
             found[0].info.run_id if found else _evaluation_run(project, store, summary_file, summary, image_set, key)
         )
-        done.note(f"evaluation {summary['model']} ({label})", not found)
+        mended = bool(found) and _put_back_evaluation(project, store, run_id, summary_file, summary, image_set)
+        done.note(f"evaluation {summary['model']} ({label})", not found, mended)
         version = find_version(store, summary["model"], summary["weights_sha256"], summary["card_sha256"])
         if version is not None and version.tags.get(store.named(label) + RUN) != run_id:
             note_evaluation(store, version, label, store.client.get_run(run_id))
@@ -194,6 +200,21 @@ def _evaluation_run(
         )
 
 
+def _put_back_evaluation(
+    project: Project, store: Store, run_id: str, summary_file: Path, summary: dict[str, Any], image_set: ImageSet
+) -> bool:
+    """Log an evaluation's files again where the store has lost them; whether it had."""
+    paths, companions = Paths(summary_file.parent, summary_file.stem), summary["companions"]
+    names = [paths.rows.name, summary_file.name, TABLE, *(f"{name}/{paths.rows.name}" for name in companions)]
+
+    def make(folder: Path) -> None:
+        checked_metrics(summary, paths.rows_under, load_settings(project.root).evaluate)
+        same = image_set.digest == summary["stimuli_sha256"]
+        _collect(folder, paths, companions, image_set if same else None)
+
+    return put_back_artifacts(store, run_id, names, make)
+
+
 def _long_names(metrics: Mapping[str, float]) -> dict[str, str]:
     """Tags with the metrics that advalign 0.1 logged under long names; to be removed in the next release."""
     renamed = {name: value for name, value in metrics.items() if short_name(name) != name and "." not in name}
@@ -233,12 +254,26 @@ def _as_it_is(image: Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1) / 255
 
 
+def _copy(files: Iterable[Path], folder: Path, into: Path) -> None:
+    """Copy files of a folder into another one, with the folders between."""
+    for file in files:
+        place = into / file.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+
+
 def _publish_comparison(project: Project, store: Store, done: Published) -> None:
     _, statistics = read_comparison(project.comparison)
     files = [path for path in sorted(project.comparison.rglob("*")) if path.is_file()]
     key = {RESULT: digest([sha256(path) for path in files if path.suffix in (".csv", ".json")])}
     found = store.find_runs("compare", key, finished=True)
-    done.note("comparison", not found)
+    mended = bool(found) and put_back_artifacts(
+        store,
+        found[0].info.run_id,
+        [path.relative_to(project.comparison).as_posix() for path in files],
+        partial(_copy, files, project.comparison),
+    )
+    done.note("comparison", not found, mended)
     if found:
         return
     metrics = {f"rho_{entry['x']}_{entry['y']}": entry.get("rho") for entry in statistics["correlations"]}

@@ -1,9 +1,14 @@
 """Tensors from worker processes arrive wherever TMPDIR is; an address of a socket has at most 107 characters."""
 
+import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+
+from advalign.data.batches import Share
+from tests.tiny_training import data
 
 SEND = """
 import sys, tempfile
@@ -34,3 +39,16 @@ def test_tensors_arrive_from_workers_under_a_long_tmpdir(tmp_path, monkeypatch, 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("] ")[0] == "[7.0, 7.0, 7.0"
     assert done.stdout.split("] ")[1].strip() == str(folder)  # other files stay in TMPDIR
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)  # a training would wait for ever
+def test_the_processes_of_a_training_send_images_under_a_long_tmpdir(tmp_path, monkeypatch):
+    folder = tmp_path.joinpath(*["x" * 60] * 3)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", None)
+    found = data()
+    batches = replace(found, settings=found.settings.model_copy(update={"workers": 2})).epoch(0, 0, Share())
+    assert next(batches).images.ndim == 4
+    batches.close()

@@ -3,6 +3,7 @@
 import importlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from advalign.evaluation.engines import Engine, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
 
 RETRIES = 3  # of a task whose worker died
+STARTED_HERE = (None, "", "local")  # values of RAY_ADDRESS
 REACH_SECONDS = 10  # for a cluster to answer
 AHEAD = 2  # tasks per place that are made before they are needed
 
@@ -54,15 +56,25 @@ def _connect(ray: Any) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
-    if address not in (None, "", "local"):
+    if address not in STARTED_HERE:
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # attempts, of 40 s each; Ray makes 20
     try:
         _knock(address or "")
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = quoted(error)
-        raise InputError(f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`") from None
+        raise InputError(_why(address, quoted(error))) from None
     return True
+
+
+def _why(address: str | None, reason: str) -> str:
+    """Why there is no cluster, and what to do about it."""
+    if "AF_UNIX path length" in reason:  # Ray's sockets lie some 80 characters below this folder
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        mend = "set RAY_TMPDIR to a short path such as /tmp"
+        return f"Ray cannot start: paths of its sockets below {folder} would be longer than 107 bytes: {mend}"
+    if address in STARTED_HERE:
+        return f"Ray cannot start on this machine: {reason}; --engine local needs no Ray"
+    return f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`"
 
 
 def _knock(address: str) -> None:

@@ -1,8 +1,6 @@
 """Registered models: one version per checkpoint, its tags and card, and loading it as a torch module."""
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from advalign.tracking.registry.model_card import (
     logged,
     number,
 )
-from advalign.tracking.registry.packaging import log_classifier
+from advalign.tracking.registry.packaging import active, log_classifier
 from advalign.tracking.store import PAGE, Store, every, experiment_of
 from advalign.tracking.store import RESULT as RESULT_TAG
 
@@ -40,6 +38,11 @@ Version = ModelVersion
 def label_of(version: ModelVersion) -> str:
     """Name of a version in messages."""
     return f"{version.name} version {version.version}"
+
+
+def model_id_of(version: ModelVersion) -> str:
+    """MLflow's logged model that holds a version's files."""
+    return str(version.source).removeprefix("models:/")
 
 
 def versions_of(store: Store, name: str) -> list[ModelVersion]:
@@ -120,7 +123,7 @@ def register(
         tags: lineage.
         candidate: whether the version gets the alias `candidate`.
     """
-    with _active(run_id), warnings.catch_warnings(record=True):  # hides advice on type hints and examples
+    with active(run_id):
         logged = log_classifier(card, folder)
     client = store.client
     try:
@@ -170,15 +173,6 @@ def set_tags(store: Store, version: ModelVersion, tags: Mapping[str, str]) -> No
         store.client.set_model_version_tag(version.name, version.version, name, value)
     now = store.client.get_model_version(version.name, version.version)
     store.client.update_model_version(now.name, now.version, complete(now.description or "", now.tags))
-
-
-@contextmanager
-def _active(run_id: str) -> Iterator[None]:
-    """Make a run the current one, for calls that require it; its status and end do not change."""
-    run = mlflow.get_run(run_id)
-    with mlflow.start_run(run_id=run_id):
-        yield
-    mlflow.MlflowClient().set_terminated(run_id, run.info.status, run.info.end_time)
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
@@ -282,7 +276,7 @@ def _download(version: ModelVersion, into: Path, store: Store | None) -> Path:
     uri = f"models:/{version.name}/{version.version}"
     try:
         if store is not None:  # MLflow resolves such an address in the store that was opened last
-            uri = store.client.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+            uri = store.client.get_logged_model(model_id_of(version)).artifact_location
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
     except (MlflowException, OSError) as error:
         raise InputError(f"{label} cannot be loaded: {quoted(error)}") from None

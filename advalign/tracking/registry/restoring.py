@@ -80,11 +80,21 @@ class _Restoring:
                 self.noted[one.tags[audit.MODEL], one.version.weights, _mark(one)] = one.id
         for one in self.kept:
             row = self.rows.get(one.id)
+            if row is not None and row.info.status == "FINISHED" and self._put_back(one, row):
+                self.done.mended.append(f"decision {one.name}")
             if row is None or (RESTORED in row.data.tags and _incomplete(one, row)):
                 self._restore(one, row)
         if self.lacking:
             what = f"{len(self.lacking)} restored decisions are about versions that the store lacks"
             say(f"{what} ({', '.join(sorted(set(self.lacking)))}): `advalign publish` looks again once they are there")
+
+    def _put_back(self, one: Kept, row: Run) -> bool:
+        """Log what a decision's row says in full again, if the store has lost it; whether it had."""
+        client, run_id = self.store.client, str(row.info.run_id)
+        if audit.FILE in [file.path for file in client.list_artifacts(run_id)]:
+            return False
+        client.log_dict(run_id, one.decision, audit.FILE)
+        return True
 
     def _restore(self, one: Kept, row: Run | None) -> None:
         """The numbers of the versions come last: without them a row is not restored completely."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advalign.data.clickme import feature
 from advalign.data.tfrecord import (
     encode_example,
     masked_crc,
@@ -21,6 +22,7 @@ from advalign.data.tfrecord import (
     write_payloads,
 )
 from advalign.errors import DataError
+from tests.foreign import example, shard
 
 QUICK = settings(max_examples=60, deadline=None)
 
@@ -363,6 +365,15 @@ def test_an_absurd_length_with_a_right_checksum_is_refused_by_headers_too(tmp_pa
         for read in (record_offsets, lambda path: read_example(path, len(frame(FIRST)), 1)):
             with pytest.raises(DataError, match=f"record 1 at byte {len(frame(FIRST))}: corrupt length"):
                 read(path)
+
+
+def test_a_record_read_by_offset_has_all_values_of_its_features(tmp_path):
+    """So whoever expects one label refuses a one-hot label, in training too."""
+    shard(tmp_path / "onehot", example(label=[0, 0, 1], text=b"a"))
+    record = read_example(tmp_path / "onehot", 0, 0)
+    assert record == next(read_examples(tmp_path / "onehot")) == {"label": [0, 0, 1], "text": b"a"}
+    with pytest.raises(DataError, match="'label' has 3 values, expected one"):
+        feature(record, "label", int, "here")
 
 
 def test_an_offset_past_the_end_or_between_records_is_one_line(tmp_path):

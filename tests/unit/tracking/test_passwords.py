@@ -38,7 +38,6 @@ def addresses(password: str) -> list[str]:
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_a_store_that_cannot_be_used_hides_it(tmp_path, monkeypatch, caplog, capfd, password):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # MLflow asks a database again for minutes
     for address in addresses(password):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(StoreDown) as raised:
