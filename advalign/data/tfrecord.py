@@ -137,8 +137,10 @@ def _features(payload: bytes, path: Path, record: int) -> dict[str, Feature]:
 
 def _value(feature: Any) -> Feature:
     kind = feature.WhichOneof("kind")
-    values = list(getattr(feature, kind).value) if kind else [b""]
-    return values if kind == "float_list" or len(values) != 1 else values[0]
+    values = list(getattr(feature, kind).value) if kind else []
+    if kind == "float_list" or len(values) > 1:
+        return values
+    return values[0] if values else b""
 
 
 def encode_example(features: Mapping[str, bytes | int]) -> bytes:

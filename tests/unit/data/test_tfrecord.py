@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advalign.data.clickme import feature
+from advalign.data import clickme
 from advalign.data.tfrecord import (
     encode_example,
     masked_crc,
@@ -373,7 +373,7 @@ def test_a_record_read_by_offset_has_all_values_of_its_features(tmp_path):
     record = read_example(tmp_path / "onehot", 0, 0)
     assert record == next(read_examples(tmp_path / "onehot")) == {"label": [0, 0, 1], "text": b"a"}
     with pytest.raises(DataError, match="'label' has 3 values, expected one"):
-        feature(record, "label", int, "here")
+        clickme.feature(record, "label", int, "here")
 
 
 def test_an_offset_past_the_end_or_between_records_is_one_line(tmp_path):

@@ -297,7 +297,7 @@ def test_a_full_artifact_store_does_not_end_a_training(tracked, monkeypatch):
     ("text", "told"),
     [
         ("epoch,step,loss\n1,10,0.5\n2,20\n", "line 3: 2 cells, the header has 3"),
-        ("epoch,step,loss\n1,10,high\n", "could not convert string to float: 'high'"),
+        ("epoch,step,loss\n1,10,high\n", "'high' is no finite number"),
         ("epoch,step,loss\n1,10,inf\n", "'inf' is no finite number"),
         ("epoch,loss\n1,0.5\n", "it has no column step"),
         ("epoch,step,loss\n1,1\0,0.5\n", "line 2: a NUL character"),
