@@ -65,7 +65,7 @@ def print_table(
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console = Console(markup=False, emoji=False)  # cells are text, from outside too
-    if not sys.stdout.isatty():  # FORCE_COLOR only asks for colours
+    if sys.stdout is None or not sys.stdout.isatty():  # closed, or no terminal; FORCE_COLOR only asks for colours
         console.width = max(console.measure(table, options=console.options.update(width=WIDEST)).maximum, 1)
     if title:
         console.print(Text(title, "table.title"), soft_wrap=True)

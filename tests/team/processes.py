@@ -4,7 +4,9 @@ import contextlib
 import locale
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from typing import Any
 # A server that has imported torch and mlflow once; a process forked from it begins at once, and can be killed.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.team.preloaded"])
+PROGRESS = re.compile(r"[^:]+: \d+/\d+ \(")
 
 
 def free_port() -> int:
@@ -140,6 +143,11 @@ class Spoken:
         self.process.join()
         return int(self.process.exitcode or 0), said.decode()
 
+    def told(self) -> tuple[int, list[str]]:
+        """Wait for its end; its exit code, and the lines that it said, but for those of progress."""
+        code, said = self.end()
+        return code, [line for line in said.splitlines() if line.strip() and not PROGRESS.match(line)]
+
 
 def _speak(root: Path, end: Connection, words: tuple[str, ...], prepare: Callable[[], None] | None) -> None:
     os.chdir(root)
@@ -149,6 +157,7 @@ def _speak(root: Path, end: Connection, words: tuple[str, ...], prepare: Callabl
         os.dup2(nothing.fileno(), 1)
     os.dup2(end.fileno(), 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes processes in the background ignore it
     if prepare is not None:
         prepare()
     command_line(*words)

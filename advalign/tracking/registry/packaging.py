@@ -33,6 +33,7 @@ REQUIREMENTS = (
     "pandas",
     "pydantic",
     "pyyaml",
+    "rich",
     "mlflow",
 )
 

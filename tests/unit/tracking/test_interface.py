@@ -35,12 +35,18 @@ def test_an_address_of_another_machine_is_one_line(root, host):
     assert done.stderr.startswith(f"advalign: error: nobody can listen on {host}, port ")
 
 
+def obey_ctrl_c():
+    """Also where these tests run in the background, for which a shell makes processes ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_it_says_its_address_once_it_answers_and_ctrl_c_ends_it(root):
     port = free_port()
     command = [sys.executable, "-m", "advalign.cli.main", "ui", "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as ui:
+    pipes = {"stdout": subprocess.PIPE, "text": True, "preexec_fn": obey_ctrl_c}
+    with subprocess.Popen(command, cwd=root, env=environment, **pipes) as ui:
         told = next(line for line in ui.stdout if line.startswith("MLflow UI"))
         assert told == f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
         socket.create_connection(("127.0.0.1", port)).close()
