@@ -12,6 +12,7 @@ LOGIN = re.compile(r"(://)(?!/)\S*@")  # user and password of an address: all to
 PASSWORD = re.compile(r"(?i)((?:password|token)=)\S+")
 LONGEST_QUOTE = 600  # characters of what a library said
 OWN = ("__main__", "advalign", "pipelines")  # modules that are no libraries
+MOST_LISTED = 20  # names in an error
 MOST_BITS = 10_000  # Python writes no longer integer in decimals
 
 
@@ -144,5 +145,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     names = sorted(known)
     near = get_close_matches(name[:200], names, n=3, cutoff=0.5)
     question = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    listed = f" (known: {', '.join(names) or 'none'})" if len(names) <= 20 else ""
+    more = f" and {len(names) - 5} more" if len(names) > MOST_LISTED else ""
+    listed = "" if near and more else f" (known: {', '.join(names[:5] if more else names) or 'none'}{more})"
     return InputError(f"unknown {kind} {shown(name)}{question}{listed}")

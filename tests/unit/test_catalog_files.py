@@ -66,6 +66,8 @@ def test_helper_files_are_no_entries(hidden):
 def test_unknown_name_lists_what_is_known_where_nothing_is_near():
     assert str(unknown_name("model", "qqq", ["b", "a"])).endswith("(known: a, b)")
     assert str(unknown_name("model", "qqq", [])).endswith("(known: none)")
+    many = [f"m{number}" for number in range(10, 99)]
+    assert str(unknown_name("model", "qqq", many)).endswith("(known: m10, m11, m12, m13, m14 and 84 more)")
     assert "'resnet18'" in str(unknown_name("model", "resnet_18", ["resnet18", *(f"m{i}" for i in range(900))]))
 
 
