@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 from sqlalchemy.engine import URL, make_url
 
 from advalign.errors import InputError
-from advalign.files import Project
+from advalign.files import Project, replacing
 from advalign.progress import say
 
 
@@ -60,6 +60,26 @@ def database_uri(file: Path) -> str:
 def own_database(project: Project) -> Path:
     """The file of the project's own store, whether it exists or not; its artifacts lie beside it."""
     return (project.home / DATABASE).resolve()
+
+
+def create(database: Path) -> None:
+    """Make MLflow's tables in a database that is absent or empty: all of them, or no file.
+
+    MLflow itself cannot go on with tables whose making a kill or a full disk cut off. The caller holds the lock.
+
+    Raises:
+        sqlalchemy.exc.OperationalError, OSError: the file cannot be written.
+    """
+    if database.is_file() and database.stat().st_size > 0:
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    with replacing(database) as temporary:
+        engine = create_sqlalchemy_engine(database_uri(temporary))  # type: ignore[no-untyped-call]
+        try:
+            _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
 
 
 def follow(database: Path) -> None:

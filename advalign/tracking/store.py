@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from advalign.errors import printable, quoted
 from advalign.files import MAIN, Project
 from advalign.progress import waiting
-from advalign.tracking.database import ARTIFACTS, DATABASE, database_file, database_uri, follow, own_database
+from advalign.tracking.database import ARTIFACTS, DATABASE, create, database_file, database_uri, follow, own_database
 from advalign.tracking.database import StoreDown as StoreDown  # its callers know it from here
 from advalign.tracking.locks import exclusive
 from advalign.tracking.reach import reach
@@ -215,6 +215,7 @@ def open_store(project: Project) -> Store:
         if database_file(uri) == own_database(project):
             with waiting(f"another process writes to {DATABASE}; waiting for it"):
                 follow(own_database(project))
+            create(own_database(project))
         reach(uri)
         _choose(uri)
         client = MlflowClient(uri, uri)

@@ -151,3 +151,18 @@ def test_the_road_with_few_open_files_is_walked_or_one_line(start, undisturbed, 
         if code:
             assert Spoken(root, words).told() == (0, []), words
     assert finished(root) == undisturbed[1]
+
+
+def test_a_store_whose_making_was_cut_off_is_made_again(start, tmp_path):
+    """MLflow itself says for ever that a table already exists."""
+    root, words = shutil.copytree(start, tmp_path / "project"), ("registry", "list")
+    database = root / "mlflow.db"
+    for _ in range(3):
+        command = Spoken(root, words)
+        while not any(path.stat().st_size for path in root.glob(".mlflow.db.*.tmp")):
+            assert command.process.exitcode is None
+        command.process.kill()
+        command.end()
+        assert not database.exists()
+    assert Spoken(root, words).told() == (0, [])
+    assert database.is_file()
