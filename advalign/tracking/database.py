@@ -63,14 +63,14 @@ def own_database(project: Project) -> Path:
 
 
 def create(database: Path) -> None:
-    """Make MLflow's tables in a database that is absent or empty: all of them, or no file.
+    """Make a database with MLflow's tables where there is none or an empty file: all of them, or nothing.
 
     MLflow itself cannot go on with tables whose making a kill or a full disk cut off. The caller holds the lock.
 
     Raises:
         sqlalchemy.exc.OperationalError, OSError: the file cannot be written.
     """
-    if database.is_file() and database.stat().st_size > 0:
+    if database.exists() and not (database.is_file() and database.stat().st_size == 0):
         return
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 

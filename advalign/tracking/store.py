@@ -212,10 +212,12 @@ def open_store(project: Project) -> Store:
     uri = store_uri(project)
     _check_address(uri)
     with store_errors(uri), exclusive(uri, "open"):
-        if database_file(uri) == own_database(project):
+        file = database_file(uri)
+        if file == own_database(project):
             with waiting(f"another process writes to {DATABASE}; waiting for it"):
-                follow(own_database(project))
-            create(own_database(project))
+                follow(file)
+        if file is not None:
+            create(file)
         reach(uri)
         _choose(uri)
         client = MlflowClient(uri, uri)

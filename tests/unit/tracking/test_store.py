@@ -122,3 +122,18 @@ def test_neither_a_store_nor_a_promotion_loads_a_plotting_library(module):
     code = f"import sys, {module}; print(sorted({{'matplotlib', 'plotly'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "elsewhere.db"])
+def test_a_database_whose_making_fails_leaves_nothing_that_the_next_command_stumbles_over(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / name}")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.store.db.utils._upgrade_db", _full)  # the first tables are made by then
+        with pytest.raises((StoreDown, OSError)):
+            open_store(Project(tmp_path))
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+    assert open_store(Project(tmp_path)).all_runs("train") == []
+
+
+def _full(_):
+    raise OSError(28, "No space left on device")
