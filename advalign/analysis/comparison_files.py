@@ -81,4 +81,4 @@ def read_comparison(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         path = folder / name
         if not path.is_file() or sha256(path) != digest:
             raise seals.Damaged(f"{path} is missing, damaged or was edited: {mend}")
-    return pd.read_csv(folder / "zoo.csv"), statistics
+    return pd.read_csv(folder / "zoo.csv", keep_default_na=False, na_values=[""]), statistics  # "NA" may name a model
