@@ -74,6 +74,14 @@ def test_the_cue_agrees_in_training_and_never_after_the_swap(world):
     assert len(set(swapped["cue"][swapped["label"] == 3])) > 3  # any of the others
 
 
+def test_no_swap_gives_back_the_class_or_the_background_that_was_there():
+    seeds = [(label, np.random.default_rng([label, k])) for label in range(10) for k in range(400)]
+    drawn = [(label, *cifar_world._cues(label, rng)) for label, rng in seeds]
+    assert all(other not in (label, cue) for label, cue, other in drawn)
+    assert len({(label, other) for label, _, other in drawn}) == 90  # any of the others
+    assert np.mean([label == cue for label, cue, _ in drawn]) == pytest.approx(SHARE, abs=0.012)
+
+
 def test_a_swap_changes_the_background_and_no_pixel_of_the_object(world):
     test, swapped = split(world, "test"), split(world, "swapped")
     difference = (test.pixels(0, 100) - swapped.pixels(0, 100)).abs().amax(1)

@@ -154,6 +154,15 @@ def test_other_content_is_replaced_on_request_only_and_then_both_splits(project,
     assert np.array_equal(pixels(held(project, "test")), IMAGES[7:11])
 
 
+def test_a_split_that_is_refused_keeps_the_other_one_out(project, official):
+    import_cifar(project, [official], split="train")
+    before = content(project)
+    (official / "data_batch_2").write_bytes(as_python_2(batch(slice(3, 7), 2)))
+    with pytest.raises(DataError, match=r"train\.parquet exists with other content"):
+        import_cifar(project, [official])
+    assert content(project) == before
+
+
 class Harmful:
     """Writes a file when it is unpickled by plain pickle."""
 
