@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from advalign import seals
+from advalign.data.cifar import write_split
 from advalign.data.classes import DECISIONS, read_classes
+from advalign.data.sample.cifar_world import WorldSettings, images_of
 from advalign.data.sample.generate import SampleSettings, generate_sample
 from advalign.data.stimuli import freeze_stimuli, save_stimuli
-from advalign.files import Project
+from advalign.files import Project, replacing
 from advalign.models.checkpoints import CARD, save_checkpoint
 from advalign.settings import load_settings
 
@@ -67,6 +69,14 @@ def with_stimuli(sample_root, root):
     project = Project(root)
     settings = load_settings(root)
     save_stimuli(project, freeze_stimuli(project, settings.stimuli, settings.seed))
+    return project
+
+
+def with_cifar(project):
+    """The project with the splits of the drawn 32x32 world in its data/, tiny; the classes stay as they are."""
+    for split in ("train", "test", "swapped"):
+        with replacing(project.data / "cifar" / f"{split}.parquet") as path:
+            write_split(path, images_of(split, WorldSettings(scale=0.01)))
     return project
 
 

@@ -1,6 +1,7 @@
 """`advalign data ...`: the sample data set, and the validation of stimuli, maps, labels and evaluations."""
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -14,15 +15,23 @@ app.add_typer(data_import.app, name="import")
 @app.command()
 def sample(
     output: Path = typer.Option(Path("data"), help="Empty or absent folder to write into."),
-    seed: int = typer.Option(20251, min=0, help="Seed of the drawings; the default gives the committed sample."),
+    world: Literal["main", "cifar"] = typer.Option("main", help="cifar: that of experiments/robustsight."),
+    seed: int | None = typer.Option(
+        None, min=0, help="Seed of the drawings; the default gives the committed sample.", show_default=False
+    ),
     scale: float = typer.Option(1.0, min=0.01, max=20.0, help="Size relative to the committed sample."),
 ) -> None:
-    """Regenerate the sample data set: drawn images and human maps in the released formats."""
+    """Regenerate a sample data set: drawn images with human maps, or 32x32 images with object masks."""
+    from advalign.data.sample.cifar_world import WorldSettings, generate_world
     from advalign.data.sample.generate import SampleSettings, generate_sample
     from advalign.progress import progress
 
+    seeded = {} if seed is None else {"seed": seed}
     with progress("drawing") as advance:
-        generate_sample(output, SampleSettings(seed, scale), advance)
+        if world == "cifar":
+            generate_world(output, WorldSettings(scale=scale, **seeded), advance)
+        else:
+            generate_sample(output, SampleSettings(scale=scale, **seeded), advance)
     typer.echo(f"sample data set in {output}; to version it: dvc add {output}")
 
 

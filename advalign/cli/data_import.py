@@ -100,6 +100,44 @@ def imagenet(
 
 
 @app.command()
+def cifar(
+    sources: list[Path] = typer.Argument(
+        ..., metavar="SOURCE...", help="Folder of CIFAR's batches, PNG sheets, or a folder with one folder per class."
+    ),
+    split: Literal["train", "test"] | None = typer.Option(
+        None, help="The only one to import; needed where the source does not say.", show_default=False
+    ),
+    labels: Path | None = typer.Option(
+        None, help="Of sheets: a JSON list of class indices, or one per line.", show_default=False
+    ),
+    masks: Path | None = typer.Option(
+        None, help="Folder of object masks INDEX.png, 255 on the object, 0 elsewhere.", show_default=False
+    ),
+    mask_source: Literal["user", "own-cam"] = typer.Option(
+        "user", help="own-cam: made from a model's own saliency; no metric uses such masks."
+    ),
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Verify CIFAR-10, or other 32x32 images, and import them without loss, with their labels and masks."""
+    from advalign.data.imports.cifar import LOSS, Masks, import_cifar
+    from advalign.files import Project
+    from advalign.progress import progress, say
+
+    given = Masks(masks, mask_source) if masks is not None else None
+    with progress("importing") as advance:
+        done = import_cifar(Project.find(), sources, split, labels, given, replace, advance)
+    if done.lossy:
+        say(LOSS.format(done.lossy))
+    line = "\n".join(
+        f"{one.images} images of {len(one.classes)} classes, {one.masks} masks in data/cifar/{one.split}.parquet"
+        f"{' (already imported)' if one.skipped else ''}"
+        for one in done.splits
+    )
+    _report(done.as_json(), line, as_json)
+
+
+@app.command()
 def multilabel(
     file: Path = typer.Argument(..., help="The original JSON, the 2024 CSV export, or ReaL's real.json."),
     replace: bool = REPLACE,

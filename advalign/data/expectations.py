@@ -17,6 +17,7 @@ from urllib.parse import quote
 from advalign.data.classes import checked_classes
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
+from advalign.data.suites_cifar import cifar_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
@@ -30,6 +31,7 @@ NAMED_BY = {
     "labels": "image",
     "evaluations": "row",
     "evaluated": "evaluation",
+    **dict.fromkeys(("train", "test", "swapped", "swaps"), "image"),
 }
 SHOWN = 5  # failing rows shown per failure, unless all are wanted
 DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # the contents of a Data Docs folder
@@ -93,12 +95,14 @@ class Validation:
 def validate(
     project: Project, settings: Settings, *, evaluations: bool = False, docs: Path | None = None
 ) -> Validation:
-    """Check the frozen stimuli, their maps and the validation labels.
+    """Check data/cifar, and the frozen stimuli with their maps and the validation labels.
+
+    An experiment that has data/cifar needs no stimuli.
 
     Args:
         project: whose data is checked.
         settings: how many stimuli are wanted.
-        evaluations: also check outputs/evaluations, under all protocols.
+        evaluations: also check outputs/evaluations of stimuli, under all protocols.
         docs: folder to write Great Expectations' Data Docs into: absent, empty, or with earlier Data Docs.
 
     Raises:
@@ -107,10 +111,14 @@ def validate(
     """
     if docs is not None:
         check_docs_folder(docs)
-    stimuli = load_stimuli(project)
-    tables = stimulus_tables(project, settings, checked_classes(project.data / "classes.yaml"), stimuli)
-    if evaluations:
-        tables |= evaluation_tables(project, settings, stimuli)
+    frozen = project.stimuli.exists() or not (project.data / "cifar").exists()
+    stimuli = load_stimuli(project) if frozen else None
+    classes = checked_classes(project.data / "classes.yaml")
+    tables = cifar_tables(project, classes)
+    if stimuli is not None:
+        tables |= stimulus_tables(project, settings, classes, stimuli)
+        if evaluations:
+            tables |= evaluation_tables(project, settings, stimuli)
     return check_tables(tables, docs)
 
 

@@ -31,6 +31,12 @@ MEANINGS = {
     "sha256": "of the image: the same image twice",
     "stimuli": "stimuli per superclass",
     "norm_l2": "size of the perturbation that flips the decision; present exactly where the status is ok",
+    "contrast": "standard deviation of the pixels, from 0 to 1: a constant image",
+    "mask_share": "share of the image that its mask covers",
+    "in_train": "whether the image is also a training image",
+    "agrees": "whether the background is that of the image's own class",
+    "same_pixels": "whether the swap changed nothing",
+    "same_cue": "whether the background is the one it had",
     "missing_columns": "columns that the rows lack",
     "label_in_manifest": "whether the manifest has the stimulus",
 }

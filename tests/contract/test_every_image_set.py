@@ -14,7 +14,7 @@ from advalign.errors import DataError, InputError
 from advalign.models.classifier import Preprocessing
 from advalign.models.zoo import evaluation_transform
 from tests import extending
-from tests.conftest import with_stimuli
+from tests.conftest import with_cifar, with_stimuli
 
 NAMES = extending.names("image set")
 every_set = pytest.mark.parametrize("name", NAMES)
@@ -23,7 +23,7 @@ TRANSFORM = evaluation_transform(Preprocessing(input_size=48, mean=(0, 0, 0), st
 
 @pytest.fixture(scope="module")
 def project(sample_root, tmp_path_factory):
-    return with_stimuli(sample_root, tmp_path_factory.mktemp("sets") / "project")
+    return with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("sets") / "project"))
 
 
 def opened(project, name) -> ImageSet:

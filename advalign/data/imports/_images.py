@@ -52,7 +52,7 @@ def bring_images(chunk: Chunk) -> Brought:
             skipped += 1
             continue
         content = read_bytes(source, DataError)
-        image = _decode(content, source)
+        image = decode_image(content, source)
         flaw = _flaw(image)
         if flaw is None:
             bring(source, target, hashlib.sha256(content).hexdigest(), chunk.replace, chunk.link)
@@ -66,7 +66,12 @@ def bring_images(chunk: Chunk) -> Brought:
     return Brought(len(chunk.pairs), converted, skipped)
 
 
-def _decode(content: bytes, path: Path) -> Image.Image:
+def decode_image(content: bytes, path: Path) -> Image.Image:
+    """Decode a JPEG or PNG file.
+
+    Raises:
+        DataError: it is neither, or damaged; names `path`.
+    """
     try:
         image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
         image.load()

@@ -226,15 +226,48 @@ def _finish(
     categories: tuple[int, ...], layer: Layer, rng: np.random.Generator, cue_agreement: float, settings: SceneSettings
 ) -> Scene:
     """Puts the painted objects on a background, adds the cue and the noise, and simulates the clicks."""
+    light, background = backdrop(rng, settings)
+    image = compose(layer, light, background, draw_cue(categories[0], rng, cue_agreement), rng, settings)
+    heatmap, half_maps = click_maps(layer.click_chance, rng, settings)
+    return Scene(image, heatmap, half_maps, categories)
+
+
+def backdrop(rng: np.random.Generator, settings: SceneSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draws a background without a cue.
+
+    Returns:
+        The light, (size, size) float32 around 0, and the background, (size, size, 3) float32 in [0, 1].
+    """
     light = _smooth_field(rng, BACKGROUND_KNOTS, settings.size)
-    background = _strew_clutter(_background(light, rng), rng, settings.clutter)
-    cue = grating(draw_cue(categories[0], rng, cue_agreement), rng.uniform(0, 2 * math.pi), settings.size)
-    background += settings.cue_amplitude * cue[..., None]
+    return light, _strew_clutter(_background(light, rng), rng, settings.clutter)
+
+
+def compose(
+    layer: Layer,
+    light: NDArray[np.float32],
+    background: NDArray[np.float32],
+    cue: int,
+    rng: np.random.Generator,
+    settings: SceneSettings,
+) -> NDArray[np.uint8]:
+    """Adds the cue to a background, puts painted objects in front of it, and adds the noise.
+
+    Args:
+        layer: the objects.
+        light, background: of `backdrop`.
+        cue: which grating (`grating`).
+        rng: source of the grating's phase and of the noise: as many numbers are drawn for every cue.
+        settings: how scenes are made.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    wave = grating(cue, rng.uniform(0, 2 * math.pi), settings.size)
+    behind = background + settings.cue_amplitude * wave[..., None]
     # The same light falls on object and background, or the object would look pasted on.
     shaded = layer.colour * (1 + SHADING * light[..., None])
-    image = _add_noise(shaded + background * (1 - layer.alpha), rng, settings.noise)
-    heatmap, half_maps = click_maps(layer.click_chance, rng, settings)
-    return Scene((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), heatmap, half_maps, categories)
+    image = _add_noise(shaded + behind * (1 - layer.alpha), rng, settings.noise)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _smooth_field(rng: np.random.Generator, knots: int, size: int) -> NDArray[np.float32]:
