@@ -1,7 +1,7 @@
 """Auto-PGD (Croce and Hein 2020, Algorithm 1): gradient ascent with momentum that halves its own steps.
 
-Step for step that of the AutoAttack package, from the same start (tests/parity/test_autoattack.py). An image that flips
-leaves; in the package it stays, which changes no decision.
+From the same start it makes the steps of the AutoAttack package (tests/parity/test_autoattack_package.py). An image
+that flips leaves; in the package it stays, which changes no decision.
 """
 
 from dataclasses import dataclass, fields

@@ -66,7 +66,7 @@ def test_the_checks_of_auto_pgd_are_the_published_ones():
 
 @each_norm
 @pytest.mark.parametrize("loss", ["cross-entropy", "targeted"])
-@pytest.mark.parametrize("share", [0.7, 1.0])
+@pytest.mark.parametrize("share", [0.5, 0.75])
 def test_auto_pgd_ends_at_the_packages_point(norm, loss, share):
     net, images, labels = victims()
     model = ThreatModel(norm=norm, eps=EPS[norm] * share)
@@ -82,11 +82,11 @@ def test_auto_pgd_ends_at_the_packages_point(norm, loss, share):
     expected, holds, loss_best, _ = theirs.attack_single_run(images, labels, x_init=start)
     found, flipped = auto_pgd(Oracle(net, images, labels), index, start, ours, seen, model, 100)
     assert torch.equal(flipped, ~holds.bool())
-    assert 4 <= flipped.sum() <= COUNT - 4
+    assert 2 <= flipped.sum() <= COUNT - 2
     own = nn.functional.one_hot(labels, CLASSES).bool()
     torch.testing.assert_close(ours(net(found), own, seen)[~flipped], loss_best[~flipped], rtol=1e-3, atol=1e-4)
     apart = (found - expected)[~flipped].abs().flatten(1).amax(1)
-    assert (apart < 1e-4).float().mean() > 0.8, apart  # rounding can carry single images to other ends
+    assert (apart < 1e-4).float().mean() > 0.9, apart  # rounding can carry single images to other ends
 
 
 @each_norm
@@ -95,7 +95,7 @@ def test_planes_are_met_where_the_package_meets_them(norm):
     points = torch.rand(200, 3, 5, 5, generator=generator).round(decimals=1)  # some on a face of the box
     gradient = torch.randn(200, 3, 5, 5, generator=generator)
     gradient[:20] *= torch.rand(20, 3, 5, 5, generator=generator) > 0.5  # some entries do not matter
-    gain = 6 * torch.randn(200, generator=generator) * torch.linspace(0, 3, 200)  # some out of reach
+    gain = 6 * torch.randn(200, generator=generator) * torch.linspace(0, 9, 200)  # some out of reach
     flat, against = points.flatten(1), gradient.flatten(1)
     project = {"linf": projection_linf, "l2": projection_l2}[norm]
     expected = project(flat, against, gain + (flat * against).sum(1)).view_as(points)
@@ -155,12 +155,15 @@ def test_square_makes_the_packages_queries_on_one_image(norm, member, random_sta
 
 
 def decisions(net, images, labels, norm, eps):
-    """Which images hold, by the package and by ours, and passes of each."""
+    """Which images hold, by the package and by ours, and passes of each; Square has a tenth of its queries."""
     theirs, ours = Counting(net).eval(), Counting(net).eval()
     attack = pyautoattack.AutoAttack(theirs, norm=THEIR_NORM[norm], eps=eps, seed=0, device="cpu")
+    attack.square.n_queries = 500
     points, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
     value = eps * 255 if norm == "linf" else eps
-    result = protocol(f"autoattack-{norm}{value:.6f}").attack.run(ours, images, labels)
+    standard = protocol(f"autoattack-{norm}{value:.6f}").attack
+    ours_short = type(standard)(standard.settings.model_copy(update={"queries": 500}))
+    result = ours_short.run(ours, images, labels)
     holds = torch.tensor([status == "attack_failed" for status in result.status])
     return net(points).argmax(1) == labels, holds, theirs.shown, ours.shown
 
