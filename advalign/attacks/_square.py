@@ -127,7 +127,8 @@ def _moved(points: Tensor, centres: Tensor, eps: float, side: float, draws: _Dra
 
 def _window_norm(window: Tensor) -> Tensor:
     """(N, C, s, s) -> (N, C, 1, 1)."""
-    return window.square().sum((2, 3), keepdim=True).sqrt()
+    norms: Tensor = torch.linalg.vector_norm(window, dim=(2, 3), keepdim=True)
+    return norms
 
 
 @cache
@@ -135,7 +136,7 @@ def _bumps(side: int) -> Tensor:
     found = torch.zeros(side, side)
     found[: side // 2] = _bump(side // 2, side)
     found[side // 2 :] = -_bump(side - side // 2, side)
-    return found / found.norm()
+    return unit_l2(found[None])[0]
 
 
 def _bump(rows: int, columns: int) -> Tensor:
