@@ -182,7 +182,7 @@ def test_the_whole_decides_image_by_image_as_the_package_does(norm, random_state
 @needs_cifar
 @pytest.mark.parametrize(
     ("name", "norm", "eps"),
-    [("resnet4b", "linf", 4 / 255), ("resnet4b", "l2", 0.4), ("resnet20", "linf", 0.5 / 255)],
+    [("resnet4b", "linf", 4 / 255), ("resnet4b", "l2", 0.4)],
 )
 def test_it_decides_as_the_package_does_on_real_networks(name, norm, eps, random_state):
     net, images, labels = cifar(name, 0, 12)
