@@ -11,6 +11,8 @@ from torch import Tensor
 from advalign.tensors.norms import l2_norm
 
 Logits = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Logits (M, K), classes of the right decision and classes looked at, both (M, K) bool -> values (M,)."""
 Answer = TypeVar("Answer")
 
 
@@ -28,6 +30,20 @@ class Step(NamedTuple):
     margin: Tensor
     gradient: Tensor
     rival: Tensor
+
+
+class Slope(NamedTuple):
+    """A loss at M points.
+
+    Attributes:
+        loss: (M,) its values.
+        margin: (M,) of the decision: negative means adversarial.
+        gradient: (M, ...) of the loss, in the points' type.
+    """
+
+    loss: Tensor
+    margin: Tensor
+    gradient: Tensor
 
 
 class Oracle:
@@ -112,6 +128,30 @@ class Oracle:
             return self._differentiate(self._search, points, index, temperatures, rivals)
         with full_float32():
             return self._differentiate(self._logits, points, index, temperatures, rivals)
+
+    def climb(self, loss: Loss, points: Tensor, index: Tensor, looked_at: Tensor | None = None) -> Slope:
+        """Any loss of the judge's logits, and its gradient with respect to the points.
+
+        Args:
+            loss: of logits in float32; what is to grow.
+            points: (M, ...) images in [0, 1].
+            index: (M,) int64: which input each point belongs to.
+            looked_at: (M, K) bool: the classes of other decisions that the loss looks at; None: all of them.
+        """
+
+        def work(part: slice) -> Slope:
+            leaf = points[part].detach().requires_grad_(True)
+            with torch.enable_grad():
+                found = self._logits(leaf)
+                found = found.to(torch.promote_types(found.dtype, torch.float32))
+                own = self.own(index[part], found)
+                values = loss(found, own, ~own if looked_at is None else looked_at[part])
+                (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            return Slope(values.detach(), margins(found.detach(), own).to(leaf), gradient.contiguous())
+
+        self._count(points, index)
+        with full_float32():
+            return Slope(*map(torch.cat, zip(*self._in_parts(len(points), work), strict=True)))
 
     def own(self, index: Tensor, logits: Tensor) -> Tensor:
         """(M, K) bool: the classes of the right decision, for logits (M, K)."""

@@ -54,6 +54,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["evaluate", "--protocol", "fnm"], "did you mean 'fmn'?"),
         (["evaluate", "--protocol", "feng2025-released-7"], "takes no budget"),
         (["evaluate", "--protocol", "fmn-0"], "steps"),
+        (["evaluate", "--protocol", "pgd-20-8"], "write pgd-STEPS-linfEPS"),
+        (["evaluate", "--protocol", "autoattack-8"], "write autoattack-linfEPS"),
         (["evaluate", "no_such_model"], "unknown model 'no_such_model'"),
         (["evaluate", "models:/nobody@candidate"], "unknown registered model 'nobody'"),
         (["compare", "--table", "absent.csv"], "absent.csv: cannot be read"),

@@ -67,7 +67,7 @@ def test_a_protocol_that_attacks_nothing_has_no_attack():
         _ = protocol("predictions").attack
     assert not protocol("predictions").minimum_norm
     assert protocol("fmn-fast").minimum_norm
-    assert not protocol("pgd").minimum_norm
+    assert not any(protocol(name).minimum_norm for name in ("fgsm", "pgd", "autoattack"))
     assert not protocol("feng2025-released").minimum_norm
 
 
@@ -75,6 +75,7 @@ def test_the_listing_has_a_line_for_each():
     rows = {row["protocol"]: row for row in listed(declared(attack="fmn", settings={"steps": 9}))}
     assert {*names(), "mine", "fmn-100", "fmn-fast-fast", "fmn-fast-thorough"} == {*rows}
     assert [rows[name]["passes"] for name in ("mine", "fmn", "fmn-fast", "fmn-fast-thorough")] == [9, 1000, 110, 200]
+    assert [rows[name]["passes"] for name in ("fgsm", "pgd", "autoattack")] == [1, 21, 7811]
     assert rows["predictions"]["image set"] == "validation"
     assert "human_map" in rows["fmn-fast"]["needs"]
     assert all(row["measures"] and "\n" not in row["measures"] for row in rows.values())
