@@ -12,7 +12,9 @@ CLEAN_PREDICTION = "clean_prediction"
 NORM = "norm_l2"  # of the smallest perturbation found; l2, stimulus space, pixels in [0, 1]
 NORM_LINF = "norm_linf"  # the same under attacks on linf
 NORMS = {"l2": NORM, "linf": NORM_LINF}
-LARGEST_TRIED = "largest_tried"  # largest l2 norm at which the model was queried: a lower bound where the search failed
+LARGEST_TRIED = (
+    "largest_tried"  # the largest norm at which the model was queried: a lower bound where the search failed
+)
 SECOND_START = "second_start"  # norm of the second best of a search's starts, relative to the best: at least 1
 AGREE = 1.03  # the two best starts agree up to here
 QUERIES = "queries"  # forward passes spent on the item

@@ -1,4 +1,4 @@
-"""Two CIFAR-10 networks and the first test images, from shared/reference/cifar where it lies beside the project."""
+"""Four CIFAR-10 networks and the first test images, from shared/reference/cifar where it lies beside the project."""
 
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from advalign.models.classifier import Classifier, Preprocessing
 CLASSES, SIZE = 10, 32
 RESNET20 = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESNET4B = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+CNN_A = (125.3 / 255, 123 / 255, 113.9 / 255), (63 / 255, 62.1 / 255, 66.7 / 255)
+KW = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
 
 
 class _PaddedBlock(nn.Module):
@@ -79,9 +81,22 @@ class _ResNet4b(nn.Module):
         return scores
 
 
+def _small() -> nn.Sequential:
+    """Two convolutions, trained to be certified (Wong and Kolter 2018), or against attacks."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, CLASSES),
+    )  # fmt: skip
+
+
 def networks(folder: Path) -> dict[str, Classifier]:
     """Name -> classifier, in evaluation mode."""
-    networks = {"resnet20": (_ResNet20(), *RESNET20), "resnet4b": (_ResNet4b(), *RESNET4B)}
+    networks = {
+        "resnet20": (_ResNet20(), *RESNET20),
+        "resnet4b": (_ResNet4b(), *RESNET4B),
+        "cnn_a_mix": (_small(), *CNN_A),
+        "kw8": (_small(), *KW),
+    }
     found = {}
     for name, (network, mean, std) in networks.items():
         network.load_state_dict(load_file(folder / f"{name}.safetensors"))

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from advalign.attacks._oracle import Oracle
 from advalign.attacks._radius import ThreatModel, lead
-from advalign.attacks.base import NORMS
-from advalign.tensors.balls import Norm
-from advalign.tensors.norms import per_sample
+from advalign.tensors.norms import NORMS, Norm, per_sample
 
 TOWARDS_CLEAN = 0.1  # the largest share of the step that leads from the clean image
 OVERSHOOT = 1.05  # of a step across the boundary

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from advalign.tensors.norms import l2_norm
+from advalign.tensors.norms import NORMS, Norm
 
 Logits = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -59,6 +59,7 @@ class Oracle:
         groups: (K,) the decision that each class belongs to, or None.
         search: a cheaper stand-in for `logits` (lower precision) that a search may step along; never the judge.
         batch_size: the most images in one pass (None: no limit); halved for good when memory runs out.
+        norm: that `largest_tried` is measured in.
 
     Attributes:
         queries, largest_tried, second_start: (N,) as in `AttackResult`; the search itself tells the last one.
@@ -73,10 +74,11 @@ class Oracle:
         groups: Tensor | None = None,
         search: Logits | None = None,
         batch_size: int | None = None,
+        norm: Norm = "l2",
     ) -> None:
         self._logits, self._search = logits, search
         self.inputs, self.labels = inputs, labels
-        self._groups = groups
+        self._groups, self._norm = groups, NORMS[norm]
         self.batch_size = batch_size
         self.queries = torch.zeros_like(labels)
         self.largest_tried = torch.zeros(len(labels), dtype=torch.float64, device=inputs.device)
@@ -204,7 +206,7 @@ class Oracle:
         return answers
 
     def _count(self, points: Tensor, index: Tensor) -> None:
-        norms = l2_norm(points.detach() - self.inputs[index]).double().nan_to_num(0.0)
+        norms = self._norm(points.detach() - self.inputs[index]).double().nan_to_num(0.0)
         self.queries.index_add_(0, index, torch.ones_like(index))  # an input may have several points in one batch
         self.largest_tried.scatter_reduce_(0, index, norms, "amax")
 

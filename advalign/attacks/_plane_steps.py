@@ -15,7 +15,7 @@ from torch import Tensor
 from advalign.attacks._boundary import TINY, crossing, dot, nearest_on_hyperplane
 from advalign.attacks._slots import Flight
 from advalign.tensors.balls import clip_to_box
-from advalign.tensors.norms import l2_norm, per_sample
+from advalign.tensors.norms import NORMS, Norm, l2_norm, per_sample
 
 BOX_ITERATIONS = 3
 OVERSHOOT_RANGE = 1e-3, 0.2
@@ -72,7 +72,7 @@ class Schedules:
 
 
 def advance(
-    flight: Flight, inputs: Tensor, margin: Tensor, gradient: Tensor, schedules: Schedules
+    flight: Flight, inputs: Tensor, margin: Tensor, gradient: Tensor, schedules: Schedules, norm: Norm
 ) -> tuple[Tensor, Tensor]:
     """Move every item by one step.
 
@@ -82,12 +82,13 @@ def advance(
         margin: (B,) at the current points, smooth or not.
         gradient: (B, ...) of the margin.
         schedules: of all turns.
+        norm: that is minimised.
 
     Returns:
         (B,) the norms at which the old rays should meet the boundary, infinite where nothing is known, and (B, ...) the
         points there.
     """
-    delta, norm, steepness = flight.delta, l2_norm(flight.delta), l2_norm(gradient)
+    delta, size, steepness = flight.delta, NORMS[norm](flight.delta), l2_norm(gradient)
     usable = steepness.isfinite() & (steepness > 0) & margin.isfinite()
     if not usable.all():
         gradient = gradient.where(per_sample(usable, gradient), 0.0)
@@ -95,18 +96,30 @@ def advance(
     gradient, margin = gradient / per_sample(steepness, gradient), margin / steepness
     along = dot(gradient, delta)
     offset = (along - margin).clamp_max(-TINY)
-    moved = norm > 0
-    nearest = nearest_on_hyperplane(gradient, offset, -inputs, 1 - inputs, BOX_ITERATIONS)
+    moved = size > 0
+    nearest = nearest_on_hyperplane(gradient, offset, -inputs, 1 - inputs, BOX_ITERATIONS, norm)
     share = torch.where(moved, schedules.share(flight), 1.0) * usable
-    length = torch.where(moved, norm / l2_norm(nearest).clamp_min(TINY), 1.0)
-    direction = delta * per_sample(1 - share, delta) + nearest * per_sample(share * length, delta)
+    direction = _turned(delta, nearest, share, torch.where(moved, size, NORMS[norm](nearest)), norm)
     grown = torch.where(margin < 0, flight.overshoot * 0.7, flight.overshoot * 1.5).clamp(*OVERSHOOT_RANGE)
     flight.overshoot = torch.where(flight.step > 0, grown, flight.overshoot)
     factor = crossing(dot(gradient, direction), offset).clamp(*FACTORS)
-    least = torch.where(margin > 0, norm / l2_norm(direction).clamp_min(TINY), 0.0)
+    least = torch.where(margin > 0, size / NORMS[norm](direction).clamp_min(TINY), 0.0)
     factor = factor.maximum(least) * (1 + flight.overshoot)
     flight.delta = clip_to_box(inputs, direction * per_sample(torch.where(usable, factor, 1.0), delta))
     flight.step = flight.step + 1
     straight = crossing(along, offset).clamp(*STRAIGHT_FACTORS)
     known = moved & usable
-    return torch.where(known, norm * straight, torch.inf), clip_to_box(inputs, delta * per_sample(straight, delta))
+    return torch.where(known, size * straight, torch.inf), clip_to_box(inputs, delta * per_sample(straight, delta))
+
+
+def _turned(delta: Tensor, nearest: Tensor, share: Tensor, radius: Tensor, norm: Norm) -> Tensor:
+    """Directions (B, ...) that lead by a share (B,) from perturbations of length `radius` towards the nearest points.
+
+    On the way to a vertex of the linf ball every entry passes through its interior. So there the step is a sign step
+    whose length is relative to the radius, clipped to the ball, and a share of 1 leads to the vertex itself.
+    """
+    way = share * (radius / NORMS[norm](nearest).clamp_min(TINY))
+    if norm == "l2":
+        return delta * per_sample(1 - share, delta) + nearest * per_sample(way, delta)
+    bound = per_sample(radius, delta)
+    return (delta + nearest * per_sample(2 * way, delta)).clamp(-bound, bound)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from advalign.errors import InputError
 from advalign.settings import Strict, fraction
-from advalign.tensors.balls import Norm
-from advalign.tensors.norms import unit_l2
+from advalign.tensors.norms import Norm, unit_l2
 
 RADIUS = re.compile(r"(l2|linf)([0-9]+(?:\.[0-9]+)?)")
 TINY = 1e-12  # beside the scale of logits, as in the AutoAttack package

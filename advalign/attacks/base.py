@@ -18,8 +18,8 @@ from advalign.errors import InputError
 from advalign.rows import Status as Status
 from advalign.settings import Strict
 from advalign.tensors.balls import BALLS
-from advalign.tensors.balls import Norm as Norm
-from advalign.tensors.norms import l2_norm, linf_norm, per_sample
+from advalign.tensors.norms import NORMS, per_sample
+from advalign.tensors.norms import Norm as Norm
 
 STRETCH = 1e-3  # largest stretch of a perturbation along its ray when rounding undid the flip
 STRETCHES = 10
@@ -35,8 +35,8 @@ class AttackResult:
         clean_predictions: (N,) int64.
         adversarials: (N, ...) float32 in [0, 1]; equal to the input where the status is not ok.
         norms: (N,) float64, ||adversarial - input|| in the attack's norm; NaN where the status is not ok.
-        largest_tried: (N,) float64, the largest l2 norm at which the model was queried: a lower bound of the
-            minimum where the search failed.
+        largest_tried: (N,) float64, the largest norm (the attack's) at which the model was queried: a lower bound of
+            the minimum where the search failed.
         queries: (N,) int64, forward passes spent on the input, its clean pass and verification included.
         second_start: (N,) float64, at least 1: norm at which the second best of the search's starts ended, relative to
             the best one's; infinite where no two starts succeeded. NaN where nothing was found, or where the attack
@@ -144,7 +144,7 @@ class Attack(ABC):
             InputError: inputs outside [0, 1], not finite or not float32.
         """
         _check(inputs, labels)
-        oracle = Oracle(logits, inputs, labels, groups=groups, search=search, batch_size=batch_size)
+        oracle = Oracle(logits, inputs, labels, groups=groups, search=search, batch_size=batch_size, norm=self.norm)
         clean_predictions = oracle.decide(oracle.clean_logits)
         right = clean_predictions == labels
         index = torch.nonzero(right)[:, 0]
@@ -176,7 +176,7 @@ class MinimumNorm(Attack):
         perturbation = candidates - inputs
         holds = oracle.is_adversarial(candidates, index)
         for step in range(1, STRETCHES + 1):
-            open_ = torch.nonzero(~holds & (l2_norm(perturbation) > 0))[:, 0]
+            open_ = torch.nonzero(~holds & (NORMS[self.norm](perturbation) > 0))[:, 0]
             if not len(open_):
                 break
             stretched = (inputs[open_] + perturbation[open_] * (1 + STRETCH * step / STRETCHES)).clamp(0, 1)
@@ -199,9 +199,6 @@ class Bounded(Attack):
         inside = BALLS[self.norm](inputs, eps).project(candidates)
         points = torch.where(per_sample(outside, candidates), inside, candidates)
         return points, oracle.is_adversarial(points, index)
-
-
-NORMS = {"l2": l2_norm, "linf": linf_norm}
 
 
 def _check(inputs: Tensor, labels: Tensor) -> None:

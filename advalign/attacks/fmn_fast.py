@@ -31,10 +31,10 @@ from advalign.attacks._oracle import margins
 from advalign.attacks._plane_steps import Schedule, Schedules, advance
 from advalign.attacks._slots import Item, Slots
 from advalign.attacks._walk import walk_until_adversarial
-from advalign.attacks.base import MinimumNorm, Oracle
+from advalign.attacks.base import MinimumNorm, Norm, Oracle
 from advalign.settings import Strict
 from advalign.tensors.balls import clip_to_box
-from advalign.tensors.norms import l2_norm, per_sample
+from advalign.tensors.norms import NORMS, per_sample
 
 
 class Budget(NamedTuple):
@@ -100,7 +100,7 @@ class FastMinimumNormSearch(MinimumNorm):
 
     def search(self, oracle: Oracle, index: Tensor) -> Tensor:
         """See the module's docstring."""
-        run = _Run(BUDGETS[self.settings.budget], oracle, index)
+        run = _Run(BUDGETS[self.settings.budget], oracle, index, self.norm)
         run.start_and_reheat()
         run.ask_the_judge()
         run.walk_where_nothing_was_found()
@@ -131,8 +131,8 @@ Course = Generator[list[Item], list[End], None]
 class _Run:
     """One search: the images, and the smallest adversarial perturbation of each so far."""
 
-    def __init__(self, budget: Budget, oracle: Oracle, index: Tensor) -> None:
-        self.budget, self.oracle, self.index = budget, oracle, index
+    def __init__(self, budget: Budget, oracle: Oracle, index: Tensor, norm: Norm) -> None:
+        self.budget, self.oracle, self.index, self.norm = budget, oracle, index, norm
         self.inputs = oracle.inputs[index]
         self.best = torch.full((len(index),), torch.inf, device=index.device)
         self.best_delta = torch.zeros_like(self.inputs)
@@ -213,9 +213,9 @@ class _Run:
             return
         lengths = (FIRST_WALK_STEP * WALK_GROWTH**step for step in range(WALK_STEPS))
         delta = walk_until_adversarial(self.oracle, self.index[lost], lengths) - self.inputs[lost]
-        flipped = l2_norm(delta) > 0
+        flipped = NORMS[self.norm](delta) > 0
         lost, delta = lost[flipped], delta[flipped]
-        self.best[lost], self.best_delta[lost] = l2_norm(delta), delta
+        self.best[lost], self.best_delta[lost] = NORMS[self.norm](delta), delta
         self._follow({image: self._reheats(image) for image in lost.tolist()}, judge=True)
 
     def bisect(self) -> None:
@@ -268,7 +268,7 @@ class _Run:
         points = (inputs + flight.delta).clamp(0, 1)
         found = self.oracle.step(points, self.index[flight.image], temperatures, flight.rivals, judge=judge)
         self._keep_better(found.margin < 0)
-        predicted, arrivals = advance(flight, inputs, found.smooth, found.gradient, self.schedules)
+        predicted, arrivals = advance(flight, inputs, found.smooth, found.gradient, self.schedules, self.norm)
         ended = self.schedules.ended(flight)
         if not ended.any():
             return []
@@ -280,7 +280,7 @@ class _Run:
     def _keep_better(self, adversarial: Tensor) -> None:
         """Remember points that are adversarial and nearer than the best of their item and of their image so far."""
         flight = self.slots.flight
-        norm = l2_norm(flight.delta)
+        norm = NORMS[self.norm](flight.delta)
         norm = norm.masked_fill(~adversarial | (norm == 0), torch.inf)  # of the clean image a stand-in may be wrong
         flight.nearest = flight.nearest.minimum(norm)
         nearest = self.best.scatter_reduce(0, flight.image, norm, "amin")

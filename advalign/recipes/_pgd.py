@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from advalign.data.batches import Batch
 from advalign.recipes.base import Inputs, Position
 from advalign.settings import Strict, fraction
-from advalign.tensors.balls import BALLS, Ball, Norm
+from advalign.tensors.balls import BALLS, Ball
+from advalign.tensors.norms import Norm
 
 
 class BallSettings(Strict):

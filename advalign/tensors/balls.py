@@ -5,14 +5,12 @@ Adversarial training and attacks share them. The first dimension is always the b
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from advalign.tensors.norms import TINY, l2_norm, per_sample
+from advalign.tensors.norms import TINY, Norm, l2_norm, per_sample
 
-Norm = Literal["l2", "linf"]
 SMALLEST_NORM = 1e-10  # is added to a norm that is divided by, as the `robustness` package does
 
 

@@ -1,8 +1,12 @@
 """Norms of perturbations; the first dimension is always the batch."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+Norm = Literal["l2", "linf"]
 TINY = 1e-12  # keeps divisions by a vanishing norm finite; far below any norm that occurs
 
 
@@ -33,3 +37,6 @@ def linf_norm(batch: Tensor) -> Tensor:
 def unit_l2(batch: Tensor) -> Tensor:
     """Scale every sample to unit Euclidean norm; a zero sample stays zero."""
     return batch / per_sample(l2_norm(batch).clamp_min(TINY), batch)
+
+
+NORMS: dict[Norm, Callable[[Tensor], Tensor]] = {"l2": l2_norm, "linf": linf_norm}
