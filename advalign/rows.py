@@ -17,6 +17,7 @@ LARGEST_TRIED = (
 )
 SECOND_START = "second_start"  # norm of the second best of a search's starts, relative to the best: at least 1
 AGREE = 1.03  # the two best starts agree up to here
+AUDIT = "audit"  # 1 where a second attack found a smaller perturbation, 0 where it found none
 QUERIES = "queries"  # forward passes spent on the item
 FLAGS = "flags"  # sanity flags of the model, joined by commas
 RHO = "rho_released"  # rank correlation in [-1, 1] of perturbation map (as the released code makes it) and human map

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from advalign.attacks._oracle import Loss, Oracle
-from advalign.attacks._radius import ThreatModel, steepest
+from advalign.attacks._radius import ThreatModel
 from advalign.tensors.balls import BALLS
-from advalign.tensors.norms import per_sample
+from advalign.tensors.norms import per_sample, steepest
 
 RISING = 0.75  # a step is halved where at most this share of the iterates since the last check raised the loss
 MOMENTUM = 0.75  # share of the new step; the rest is the one before

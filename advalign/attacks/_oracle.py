@@ -62,7 +62,7 @@ class Oracle:
         norm: that `largest_tried` is measured in.
 
     Attributes:
-        queries, largest_tried, second_start: (N,) as in `AttackResult`; the search itself tells the last one.
+        queries, largest_tried, second_start, audit: (N,) as in `AttackResult`; the search itself tells the last two.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Oracle:
         self.queries = torch.zeros_like(labels)
         self.largest_tried = torch.zeros(len(labels), dtype=torch.float64, device=inputs.device)
         self.second_start = torch.full_like(self.largest_tried, torch.nan)
+        self.audit = torch.full_like(self.largest_tried, torch.nan)
 
     @property
     def judge_steps(self) -> bool:

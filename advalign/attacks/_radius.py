@@ -76,15 +76,6 @@ class Starts:
         return (inputs + self._model.eps * drawn.to(inputs)).clamp(0, 1)
 
 
-def steepest(norm: Norm, gradient: Tensor) -> Tensor:
-    """The direction (M, ...) of length 1 in which a function of this gradient grows most; 0 where the gradient is 0.
-
-    `Ball.step`, which adversarial training uses, adds 1e-10 to an l2 gradient's norm, as the package `robustness` does.
-    The gradient of a confident image's cross-entropy can be smaller than that.
-    """
-    return gradient.sign() if norm == "linf" else unit_l2(gradient)
-
-
 def lead(logits: Tensor, own: Tensor, looked_at: Tensor) -> Tensor:
     """The largest logit looked at minus the right decision's."""
     return logits.masked_fill(~looked_at, -torch.inf).amax(1) - logits.masked_fill(~own, -torch.inf).amax(1)

@@ -41,6 +41,8 @@ class AttackResult:
         second_start: (N,) float64, at least 1: norm at which the second best of the search's starts ended, relative to
             the best one's; infinite where no two starts succeeded. NaN where nothing was found, or where the attack
             has no starts to compare.
+        audit: (N,) float64: 1 where a second attack found a smaller perturbation than the search, 0 where it found
+            none, NaN where it was not asked.
     """
 
     status: list[Status]
@@ -50,6 +52,7 @@ class AttackResult:
     largest_tried: Tensor
     queries: Tensor
     second_start: Tensor
+    audit: Tensor
 
 
 class Attack(ABC):
@@ -77,6 +80,11 @@ class Attack(ABC):
         if cls.budget is None:
             return {}
         return {cls.budget: int(text) if text.isdecimal() and len(text) < 10 else text}
+
+    @property
+    def audits(self) -> bool:
+        """Whether a second attack checks results, so that `AttackResult.audit` has values."""
+        return False
 
     @property
     def norm(self) -> Norm:
@@ -161,7 +169,7 @@ class Attack(ABC):
         ]
         return AttackResult(
             status, clean_predictions, adversarials, norms.masked_fill(~found, torch.nan), oracle.largest_tried,
-            oracle.queries, oracle.second_start.masked_fill(~found, torch.nan),
+            oracle.queries, oracle.second_start.masked_fill(~found, torch.nan), oracle.audit,
         )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from advalign.attacks._radius import ThreatModel, cross_entropy, read_radius, steepest
+from advalign.attacks._radius import ThreatModel, cross_entropy, read_radius
 from advalign.attacks.base import Bounded, Oracle
 from advalign.tensors.balls import BALLS
+from advalign.tensors.norms import steepest
 
 
 class FastGradient(Bounded):

@@ -1,4 +1,4 @@
-"""Minimum l2 norms in about 100 passes: descend on a margin that cools, start again elsewhere, reheat the best.
+"""Minimum norms in about 100 passes: descend on a margin that cools, start again elsewhere, reheat the best.
 
 FMN takes a thousand small steps to find the point of the decision boundary that is nearest to the image. Near a point
 the boundary is a hyperplane, and the nearest point of a hyperplane has a closed form, in the box too (_boundary.py); a
@@ -13,8 +13,8 @@ every image starts several times, in different ways, and ends with the best:
 3. *Reheats*: from the best point, steps on the margin itself that begin large again, as long as that helps.
 4. *Bisection* of the smallest adversarial point along its ray, by the judge.
 
-For images that were never flipped, a plain walk with growing steps follows. docs/fmn-fast.md has the reasons,
-docs/benchmarks.md the cost and the comparison of norms.
+Where no start flips an image, a plain walk with growing steps follows, and noise where the walk fails too. The norm is
+l2, or linf (`linf_curve`). docs/fmn-fast.md has the reasons, docs/benchmarks.md the cost and the comparison of norms.
 """
 
 import math
@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Generator
 from contextlib import suppress
 from itertools import cycle
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from torch import Tensor
 from advalign.attacks._oracle import margins
 from advalign.attacks._plane_steps import Schedule, Schedules, advance
 from advalign.attacks._slots import Item, Slots
-from advalign.attacks._walk import walk_until_adversarial
+from advalign.attacks._walk import first_adversarial_noise, walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Norm, Oracle
 from advalign.settings import Strict
 from advalign.tensors.balls import clip_to_box
@@ -59,20 +59,22 @@ BUDGETS = {
     "fast": Budget(classes=4, starts=1, reheats=1),
     "standard": Budget(classes=4, starts=2, reheats=3),
     "thorough": Budget(classes=5, starts=4, reheats=6),
+    "audited": Budget(classes=9, starts=4, reheats=6),
 }
 SCREENED = 0.1  # of the classes of other decisions: the least share that is worth screening
 GAIN = 0.01  # of the norm: another reheat follows where the last one gained more
 SLOTS = {"cpu": 48, "cuda": 256}
 FIRST_CUT, CUTS, PRECISION = 0.01, 7, 7e-4  # of the norm; how often the cut is doubled at most; where halving ends
 STRETCHES = 1.0, 1.003, 1.01, 1.03, 1.1, 1.3  # tried in turn if the judge disagrees with the search model
-WALK_STEPS, FIRST_WALK_STEP, WALK_GROWTH = 60, 0.25, 1.1
+WALK_STEPS, WALK_GROWTH, NOISES = 60, 1.1, 16
+FIRST_WALK_STEP: dict[Norm, float] = {"l2": 0.25, "linf": 1 / 255}
 
 
 class FastMinimumNormSearch(MinimumNorm):
     """The default: minimum norms at a tenth of FMN's passes."""
 
     budget = "budget"
-    named_budgets = ("fast", "thorough")
+    named_budgets: ClassVar[tuple[str, ...]] = ("fast", "thorough")
     uses_stand_in = True
     minimum_norm = True
 
@@ -104,6 +106,13 @@ class FastMinimumNormSearch(MinimumNorm):
         run.start_and_reheat()
         run.ask_the_judge()
         run.walk_where_nothing_was_found()
+        run.bisect()
+        return run.inputs + run.best_delta
+
+    def polish(self, oracle: Oracle, index: Tensor, points: Tensor) -> Tensor:
+        """Walk on from adversarial points (M, ...), and bisect; returns the nearest that were found, (M, ...)."""
+        run = _Run(BUDGETS[self.settings.budget], oracle, index, self.norm)
+        run.walk_on(torch.arange(len(index), device=index.device), points - run.inputs)
         run.bisect()
         return run.inputs + run.best_delta
 
@@ -207,16 +216,21 @@ class _Run:
         self.best[open_] = torch.inf
 
     def walk_where_nothing_was_found(self) -> None:
-        """Walk against the judge's gradient for images that no direction flipped, then polish by the judge."""
+        """Where no start flipped an image, walk against the judge's gradient or try noise; then polish by the judge."""
         lost = torch.nonzero(~self.best.isfinite())[:, 0]
         if not len(lost):
             return
-        lengths = (FIRST_WALK_STEP * WALK_GROWTH**step for step in range(WALK_STEPS))
-        delta = walk_until_adversarial(self.oracle, self.index[lost], lengths) - self.inputs[lost]
+        lengths = (FIRST_WALK_STEP[self.norm] * WALK_GROWTH**step for step in range(WALK_STEPS))
+        delta = walk_until_adversarial(self.oracle, self.index[lost], lengths, self.norm) - self.inputs[lost]
+        held = NORMS[self.norm](delta) == 0
+        delta[held] = first_adversarial_noise(self.oracle, self.index[lost[held]], NOISES) - self.inputs[lost[held]]
         flipped = NORMS[self.norm](delta) > 0
-        lost, delta = lost[flipped], delta[flipped]
-        self.best[lost], self.best_delta[lost] = NORMS[self.norm](delta), delta
-        self._follow({image: self._reheats(image) for image in lost.tolist()}, judge=True)
+        self.walk_on(lost[flipped], delta[flipped])
+
+    def walk_on(self, images: Tensor, delta: Tensor) -> None:
+        """Reheat adversarial perturbations (B, ...) of some images (B,), by the judge."""
+        self.best[images], self.best_delta[images] = NORMS[self.norm](delta), delta
+        self._follow({image: self._reheats(image) for image in images.tolist()}, judge=True)
 
     def bisect(self) -> None:
         """Shorten every perturbation along its ray while it stays adversarial: double the cut, then halve it."""

@@ -11,9 +11,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from advalign.attacks._radius import Starts, ThreatModel, cross_entropy, lead, read_radius, steepest
+from advalign.attacks._radius import Starts, ThreatModel, cross_entropy, lead, read_radius
 from advalign.attacks.base import Bounded, Oracle
 from advalign.tensors.balls import BALLS
+from advalign.tensors.norms import steepest
 
 STEPS = re.compile("[0-9]{1,6}")
 LOSSES = {"cross-entropy": cross_entropy, "margin": lead}

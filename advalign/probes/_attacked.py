@@ -9,7 +9,7 @@ from advalign.models.stand_in import stand_in
 from advalign.models.zoo import evaluation_transform
 from advalign.probes._sanity import LOOKED_AT, checked_flags
 from advalign.probes.base import Conditions, Model
-from advalign.rows import CLEAN_PREDICTION, FLAGS, LARGEST_TRIED, NORMS, QUERIES, SECOND_START, STATUS
+from advalign.rows import AUDIT, CLEAN_PREDICTION, FLAGS, LARGEST_TRIED, NORMS, QUERIES, SECOND_START, STATUS
 
 
 def attacked(attack: Attack, model: Model, items: Items, conditions: Conditions) -> tuple[pd.DataFrame, Tensor]:
@@ -17,7 +17,8 @@ def attacked(attack: Attack, model: Model, items: Items, conditions: Conditions)
 
     Returns:
         One row per item (its own columns, clean_prediction, status, norm_l2 or norm_linf, largest_tried, queries,
-        second_start, flags), and the perturbations (N, 3, H, W), zero where the attack found nothing.
+        second_start, audit where the attack audits, flags), and the perturbations (N, 3, H, W), zero where the attack
+        found nothing.
 
     Raises:
         DataError: the model's logits of the clean images are not finite.
@@ -38,5 +39,7 @@ def attacked(attack: Attack, model: Model, items: Items, conditions: Conditions)
     rows[LARGEST_TRIED] = result.largest_tried.cpu().numpy()
     rows[QUERIES] = result.queries.cpu().numpy()
     rows[SECOND_START] = result.second_start.cpu().numpy()
+    if attack.audits:
+        rows[AUDIT] = result.audit.cpu().numpy()
     rows[FLAGS] = ",".join(flags)
     return rows, result.adversarials - inputs

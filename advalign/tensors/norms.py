@@ -39,4 +39,13 @@ def unit_l2(batch: Tensor) -> Tensor:
     return batch / per_sample(l2_norm(batch).clamp_min(TINY), batch)
 
 
+def steepest(norm: Norm, gradient: Tensor) -> Tensor:
+    """The direction (N, ...) of length 1 in which a function of this gradient grows most; 0 where the gradient is 0.
+
+    `Ball.step`, which adversarial training uses, adds 1e-10 to an l2 gradient's norm, as the package `robustness` does.
+    The gradient of a confident image's cross-entropy can be smaller than that.
+    """
+    return gradient.sign() if norm == "linf" else unit_l2(gradient)
+
+
 NORMS: dict[Norm, Callable[[Tensor], Tensor]] = {"l2": l2_norm, "linf": linf_norm}
