@@ -7,6 +7,7 @@ the AutoAttack package without random starts. It searches for a small norm; here
 import torch
 from torch import Tensor
 
+from advalign.attacks._boundary import nearest_on_hyperplane
 from advalign.attacks._oracle import Oracle
 from advalign.attacks._radius import ThreatModel, lead
 from advalign.tensors.norms import NORMS, Norm, per_sample
@@ -15,6 +16,7 @@ TOWARDS_CLEAN = 0.1  # the largest share of the step that leads from the clean i
 OVERSHOOT = 1.05  # of a step across the boundary
 BACK = 0.9  # share of an adversarial perturbation that is kept for the next step
 LEAST_NORM = 1e-8
+BOX_ITERATIONS = 20
 
 
 def fast_adaptive_boundary(
@@ -60,23 +62,12 @@ def _step(points: Tensor, centres: Tensor, leads: Tensor, gradient: Tensor, norm
 
 
 def nearest_on_plane(points: Tensor, gradient: Tensor, gain: Tensor, norm: Norm) -> Tensor:
-    """Smallest perturbation with gradient . d = gain and points + d in [0, 1], computed exactly.
+    """Smallest perturbation with gradient . d = gain and points + d in [0, 1].
 
     Args:
         points, gradient: (N, ...).
         gain: (N,), of either sign; one that the box does not allow gives the box's corner.
         norm: that is smallest.
     """
-    towards = gradient * per_sample(gain.sign(), gradient)
-    pull, room = towards.abs().flatten(1), torch.where(towards > 0, 1 - points, points).flatten(1)
-    speed = torch.ones_like(pull) if norm == "linf" else pull  # of an entry, as the multiplier grows from 0
-    ends = torch.where(pull > 0, room / speed.clamp_min(1e-30), 0.0)  # the multiplier at which the box holds it
-    ends, order = ends.sort(1)
-    slope = (pull * speed).gather(1, order)
-    held = (slope * ends).cumsum(1)  # gained by the entries that are held, at each end
-    moving = slope.flip(1).cumsum(1).flip(1) - slope  # gained per multiplier by those that still move
-    need = gain.abs()[:, None]
-    first = (held + moving * ends < need).sum(1, keepdim=True).clamp(max=pull.shape[1] - 1)  # end that suffices
-    before = held.gather(1, first) - (slope * ends).gather(1, first)
-    multiplier = (need - before) / (moving + slope).gather(1, first).clamp_min(1e-30)
-    return (towards.sign().flatten(1) * (multiplier.clamp_min(0) * speed).minimum(room)).view_as(points)
+    against = gradient * per_sample(-gain.sign(), gradient)
+    return nearest_on_hyperplane(against, -gain.abs(), -points, 1 - points, BOX_ITERATIONS, norm)

@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 QUICK = settings(max_examples=60, deadline=None)
 ENOUGH = 200  # Newton steps that settle any box
 SEEDS = st.integers(0, 2**31)
+both_norms = pytest.mark.parametrize("norm", ["l2", "linf"])
 
 
 def random_case(seed, kind):
@@ -31,45 +32,49 @@ def reach(gradient, low, high):
     return float(np.minimum(gradient * low, gradient * high).sum())
 
 
-def bisected(gradient, offset, low, high):
-    """u = clip(-multiplier gradient) with gradient . u = offset; the multiplier by bisection in float64."""
+def bisected(gradient, offset, low, high, norm="l2"):
+    """u = clip(-multiplier pull) with gradient . u = offset; the multiplier by bisection in float64."""
+    pull = gradient if norm == "l2" else np.sign(gradient)
     least, most = 0.0, 1e12
     for _ in range(300):
         middle = (least + most) / 2
-        beyond = gradient @ np.clip(-middle * gradient, low, high) <= offset
+        beyond = gradient @ np.clip(-middle * pull, low, high) <= offset
         least, most = (least, middle) if beyond else (middle, most)
-    return np.clip(-most * gradient, low, high)
+    return np.clip(-most * pull, low, high)
 
 
-def solve(gradient, offset, low, high, iterations=ENOUGH, dtype=torch.float64):
+def solve(gradient, offset, low, high, iterations=ENOUGH, dtype=torch.float64, norm="l2"):
     """The function under test on one sample."""
     rows = [torch.tensor(row, dtype=dtype)[None] for row in (gradient, low, high)]
-    return nearest_on_hyperplane(rows[0], torch.tensor([offset], dtype=dtype), *rows[1:], iterations)[0]
+    return nearest_on_hyperplane(rows[0], torch.tensor([offset], dtype=dtype), *rows[1:], iterations, norm)[0]
 
 
+@both_norms
 @QUICK
 @given(SEEDS, st.sampled_from(["anywhere", "corners", "sparse"]), st.floats(0.01, 0.99))
-def test_the_nearest_point_equals_a_bisection_of_the_multiplier(seed, kind, share):
+def test_the_nearest_point_equals_a_bisection_of_the_multiplier(norm, seed, kind, share):
     gradient, low, high = random_case(seed, kind)
     offset = share * reach(gradient, low, high)
-    found, expected = solve(gradient, offset, low, high).numpy(), bisected(gradient, offset, low, high)
+    found, expected = solve(gradient, offset, low, high, norm=norm).numpy(), bisected(gradient, offset, low, high, norm)
     assert gradient @ found == pytest.approx(offset, rel=1e-9)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
+@both_norms
 @QUICK
 @given(SEEDS, st.floats(0.05, 0.9))
-def test_no_other_point_of_the_hyperplane_in_the_box_is_shorter(seed, share):
+def test_no_other_point_of_the_hyperplane_in_the_box_is_shorter(norm, seed, share):
     gradient, low, high = random_case(seed, "anywhere")
     offset = share * reach(gradient, low, high)
-    found = solve(gradient, offset, low, high).numpy()
+    order = 2 if norm == "l2" else np.inf
+    found = solve(gradient, offset, low, high, norm=norm).numpy()
     corner = np.where(gradient > 0, low, high)  # any point, pulled towards the farthest corner onto the hyperplane
     others = np.random.default_rng(seed).uniform(low, high, (200, 48))
     others = others[others @ gradient > offset]
     value = others @ gradient
     others = others + ((value - offset) / (value - corner @ gradient))[:, None] * (corner - others)
     np.testing.assert_allclose(others @ gradient, offset, rtol=1e-9)
-    assert (np.linalg.norm(others, axis=1) >= np.linalg.norm(found) * (1 - 1e-9)).all()
+    assert (np.linalg.norm(others, axis=1, ord=order) >= np.linalg.norm(found, ord=order) * (1 - 1e-9)).all()
 
 
 @QUICK
@@ -89,12 +94,13 @@ def test_an_active_box_by_hand():
     assert found.tolist() == pytest.approx([-0.1, -0.8, 0.4])
 
 
+@both_norms
 @QUICK
 @given(SEEDS, st.sampled_from(["anywhere", "corners", "sparse"]), st.floats(0.01, 0.99))
-def test_every_newton_step_comes_closer_and_none_goes_beyond(seed, kind, share):
+def test_every_newton_step_comes_closer_and_none_goes_beyond(norm, seed, kind, share):
     gradient, low, high = random_case(seed, kind)
     offset = share * reach(gradient, low, high)
-    points = [solve(gradient, offset, low, high, iterations).numpy() for iterations in range(6)]
+    points = [solve(gradient, offset, low, high, iterations, norm=norm).numpy() for iterations in range(6)]
     values = np.array([gradient @ point for point in points])
     assert (values >= offset * (1 + 1e-9)).all()
     assert (np.diff(values) <= 1e-9 * abs(offset)).all()
