@@ -1,6 +1,7 @@
 """The attacked models: the sample's trained ones, others trained for this, real ones where available."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ REAL: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenetv2_100": ("mobilenetv2_100_same", {"pad_type": "same"}),
     "tf_efficientnet_lite0": ("tf_efficientnet_lite0", {}),
 }
+PANEL = ("resnet20", "resnet4b")  # of CIFAR-10, in the panels of minimum l2 norms
+LINF = ("kw8", "cnn_a_mix", "resnet4b", "resnet20")
 ANIMATE = 398  # ImageNet's first classes are animals
 
 
@@ -89,7 +92,7 @@ def real_victim(project: Project, name: str = "mobilenetv2_100") -> Victim | Non
     return _right_ones(f"{name} (real)", classifier, groups, images[order], groups[classes][order])
 
 
-def cifar_victims(project: Project) -> list[Victim]:
+def cifar_victims(project: Project, names: Sequence[str] = PANEL) -> list[Victim]:
     """CIFAR-10 networks, every class a decision, where shared/reference/cifar lies beside the project; else none."""
     folder = project.root.parent / "shared/reference/cifar"
     if not folder.is_dir():
@@ -99,6 +102,7 @@ def cifar_victims(project: Project) -> list[Victim]:
     return [
         _right_ones(f"{name} (real, CIFAR-10)", classifier, groups, images, labels)
         for name, classifier in _cifar.networks(folder).items()
+        if name in names
     ]
 
 

@@ -22,6 +22,7 @@ from benchmarks import (
     checks,
     cost,
     guard,
+    linf,
     loading,
     numerics,
     panel,
@@ -30,7 +31,7 @@ from benchmarks import (
     training,
     trajectories,
 )
-from benchmarks._victims import real_victim, sample_victims
+from benchmarks._victims import LINF, Victim, cifar_victims, real_victim, sample_victims
 
 
 def sections(project: Project, images: int, real_images: int) -> dict[str, Callable[[], Iterator[str]]]:
@@ -47,11 +48,17 @@ def sections(project: Project, images: int, real_images: int) -> dict[str, Calla
         "guard": lambda: guard.report(sample_victims(project, images // 4)),
         "attacks": lambda: attacks.report(sample_victims(project, images)),
         "real": lambda: attacks.report_real(real_victim(project), real_images),
+        "linf": lambda: linf.report(_linf_victims(project, images), ways.with_name("linf.png")),
         "panel-development": lambda: panel.development(project, images),
         "panel-test": lambda: panel.test(project, images),
         "trajectories": lambda: trajectories.report(real_victim(project, "tf_efficientnet_lite0"), images, ways),
         "budgets": lambda: budgets.report(sample_victims(project, images // 2), figure),
     }
+
+
+def _linf_victims(project: Project, images: int) -> list[Victim]:
+    victims = [*cifar_victims(project, LINF), *sample_victims(project, images)]
+    return [victim.first(images) for victim in victims if victim.name in linf.EPS]
 
 
 def main() -> None:
