@@ -50,6 +50,11 @@ METRICS: tuple[Descriptor, ...] = (
     ),
     *_mean(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
     *_mean(Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")),
+    *_mean(
+        Descriptor(
+            "adversarial_human_alignment_mean_map_raw", "aa_mean_map_raw", "AA mean map", "Spearman's rho", "higher"
+        )
+    ),
     Descriptor("aligned_minus_shuffled", "aligned_minus_shuffled", "aligned − shuffled", "Spearman's rho", "higher"),
     Descriptor("alignment_shuffled", "alignment_shuffled", "shuffled", "Spearman's rho"),
     Descriptor("alignment_given_centre", "alignment_given_centre", "given centre", "Spearman's rho", "higher"),

@@ -16,9 +16,10 @@ from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tra
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
-from advalign.data.results import Paths, read_rows
+from advalign.data.results import Paths, read_rows, read_summaries
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.errors import InputError
+from advalign.evaluation.tasks import open_set
 from advalign.files import Project
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.models.declared import read_zoo
@@ -51,7 +52,8 @@ def compare(
         InputError: nothing is evaluated under the protocol.
         Damaged, CheckFailed: a result is damaged, or its numbers are not those of its rows.
     """
-    protocol, stimuli = protocol or settings.evaluate.protocol, load_stimuli(project)
+    protocol = protocol or settings.evaluate.protocol
+    stimuli = _stimuli(project, protocol)
     found = _comparable(project, settings, protocol, stimuli)
     summaries = found.summaries
     table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
@@ -79,6 +81,12 @@ def compare(
     )
     write_comparison(project.comparison, table, material)
     return table, statistics
+
+
+def _stimuli(project: Project, protocol: str) -> StimulusSet:
+    """The stimuli in outputs/stimuli, labelled with decisions or classes as the protocol's evaluations are."""
+    opened = open_set(read_summaries(project, protocol)[0]["image_set"], project)
+    return opened if isinstance(opened, StimulusSet) else load_stimuli(project)
 
 
 def _comparable(project: Project, settings: Settings, protocol: str, stimuli: StimulusSet) -> Evaluated:

@@ -182,10 +182,13 @@ def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[
 
 
 def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics of a probe whose extras the image set has."""
+    """The metrics of a probe, and of the probe that it derives from, whose extras the image set has."""
     classes = {name: catalog.load("metric", name) for name in (wanted or catalog.names("metric"))}
+    asked = catalog.load("probe", probe)
     return tuple(
-        name for name, metric in classes.items() if metric.probe == probe and {*metric.needs} <= {*offered.offers}
+        name
+        for name, metric in classes.items()
+        if issubclass(asked, catalog.load("probe", metric.probe)) and {*metric.needs} <= {*offered.offers}
     )
 
 

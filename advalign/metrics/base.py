@@ -58,7 +58,7 @@ class Metric(ABC):
     """Base of all metrics.
 
     Attributes:
-        probe: name of the probe whose rows the metric summarises.
+        probe: name of the probe whose rows the metric summarises; those of probes that derive from it too.
         needs: extras of the items that the metric requires; it is left out on image sets without them.
         describes: descriptors of its numbers that `vocabulary` lacks; gates and tables read them.
     """

@@ -46,6 +46,11 @@ def magnitude_map(perturbation: Tensor) -> Tensor:
     return perturbation.abs().amax(1)
 
 
+def mean_map(perturbation: Tensor) -> Tensor:
+    """Perturbation map of the 2023 results: |mean over channels of delta|, (N, 3, H, W) -> (N, H, W)."""
+    return perturbation.mean(1).abs()
+
+
 def centre_distance(height: int, width: int) -> Tensor:
     """Distance of every pixel from the image centre in pixels: (H, W) float32."""
     rows = torch.arange(height) - (height - 1) / 2

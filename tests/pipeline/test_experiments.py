@@ -20,22 +20,28 @@ NAME = "test_resnet.baseline"
 FOLDERS = [path.parent for path in sorted((REPOSITORY / "experiments").glob("*/dvc.yaml"))]
 
 
-def beside(stage, name):
-    """A stage of the root as it is in experiments/NAME: code and registry are two folders up."""
+def beside(stage, name, imported):
+    """A stage of the root as it is in experiments/NAME: code and registry are two folders up; data may be imported."""
     shared = ("advalign/", "pipelines/", "registry/")
     fixed = json.loads(json.dumps(stage))
     inner = fixed.get("do", fixed)
     if "deps" in inner:
         inner["deps"] = [f"../../{path}" if path.startswith(shared) else path for path in inner["deps"]]
-    if name == "stimuli":
+    if name == "stimuli" and imported:
         inner["deps"].insert(1, "outputs/imported.txt")
     return fixed
 
 
-def test_an_experiment_on_stimuli_has_the_stages_of_the_root():
-    root, own = (yaml.safe_load((place / "dvc.yaml").read_text()) for place in (REPOSITORY, FOLDERS[0]))
+@pytest.mark.parametrize("experiment", ["imagenet", "linsley2023"])
+def test_an_experiment_on_stimuli_has_the_stages_of_the_root(experiment):
+    folder = REPOSITORY / "experiments" / experiment
+    root, own = (yaml.safe_load((place / "dvc.yaml").read_text()) for place in (REPOSITORY, folder))
+    imported = own["stages"].pop("imported", None)
+    assert (imported is None) == (folder / "data.dvc").is_file()  # data come from a remote, or are imported
+    assert set(own["stages"]) == set(root["stages"])
     for name, stage in root["stages"].items():
-        assert own["stages"][name] == beside(stage, name), f"{FOLDERS[0]}/dvc.yaml: stage {name} is not the root's"
+        wanted = beside(stage, name, imported is not None)
+        assert own["stages"][name] == wanted, f"{folder}/dvc.yaml: stage {name} is not the root's"
     assert own["plots"] == root["plots"]
 
 

@@ -34,7 +34,7 @@ def summary():
         {
             "superclass": ["dog", "bird"] * 3, "status": "ok", "norm_l2": measured, "largest_tried": measured,
             "queries": 92, "second_start": 1.0,
-            **dict.fromkeys(("rho_released", "rho_magnitude", "rho_shuffled", "rho_partial"), measured),
+            **dict.fromkeys(("rho_released", "rho_magnitude", "rho_mean", "rho_shuffled", "rho_partial"), measured),
             "energy_top10": measured,
         }
     )  # fmt: skip
