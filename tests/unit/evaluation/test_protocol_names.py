@@ -73,7 +73,8 @@ def test_a_protocol_that_attacks_nothing_has_no_attack():
 
 def test_the_listing_has_a_line_for_each():
     rows = {row["protocol"]: row for row in listed(declared(attack="fmn", settings={"steps": 9}))}
-    budgets = {"fmn-100", "fmn-fast-fast", "fmn-fast-thorough", "linsley2023-published", "linsley2023-sphere"}
+    budgets = {"fmn-100", "linsley2023-published", "linsley2023-sphere"}
+    budgets |= {"fmn-fast-fast", "fmn-fast-thorough", *(f"linf-curve-{one}" for one in ("fast", "thorough", "audited"))}
     assert {*names(), "mine", *budgets} == {*rows}
     assert [rows[name]["passes"] for name in ("mine", "fmn", "fmn-fast", "fmn-fast-thorough")] == [9, 1000, 110, 200]
     assert [rows[name]["passes"] for name in ("fgsm", "pgd", "autoattack")] == [1, 21, 7811]
