@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of RobustSight: measured values are those of the rows, printed ones those of the paper, never mixed."""
+"""Tables 1 and 2 of RobustSight: measured values are those of the rows, printed ones those of the paper."""
 
 import json
 import math
