@@ -131,6 +131,17 @@ class CifarSplit:
         return torch.tensor([source not in ("", OWN_CAM) for source in self.table["mask_source"]], dtype=torch.bool)
 
 
+def image_flags(rows: pd.DataFrame) -> tuple[str, ...]:
+    """What speaks against the images that rows were measured on: "lossy-images", "own-cam-masks"; empty for others.
+
+    Args:
+        rows: of an evaluation; those of data/cifar have the columns lossy and mask_source.
+    """
+    lossy = "lossy" in rows and bool(rows["lossy"].any())
+    circular = "mask_source" in rows and bool((rows["mask_source"] == OWN_CAM).any())
+    return (*(["lossy-images"] if lossy else []), *([f"{OWN_CAM}-masks"] if circular else []))
+
+
 def split_file(project: Project, split: str) -> Path:
     """Path of a split that exists.
 
