@@ -88,8 +88,10 @@ class StimuliSettings(Strict):
 class TrainSettings(Strict):
     """What all recipes share, so that twins differ in their recipe alone."""
 
-    images: Literal["clickme", "imagenet"] = Field(
-        "clickme", description="clickme: its shards; imagenet: the training folder, and ClickMe's shards mixed in"
+    images: Literal["clickme", "imagenet", "cifar"] = Field(
+        "clickme",
+        description="clickme: its shards; imagenet: the training folder, and ClickMe's shards mixed in; cifar: "
+        "data/cifar/train, whose object masks take the place of human maps",
     )
     size: int = Field(224, ge=8, description="side of the network's input in pixels")
     crop: float = Field(1.0, gt=0, le=1, description="share of the resized image that evaluation's centre crop keeps")
@@ -107,8 +109,14 @@ class TrainSettings(Strict):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the moving average that is kept; null: none")
 
-    augmentation: Literal["shift", "crop"] = Field("shift", description="moves image and map; flips are always on")
-    shift: int = Field(4, ge=0, description="of shift: the largest in pixels, one per batch")
+    augmentation: Literal["shift", "pad", "crop"] = Field("shift", description="moves image and map")
+    flip: bool = Field(True, description="mirror half of the images")
+    shift: int = Field(
+        4,
+        ge=0,
+        description="largest shift in pixels; of shift: one per batch, edges repeated; of pad: one per image, filled "
+        "with black",
+    )
     smallest_crop: float = Field(0.08, gt=0, le=1, description="of crop: least share of the image's area")
     color_jitter: float = Field(0.0, ge=0, le=1, description="of crop: brightness, contrast and saturation")
     three_augment: bool = Field(False, description="of crop: grey, solarised or blurred (timm's 3a)")

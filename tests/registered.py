@@ -74,12 +74,13 @@ def save_version(project: Project, name: str, seed: int) -> Path:
     return folder
 
 
-def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: float) -> Path:
+def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: float, **columns: object) -> Path:
     """Files of an evaluation with these means: each stimulus has its own value, the same for every model.
 
     Args:
         project, name: which checkpoint.
         pt: mean l2 norm; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as images allow.
+        columns: further ones of the rows, with a value for all.
     """
     evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
     subject = evaluator.subject(project.checkpoints / name)
@@ -89,7 +90,7 @@ def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: flo
         model=name, protocol="fmn-fast", clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
         norm_l2=pt * (1 + spread + noise - noise.mean()), second_start=1.0,
         rho_released=(aa + 0.2 * spread + noise - noise.mean()) * CEILING,
-        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2,
+        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **columns,
     )  # fmt: skip
     images = evaluator.parts["predictions"].image_set.listing()
     right = np.arange(len(images)) < round(accuracy * len(images))

@@ -47,8 +47,8 @@ def train(
     model: str = typer.Option(
         "test_resnet", help="Architecture: a timm name, torchvision:NAME or python:package.module:function."
     ),
-    eps: str = typer.Option(None, help="Radius of the ball (robust, combined): 0.25, or 2/255 for linf."),
-    constraint: str = typer.Option(None, help="l2 or linf (robust, combined)."),
+    eps: str = typer.Option(None, help="Radius of the ball (robust, adversarial, combined): 0.25, or 2/255."),
+    constraint: str = typer.Option(None, help="l2 or linf (robust, adversarial, combined)."),
     epochs: int = typer.Option(None, min=1, help="Default: the settings'."),
     seed: int = typer.Option(None, min=0, max=2**31 - 1, help="Default: params.yaml."),
     changes: list[str] = typer.Option(

@@ -49,44 +49,72 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Shift:
-    """Mirror half of the images and shift each batch by up to `shift` pixels, edges repeated."""
+    """Mirror half of the images (`flip`) and shift each batch by up to `shift` pixels, edges repeated."""
 
     size: int
     shift: int
+    flip: bool = True
 
     def draws(self, batches: int, batch_size: int, generator: Generator) -> Tensor:
         """(mirrored, top, left) of every position."""
         draws = torch.zeros(batches, batch_size, 3, dtype=torch.int64)
         for batch in draws:
-            batch[:, 0] = torch.rand(batch_size, generator=generator) < 0.5
+            if self.flip:
+                batch[:, 0] = torch.rand(batch_size, generator=generator) < 0.5
             if self.shift:
-                batch[:, 1:] = torch.randint(0, 2 * self.shift + 1, (2,), generator=generator) - self.shift
+                batch[:, 1:] = self._offsets(batch_size, generator)
         return draws.flatten(0, 1)
+
+    def _offsets(self, batch_size: int, generator: Generator) -> Tensor:
+        """One (top, left) for the whole batch."""
+        return torch.randint(0, 2 * self.shift + 1, (2,), generator=generator) - self.shift
 
     def __call__(self, sample: Sample, draw: Tensor) -> Sample:
         """Mirrored, then moved."""
         mirrored, top, left = draw.tolist()
+
+        def changed(pixels: NDArray[Any]) -> NDArray[Any]:
+            sized = centre_crop(pixels, self.size, 1.0)
+            return self._moved(sized[:, ::-1] if mirrored else sized, top, left)
+
+        heatmap = None if sample.heatmap is None else changed(sample.heatmap)
+        return Sample(changed(sample.image), heatmap, sample.label)
+
+    def _moved(self, pixels: NDArray[Any], top: int, left: int) -> NDArray[Any]:
         side = np.arange(self.size)
         rows, columns = (side + top).clip(0, self.size - 1), (side + left).clip(0, self.size - 1)
-        if mirrored:
-            columns = self.size - 1 - columns
-        image, heatmap = centre_crop(sample.image, self.size, 1.0), sample.heatmap
-        if heatmap is not None:
-            heatmap = centre_crop(heatmap, self.size, 1.0)[rows][:, columns]
-        return Sample(image[rows][:, columns], heatmap, sample.label)
+        moved: NDArray[Any] = pixels[rows][:, columns]
+        return moved
+
+
+class Pad(Shift):
+    """Mirror half of the images (`flip`) and shift each by up to `shift` pixels of its own; what comes in is black.
+
+    This is the random crop with padding that is usual for CIFAR-10; a map comes in with zeros.
+    """
+
+    def _offsets(self, batch_size: int, generator: Generator) -> Tensor:
+        """A (top, left) for each image."""
+        return torch.randint(0, 2 * self.shift + 1, (batch_size, 2), generator=generator) - self.shift
+
+    def _moved(self, pixels: NDArray[Any], top: int, left: int) -> NDArray[Any]:
+        edges = [(self.shift, self.shift)] * 2 + [(0, 0)] * (pixels.ndim - 2)
+        rows, columns = slice(self.shift + top, None), slice(self.shift + left, None)
+        return np.pad(pixels, edges)[rows, columns][: self.size, : self.size]
 
 
 class Crop:
     """timm's augmentation for ImageNet: random resized crop and flip of image and map, then colours of the image.
 
     Args:
-        settings: size, smallest_crop, color_jitter, three_augment.
+        settings: size, flip, smallest_crop, color_jitter, three_augment.
     """
 
     def __init__(self, settings: TrainSettings) -> None:
         self.move, self.recolour, _ = transforms_imagenet_train(
             settings.size,
             scale=(settings.smallest_crop, 1.0),
+            hflip=0.5 if settings.flip else 0.0,
             color_jitter=settings.color_jitter,
             auto_augment="3a" if settings.three_augment else None,
             interpolation="bicubic",
@@ -112,7 +140,9 @@ class Crop:
 
 def create_augmentation(settings: TrainSettings) -> Augmentation:
     """The augmentation that the settings name."""
-    return Shift(settings.size, settings.shift) if settings.augmentation == "shift" else Crop(settings)
+    if settings.augmentation == "crop":
+        return Crop(settings)
+    return {"shift": Shift, "pad": Pad}[settings.augmentation](settings.size, settings.shift, settings.flip)
 
 
 @contextmanager

@@ -86,10 +86,7 @@ class CifarSplit:
         Raises:
             DataError: one cannot be decoded, or has another size or mode.
         """
-        images = [
-            decode(content, "RGB", f"{self.path}: row {first + row}: image")
-            for row, content in enumerate(self.encoded[first:last])
-        ]
+        images = [self.image(row) for row in range(len(self))[first:last]]
         stacked = np.stack(images) if images else np.zeros((0, SIDE, SIDE, 3), np.uint8)
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous().float() / 255
 
@@ -99,17 +96,50 @@ class CifarSplit:
         Raises:
             DataError: as `pixels`, or values other than 0 and 255.
         """
-        found = torch.zeros((len(self.encoded_masks[first:last]), SIDE, SIDE), dtype=torch.bool)
-        for row, content in enumerate(self.encoded_masks[first:last]):
-            if content is not None:
-                where = f"{self.path}: row {first + row}: mask"
-                found[row] = torch.from_numpy(two_valued(decode(content, "L", where), where))
+        rows = range(len(self))[first:last]
+        found = torch.zeros((len(rows), SIDE, SIDE), dtype=torch.bool)
+        for place, row in enumerate(rows):
+            mask = self.mask(row)
+            if mask is not None:
+                found[place] = torch.from_numpy(mask)
         return found
+
+    def label(self, row: int) -> int:
+        """One class index."""
+        return int(self.table["label"].to_numpy(np.int64)[row])
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """One image: (32, 32, 3) uint8.
+
+        Raises:
+            DataError: as `pixels`.
+        """
+        return decode(self.encoded[row], "RGB", f"{self.path}: row {row}: image")
+
+    def mask(self, row: int) -> NDArray[np.bool_] | None:
+        """One mask: (32, 32) bool; None where there is none.
+
+        Raises:
+            DataError: as `masks`.
+        """
+        content, where = self.encoded_masks[row], f"{self.path}: row {row}: mask"
+        return None if content is None else two_valued(decode(content, "L", where), where)
 
     @cached_property
     def has_fair_mask(self) -> Tensor:
         """(N,) bool: whether there is a mask, and it is not from a model's own saliency."""
         return torch.tensor([source not in ("", OWN_CAM) for source in self.table["mask_source"]], dtype=torch.bool)
+
+
+def image_flags(rows: pd.DataFrame) -> tuple[str, ...]:
+    """What speaks against the images that rows were measured on: "lossy-images", "own-cam-masks"; empty for others.
+
+    Args:
+        rows: of an evaluation; those of data/cifar have the columns lossy and mask_source.
+    """
+    lossy = "lossy" in rows and bool(rows["lossy"].any())
+    circular = "mask_source" in rows and bool((rows["mask_source"] == OWN_CAM).any())
+    return (*(["lossy-images"] if lossy else []), *([f"{OWN_CAM}-masks"] if circular else []))
 
 
 def split_file(project: Project, split: str) -> Path:

@@ -19,6 +19,7 @@ from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_cifar import cifar_tables
 from advalign.data.suites_evaluations import evaluation_tables
+from advalign.data.suites_measured import measured_tables
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
 from advalign.settings import Settings
@@ -30,7 +31,8 @@ NAMED_BY = {
     "maps": "stimulus",
     "labels": "image",
     "evaluations": "row",
-    "evaluated": "evaluation",
+    **dict.fromkeys(("attacked", "predicted"), "row"),
+    **dict.fromkeys(("evaluated", "measured"), "evaluation"),
     **dict.fromkeys(("train", "test", "swapped", "swaps"), "image"),
 }
 SHOWN = 5  # failing rows shown per failure, unless all are wanted
@@ -102,7 +104,7 @@ def validate(
     Args:
         project: whose data is checked.
         settings: how many stimuli are wanted.
-        evaluations: also check outputs/evaluations of stimuli, under all protocols.
+        evaluations: also check outputs/evaluations of stimuli and of data/cifar, under all protocols.
         docs: folder to write Great Expectations' Data Docs into: absent, empty, or with earlier Data Docs.
 
     Raises:
@@ -115,6 +117,8 @@ def validate(
     stimuli = load_stimuli(project) if frozen else None
     classes = checked_classes(project.data / "classes.yaml")
     tables = cifar_tables(project, classes)
+    if evaluations:
+        tables |= measured_tables(project, classes)
     if stimuli is not None:
         tables |= stimulus_tables(project, settings, classes, stimuli)
         if evaluations:

@@ -39,6 +39,10 @@ MEANINGS = {
     "same_cue": "whether the background is the one it had",
     "missing_columns": "columns that the rows lack",
     "label_in_manifest": "whether the manifest has the stimulus",
+    "label_in_split": "whether the split has the image",
+    "norm": "size of the perturbation that flips the decision; present exactly where the status is ok",
+    "lead": "probability of the predicted class minus that of the label: at least 0",
+    "lead_where_right": "the same where the prediction is the label: 0",
 }
 """What columns mean, for readers of a failure."""
 MAPS_AT_ONCE = 32  # maps whose entropy is taken together, in float64

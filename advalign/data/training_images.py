@@ -1,4 +1,4 @@
-"""The images for training and validation, by number: ClickMe's with their maps, then ImageNet's without.
+"""The images for training and validation, by number: ClickMe's with their maps, then ImageNet's without; or CIFAR's.
 
 Only the position of each image is held in memory, so that any process can read any image at any moment.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from advalign.data.augmentation import Sample
+from advalign.data.cifar import CifarSplit, read_split, split_file
 from advalign.data.classes import Classes
 from advalign.data.clickme import decode_example, decode_jpeg, split_shards
 from advalign.data.imagenet import read_labels
@@ -87,6 +88,13 @@ class TrainingImages:
         folder = self.files.folder if self.files is not None else Path()
         return [*self.shards, *(folder / name for name in self.file_names)]
 
+    @property
+    def told(self) -> list[list[object]]:
+        """What is known of each of the `paths` beside its content: its name, and of an image file the label."""
+        labels = self.files.labels.tolist() if self.files is not None else []
+        named = zip(self.file_names, labels, strict=True)
+        return [*([path.name] for path in self.shards), *([name, label] for name, label in named)]
+
     def __len__(self) -> int:
         return self.with_map + (len(self.files.names) if self.files else 0)
 
@@ -129,12 +137,68 @@ class TrainingImages:
         return Sample(colours, None, int(self.files.labels[number]))
 
 
-def training_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
-    """The images to train on: ClickMe's training shards, and with `images: imagenet` ImageNet's training folder.
+@dataclass
+class CifarTrainingImages:
+    """A split of data/cifar as a numbered set; an image's map is its object mask, where it has a fair one.
+
+    A mask from a model's own saliency counts as none.
+
+    Attributes:
+        split: the file as it was read.
+        keep: keep decoded images in memory (4 KiB each).
+    """
+
+    split: CifarSplit
+    keep: bool = False
+    _kept: dict[int, Sample] = field(default_factory=dict)
+
+    @property
+    def with_map(self) -> int:
+        """Number of images with an object mask."""
+        return int(self.split.has_fair_mask.sum())
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file."""
+        return [self.split.path]
+
+    @property
+    def told(self) -> list[list[object]]:
+        """The split's name."""
+        return [[self.split.path.name]]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def read(self, number: int) -> Sample:
+        """Decode an image and its mask: 255 on the object, 0 elsewhere.
+
+        Raises:
+            DataError: one cannot be decoded; names the file and the row.
+        """
+        if number in self._kept:
+            return self._kept[number]
+        mask = self.split.mask(number) if self.split.has_fair_mask[number] else None
+        heatmap = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
+        sample = Sample(self.split.image(number), heatmap, self.split.label(number))
+        if self.keep:
+            self._kept[number] = sample
+        return sample
+
+
+AnyImages = TrainingImages | CifarTrainingImages
+
+
+def training_images(project: Project, classes: Classes, settings: TrainSettings) -> AnyImages:
+    """The images to train on: ClickMe's training shards, with `images: imagenet` also ImageNet's training folder.
+
+    With `images: cifar` those of data/cifar/train alone.
 
     Raises:
         DataError: something is missing or damaged.
     """
+    if settings.images == "cifar":
+        return _cifar(project, classes, settings, "train")
     if settings.images == "clickme":
         shards, files = split_shards(project, "train"), None
     else:
@@ -143,12 +207,14 @@ def training_images(project: Project, classes: Classes, settings: TrainSettings)
     return _images(shards, files, classes, settings)
 
 
-def validation_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages:
-    """The images to measure accuracy on: ClickMe's val shards, or with `images: imagenet` ImageNet's validation images.
+def validation_images(project: Project, classes: Classes, settings: TrainSettings) -> AnyImages:
+    """The images to measure accuracy on: ClickMe's val shards, ImageNet's validation images, or data/cifar/test.
 
     Raises:
         DataError: something is missing or damaged.
     """
+    if settings.images == "cifar":
+        return _cifar(project, classes, settings, "test")
     if settings.images == "clickme":
         return _images(split_shards(project, "val"), None, classes, settings)
     labels = sorted(read_labels(project, classes).items())
@@ -156,8 +222,11 @@ def validation_images(project: Project, classes: Classes, settings: TrainSetting
     return _images([], ImageFiles(project.data / "imagenet" / "val", names, indices), classes, settings)
 
 
-def pictured_images(project: Project, classes: Classes, settings: TrainSettings) -> TrainingImages | None:
-    """Images with human maps that are not trained on, for pictures of saliency; None where there are none."""
+def pictured_images(project: Project, classes: Classes, settings: TrainSettings) -> AnyImages | None:
+    """Images with maps that are not trained on, for pictures of saliency; None where there are none."""
+    if settings.images == "cifar":
+        images = _cifar(project, classes, settings, "test")
+        return images if images.with_map == len(images) else None
     for split in ("val", "test"):
         shards = sorted((project.data / "clickme").glob(f"{split}-*.tfrecords"))
         if shards:
@@ -165,7 +234,7 @@ def pictured_images(project: Project, classes: Classes, settings: TrainSettings)
     return None
 
 
-def data_identity(images: TrainingImages, remembered: Path | None = None) -> str:
+def data_identity(images: AnyImages, remembered: Path | None = None) -> str:
     """Digest of the content of the training data: of shards, and of image files with their names and labels.
 
     Args:
@@ -176,9 +245,12 @@ def data_identity(images: TrainingImages, remembered: Path | None = None) -> str
         DataError: a file is missing.
     """
     found = digests(images.paths, remembered)
-    labels = images.files.labels.tolist() if images.files is not None else []
-    told = [*([path.name] for path in images.shards), *zip(images.file_names, labels, strict=True)]
-    return digest([[*one, found[path].sha256] for one, path in zip(told, images.paths, strict=True)])
+    return digest([[*one, found[path].sha256] for one, path in zip(images.told, images.paths, strict=True)])
+
+
+def _cifar(project: Project, classes: Classes, settings: TrainSettings, split: str) -> CifarTrainingImages:
+    found = read_split(split_file(project, split), len(classes))
+    return CifarTrainingImages(found, keep=settings.workers == 0)
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -1,7 +1,7 @@
 """Adversarial images as an input policy: projected gradient ascent inside a ball (Madry et al. 2018)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ class BallSettings(Strict):
         False, description="search in training mode: batch norms use and keep the statistics of the search's iterates"
     )
     ramp: float = Field(0.0, ge=0, lt=1, description="share of the training in which eps grows linearly from 0")
+    stretch: ClassVar[float] = 2.5  # length of all steps together, in eps, where step_size is not given
 
     @field_validator("eps", mode="before")
     @classmethod
@@ -80,7 +81,7 @@ def worst_case(classifier: nn.Module, images: Tensor, target: Tensor, ball: Ball
     bare = classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
     try:
         return _ascend(
-            bare, target, BALLS[ball.constraint](images, eps), ball.step_size or 2.5 * eps / ball.steps, ball
+            bare, target, BALLS[ball.constraint](images, eps), ball.step_size or ball.stretch * eps / ball.steps, ball
         )
     finally:
         classifier.train(training)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Position:
-    """Step `step` (from 0) of `steps`."""
+    """Step `step` (from 0) of `steps`, in a training with a seed."""
 
     step: int
     steps: int
+    seed: int = 0
 
     @property
     def progress(self) -> float:

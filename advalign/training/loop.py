@@ -125,7 +125,7 @@ class Fit:
         self.speed.begin()
         batches = self.speed.watched(loaded)
         for number in range(self.done, self.data.batches):
-            position = Position(len(self.history) * self.data.batches + number, self.steps)
+            position = Position(len(self.history) * self.data.batches + number, self.steps, self.seed)
             try:
                 loss = self._step(batches, position)
             except torch.OutOfMemoryError as error:

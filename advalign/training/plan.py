@@ -17,6 +17,8 @@ from advalign.names import check_name, plain_architecture
 from advalign.recipes.base import STANDARD_GROUP, Recipe
 from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
 
+NO_MAPS = "there are no train-*.tfrecords in data/clickme"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -66,7 +68,8 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     classes = checked_classes(classes_file)
     images, validation = training_images(project, classes, train), validation_images(project, classes, train)
     if recipe.needs_maps and not images.with_map:
-        raise DataError(f"recipe {training.recipe!r} needs human maps: there are no train-*.tfrecords in data/clickme")
+        lacking = f"{images.paths[0]} has no object masks" if train.images == "cifar" else NO_MAPS
+        raise DataError(f"recipe {training.recipe!r} needs human maps: {lacking}")
     name = check_name(recipe.published_name(plain_architecture(training.model)))
     check_input(training.model, len(classes), train.size, training.arguments)
     kind = type(recipe)

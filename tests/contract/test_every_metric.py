@@ -65,6 +65,7 @@ def images(count=6):
             "image": [f"{number}.JPEG" for number in range(count)],
             "label": range(count),
             "prediction": [0, 1, 2, 0, 1, 2][:count],
+            "probability_top": [0.9, 0.5, 1.0, 0.3, 0.7, 0.2][:count],
             "correct": [[0], [1, 2], [], [3], [4], [2, 5]][:count],
             "unclear": [[], [], [2], [], [1], []][:count],
             "problematic": [False, False, False, True, False, False][:count],

@@ -103,7 +103,7 @@ def test_its_name_is_as_published_models_are_named(name):
     assert published != "resnet18"
     assert recipe(name).published_name("vit_tiny_patch16_224").startswith("vit_tiny_patch16_224")
     if "eps" in extending.load("recipe", name).Settings.model_fields:
-        assert "l2_eps0.25" in recipe(name, eps=0.25).published_name("resnet18")
+        assert "l2_eps0.25" in recipe(name, constraint="l2", eps=0.25).published_name("resnet18")
         linf = recipe(name, constraint="linf", eps=0.5 / 255).published_name("resnet18")
         assert "resnet18_linf_eps0.5_255" in linf
         assert "linf_eps8_255" in recipe(name, constraint="linf", eps=8 / 255).published_name("resnet18")
@@ -116,6 +116,7 @@ def test_what_its_models_count_as_and_are_compared_with():
         "harmonized": ("harmonized", "resnet18.baseline"),
         "robust": ("robust", "resnet18.baseline"),
         "combined": ("robust", "resnet18.baseline"),
+        "adversarial": ("robust", "resnet18.baseline"),
     } | {name: (name, "resnet18.baseline") for name in ("noisy", "unsure")}
 
 
@@ -133,6 +134,7 @@ def test_published_names_by_value_and_all_different():
     assert names["harmonized"] == "resnet18.harmonized"
     assert recipe("robust", eps=0.25).published_name("resnet18") == "resnet18_l2_eps0.25"
     assert recipe("combined", eps=0.25).published_name("resnet18") == "resnet18_l2_eps0.25.combined"
+    assert names["adversarial"] == "resnet18_linf_eps8_255.adversarial"
 
 
 @every_recipe
@@ -251,6 +253,8 @@ def test_a_one_hot_mixture_is_its_labels(name):
         ("baseline", {}, 3),
         ("robust", {"steps": 2}, 7),
         ("robust", {"steps": 3, "ramp": 0.5, "random_start": True}, 9),
+        ("adversarial", {}, 13),
+        ("adversarial", {"steps": 3, "mixture": "alternating"}, 6),
         ("harmonized", {"every": 1}, 6),
         ("harmonized", {"every": 2}, 4.5),
         ("harmonized", {"lambda_1": 0}, 3),

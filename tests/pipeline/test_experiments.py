@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from advalign.closures import closure
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project, sha256
@@ -43,6 +44,25 @@ def test_an_experiment_on_stimuli_has_the_stages_of_the_root(experiment):
         wanted = beside(stage, name, imported is not None)
         assert own["stages"][name] == wanted, f"{folder}/dvc.yaml: stage {name} is not the root's"
     assert own["plots"] == root["plots"]
+
+
+def test_robustsight_trains_and_evaluates_as_the_root_without_stimuli():
+    root, own = (yaml.safe_load((place / "dvc.yaml").read_text())["stages"] for place in (REPOSITORY, FOLDERS[1]))
+    for name in ("train", "evaluate"):
+        wanted = beside(root[name], name)
+        inner = wanted.get("do", wanted)
+        inner["deps"] = [dep for dep in inner["deps"] if dep != "outputs/stimuli"]
+        assert own[name] == wanted, name
+
+
+def test_the_tables_of_robustsight_depend_on_the_code_that_makes_them():
+    module = "advalign.analysis.robustsight_tables"
+    reached = closure(f"{module}:robustsight_tables", f"{module}:write_tables").files
+    told = yaml.safe_load((FOLDERS[1] / "dvc.yaml").read_text())["stages"]["tables"]["deps"]
+    listed = [(FOLDERS[1] / dep).resolve() for dep in told]
+    needed = {path for path in reached if path.parent.name != "advalign"}  # floor 0: params and identities hold it
+    assert not [path for path in needed if not any(path.is_relative_to(dep) for dep in listed)]
+    assert "../../pipelines/tables.py" in told
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

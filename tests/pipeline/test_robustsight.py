@@ -1,25 +1,26 @@
-"""experiments/robustsight as it is committed: its data come out of the repository, are checked, and are measured on."""
+"""experiments/robustsight as it is committed: its data come out of the repository, its road ends with two tables."""
 
 import json
 import shutil
 
 import pandas as pd
 import pytest
+import yaml
 
-from advalign.data.classes import DECISIONS, read_classes
 from advalign.data.sample.cifar_world import NAMES
 from advalign.files import Project
-from advalign.models.checkpoints import save_checkpoint
-from advalign.models.zoo import create_classifier
-from tests.pipeline.conftest import CODE, REPOSITORY, reproduce, run, typed
+from advalign.tracking.registry.model_card import RUN
+from advalign.tracking.store import EXPERIMENT, open_store
+from tests.pipeline.conftest import CODE, REPOSITORY, reproduce, run, stages_run, typed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
-MODEL = "test_resnet.baseline"
+MODEL, ADVERSARIAL = "test_resnet.baseline", "test_resnet_linf_eps8_255.adversarial"
+PROTOCOLS = ("accuracy", "accuracy-swapped", "fgsm-cifar", "pgd-cifar")
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """A copy of the experiment, with the code beside it, as a fresh clone has it."""
+    """A copy of the experiment, with the code beside it, as a fresh clone has it; it trains and attacks for seconds."""
     root = tmp_path_factory.mktemp("robustsight") / "project"
     for name in (name for name in CODE if (REPOSITORY / name).is_dir()):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -30,52 +31,65 @@ def experiment(tmp_path_factory):
     )
     config = folder / ".dvc" / "config"
     config.write_text(config.read_text().replace("[core]", "[core]\n    no_scm = true"))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["train"] |= {"epochs": 1}
+    params["recipes"]["adversarial"] |= {"steps": 1}
+    params["evaluate"]["protocols"]["pgd-cifar"]["settings"] |= {"steps": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder
 
 
-def save_untrained(project):
-    classes = read_classes(project.data / "classes.yaml")
-    card = {
-        "name": MODEL,
-        "architecture": "test_resnet",
-        "arguments": {},
-        "classes": [{"wnid": one.wnid, "name": one.name, "decision": int(one.animate)} for one in classes.entries],
-        "decisions": DECISIONS,
-        "recipe": "baseline",
-        "settings": {},
-        "seed": 0,
-        "inputs_sha256": "0",
-        "data_md5": None,
-        "metrics": {},
-    }
-    save_checkpoint(project.runs / MODEL, create_classifier("test_resnet", len(classes), 32, seed=0), card)
-
-
-def test_its_data_come_from_the_repository_and_are_measured_on(experiment):
+def test_the_whole_road_from_a_fresh_clone(experiment):
     lacking = typed(experiment, "data", "validate")
     assert lacking.returncode == 2
     pulled = run(experiment, "dvc", "pull", "-q", "data.dvc")
     assert pulled.returncode == 0, pulled.stderr
     done = reproduce(experiment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done.stdout)[-1] == "tables"
     found = json.loads((experiment / "outputs" / "validation.json").read_text())
     assert {name: found[name]["checked"] for name in ("train", "test", "swapped", "swaps")} == {
         "train": 9, "test": 9, "swapped": 9, "swaps": 4,
     }  # fmt: skip
     assert found["success"] == 1
 
-    save_untrained(Project(experiment))
-    rows = {}
-    for protocol in ("accuracy", "accuracy-swapped"):
-        measured = typed(experiment, "evaluate", MODEL, "--protocol", protocol, "--workers", "1", "--limit", "60")
-        assert measured.returncode == 0, measured.stderr
-        rows[protocol] = pd.read_parquet(
-            experiment / "outputs" / "evaluations" / f"{protocol}.first60" / f"{MODEL}.parquet"
-        )
-    one, other = rows["accuracy"], rows["accuracy-swapped"]
+    folder = experiment / "outputs" / "evaluations"
+    one, other = (pd.read_parquet(folder / name / f"{MODEL}.parquet") for name in PROTOCOLS[:2])
     assert one["image"].tolist() == other["image"].tolist()
     assert one["label"].tolist() == other["label"].tolist()
     assert set(one["label"]) == set(range(len(NAMES)))
     assert (other["cue"] != other["label"]).all()
-    assert (one["cue"] == one["label"]).mean() > 0.85
+    assert 0.9 < (one["cue"] == one["label"]).mean() < 1
     assert not one["probability_top"].equals(other["probability_top"])
+
+    tables = (experiment / "outputs" / "comparison" / "tables.md").read_text()
+    assert tables.strip() in done.stdout, "the tables are printed"
+    assert f"| {ADVERSARIAL} | adversarial | 0." in tables
+    kept = json.loads((experiment / "outputs" / "comparison" / "metrics" / "robustsight.json").read_text())
+    assert set(kept) == {MODEL, ADVERSARIAL}
+    assert kept[MODEL]["clean_accuracy"] == pytest.approx((one["prediction"] == one["label"]).mean())
+
+
+def test_its_runs_and_versions_are_in_the_repositorys_store(experiment):
+    store = open_store(Project(experiment))
+    runs = {kind: store.all_runs(kind) for kind in ("train", "evaluate")}
+    assert {run.data.tags[EXPERIMENT] for found in runs.values() for run in found} == {"robustsight"}
+    assert {run.info.run_name for run in runs["train"]} == {f"robustsight/{MODEL}", f"robustsight/{ADVERSARIAL}"}
+    assert len(runs["evaluate"]) == 2 * len(PROTOCOLS)
+    assert {path.name for path in experiment.parent.parent.glob("mlflow.db")} == {"mlflow.db"}
+    version = store.client.get_model_version_by_alias(ADVERSARIAL, "candidate")
+    attacked = store.client.get_run(version.tags[f"robustsight/pgd-cifar{RUN}"])
+    assert 0 <= attacked.data.metrics["robust_accuracy"] <= 1
+
+
+def test_its_rows_pass_the_expectations(experiment):
+    checked = typed(experiment, "data", "validate", "--json")
+    assert checked.returncode == 0, checked.stdout
+    found = json.loads(checked.stdout)
+    assert {"attacked", "predicted", "measured"} <= set(found)
+
+
+def test_a_second_repro_runs_nothing(experiment):
+    again = reproduce(experiment)
+    assert again.returncode == 0, again.stderr
+    assert stages_run(again.stdout) == []

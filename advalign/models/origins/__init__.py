@@ -2,6 +2,7 @@
 
 from advalign.errors import InputError, shown
 from advalign.models.origins.base import Origin
+from advalign.models.origins.cifar import NETWORKS, Cifar
 from advalign.models.origins.module import Handed
 from advalign.models.origins.python import OwnCode
 from advalign.models.origins.timm import Timm
@@ -22,7 +23,7 @@ def origin_of(architecture: str) -> Origin:
     """
     prefix, mark, name = architecture.partition(":")
     if not mark:
-        return Timm(architecture)
+        return Cifar(architecture) if architecture in NETWORKS else Timm(architecture)
     if prefix not in ORIGINS or not is_architecture(architecture):
         raise InputError(f"{shown(architecture)} cannot name an architecture: {ARCHITECTURE_RULE}")
     return ORIGINS[prefix](name)

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from advalign.data.cifar import image_flags
 from advalign.data.results import SUMMARY_VERSION, TRIAL, read_rows
 from advalign.errors import CheckFailed, InputError
 from advalign.evaluation.summaries import checked_metrics, setting_of
@@ -126,7 +127,7 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: 
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
         setting=setting_of(summary),
-        flags=tuple(summary["flags"]),
+        flags=(*summary["flags"], *image_flags(found.rows)),
         metrics=found.metrics,
         rows=found.rows,
         human_ceiling=summary["human_ceiling"],

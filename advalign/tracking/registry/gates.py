@@ -32,7 +32,7 @@ class Evidence:
             not those of the version.
         stimuli, protocol: digests of the stimulus set, and of the attack with its settings.
         setting: what must be the same of two models that are compared (`evaluation.summaries.setting_of`).
-        flags: sanity flags.
+        flags: sanity flags, and what speaks against the images (`data.cifar.image_flags`).
         metrics: as logged; None where a metric could not be computed.
         rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
         human_ceiling: divisor of alignment; None without human maps.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
-from advalign.data.augmentation import Crop, Sample, Shift, create_augmentation
+from advalign.data.augmentation import Crop, Pad, Sample, Shift, create_augmentation
 from advalign.data.centre_crop import centre_crop
 from advalign.settings import TrainSettings
 
@@ -48,6 +48,7 @@ def global_states():
 
 def test_the_settings_choose():
     assert create_augmentation(TrainSettings(size=32, shift=3)) == Shift(32, 3)
+    assert create_augmentation(TrainSettings(size=32, augmentation="pad", flip=False)) == Pad(32, 4, flip=False)
     assert isinstance(create_augmentation(CROPPED), Crop)
 
 
@@ -105,7 +106,57 @@ def test_without_shift_images_are_mirrored_only():
         assert np.array_equal(found, image[:, ::-1] if draw[0] else image)
 
 
-@pytest.mark.parametrize("augmentation", [Shift(48, 2), crop()])
+@QUICK
+@given(mirrored=st.booleans(), top=st.integers(-3, 3), left=st.integers(-3, 3), mapped=st.booleans())
+def test_pad_fills_with_black(mirrored, top, left, mapped):
+    """By hand, pixel by pixel: what lies outside of the mirrored image is 0, of image and map alike."""
+    image, heatmap = noise(8, 8, 3), noise(8, 8) if mapped else None
+    found = Pad(8, 3)(Sample(image, heatmap, 5), torch.tensor([mirrored, top, left]))
+    for pixels, moved in ((image, found.image), (heatmap, found.heatmap)):
+        if pixels is None:
+            assert moved is None
+            continue
+        assert moved.shape == pixels.shape
+        mirror = pixels[:, ::-1] if mirrored else pixels
+        for row in range(8):
+            for column in range(8):
+                inside = 0 <= row + top < 8 and 0 <= column + left < 8
+                assert np.array_equal(
+                    moved[row, column], mirror[row + top, column + left] if inside else 0 * mirror[0, 0]
+                )
+
+
+def test_pad_draws_a_shift_for_each_image():
+    draws = Pad(8, 2).draws(300, 4, generator()).reshape(300, 4, 3)
+    assert {tuple(shift) for shift in draws[..., 1:].flatten(0, 1).tolist()} == {
+        (y, x) for y in range(-2, 3) for x in range(-2, 3)
+    }
+    assert (draws[:, 0, 1:] != draws[:, 1, 1:]).any(1).double().mean() > 0.9  # alike in 1 of 25
+    assert 500 < int(draws[..., 0].sum()) < 700
+
+
+@pytest.mark.parametrize("kind", [Shift, Pad])
+def test_without_flip_nothing_is_mirrored(kind):
+    draws = kind(8, 2, flip=False).draws(50, 4, generator())
+    assert not draws[:, 0].any()
+    assert draws[:, 1:].any()
+
+
+def test_without_flip_crops_are_not_mirrored():
+    """An image whose left is dark and right is bright keeps that order in every crop."""
+    ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 64, 0)
+    sample = Sample(np.stack([ramp] * 3, -1), ramp, 0)
+    rises = {flip: [] for flip in (True, False)}
+    for flip, found in rises.items():
+        augmentation = crop(flip=flip)
+        for seed in range(20):
+            image = augmentation(sample, torch.tensor([seed])).image[:, :, 0].astype(int)
+            found.append(image[:, -1].mean() > image[:, 0].mean())
+    assert all(rises[False])
+    assert 0 < sum(rises[True]) < 20
+
+
+@pytest.mark.parametrize("augmentation", [Shift(48, 2), Pad(48, 2), crop()])
 def test_draws_are_the_generators_and_the_first_batches_do_not_depend_on_how_many_follow(augmentation):
     draws = augmentation.draws(7, 4, generator(3))
     assert draws.dtype == torch.int64

@@ -1,0 +1,15 @@
+"""Stage `tables` of experiments/robustsight: Tables 1 and 2 of the paper, measured and published."""
+
+from advalign.analysis.robustsight_tables import robustsight_tables, write_tables
+from advalign.files import Project
+from advalign.settings import Settings
+from pipelines._stage import run_stage
+
+
+def stage(project: Project, settings: Settings) -> None:
+    """outputs/evaluations -> outputs/comparison/table1.csv, table2.csv, tables.md."""
+    print(write_tables(project.comparison, *robustsight_tables(project, settings)))
+
+
+if __name__ == "__main__":
+    run_stage(stage)

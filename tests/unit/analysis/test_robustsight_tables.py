@@ -1,0 +1,137 @@
+"""Tables 1 and 2 of RobustSight: measured values are those of the rows, printed ones those of the paper."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import yaml
+
+from advalign.analysis.robustsight_tables import DRAWN, Publication, read_publication, robustsight_tables, write_tables
+from advalign.data.results import Paths, read_rows
+from advalign.data.sample.cifar_world import WorldSettings, generate_world
+from advalign.errors import InputError
+from advalign.evaluation.campaign import Campaign, TrainedModel
+from advalign.evaluation.engines.local import local
+from advalign.evaluation.runner import Evaluator
+from advalign.files import Project
+from advalign.models.zoo import create_classifier
+from advalign.settings import load_settings
+from tests.conftest import REPOSITORY, save_untrained
+
+PUBLISHED = REPOSITORY / "registry" / "published" / "kannappan2025.yaml"
+MODEL, NAMESAKE = "test_resnet.baseline", "resnet18_cifar.baseline"  # the second has the name of a published model
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two untrained models, evaluated on a tiny drawn world under the experiment's protocols."""
+    root = tmp_path_factory.mktemp("robustsight")
+    generate_world(root / "data", WorldSettings(scale=0.08))
+    params = yaml.safe_load((REPOSITORY / "experiments" / "robustsight" / "params.yaml").read_text())
+    params["evaluate"]["protocols"]["pgd-cifar"]["settings"]["steps"] = 3
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    (root / "registry" / "published").mkdir(parents=True)
+    (root / "registry" / "published" / PUBLISHED.name).write_text(PUBLISHED.read_text())
+    project, settings = Project(root), load_settings(root)
+    for seed, name in enumerate((MODEL, NAMESAKE)):
+        save_untrained(project, name, create_classifier("test_resnet", 10, 32, seed=seed))
+    for protocol in (settings.evaluate.protocol, *settings.evaluate.also):
+        sources = [TrainedModel(project.checkpoints / name) for name in (MODEL, NAMESAKE)]
+        outcomes = Campaign(Evaluator(project, settings, protocol), sources, local(1)).run()
+        assert [one.state for one in outcomes] == ["evaluated"] * 2, outcomes
+    return project
+
+
+@pytest.fixture(scope="module")
+def made(project):
+    tables, notes = robustsight_tables(project, load_settings(project.root))
+    return {name: table.set_index("model") for name, table in tables.items()}, notes
+
+
+def rows(project, protocol, name=MODEL):
+    return read_rows(Paths(project.evaluations / protocol, name).rows)
+
+
+def test_printed_values_by_value(made):
+    one, two = made[0]["table1"], made[0]["table2"]
+    assert list(one.index) == ["resnet18_cifar.baseline", "test_resnet.baseline", "vit_small_patch2_32.baseline"]
+    assert one.loc["vit_small_patch2_32.baseline", ["clean_accuracy_published", "ece_published"]].tolist() == [
+        0.912,
+        0.047,
+    ]
+    assert one.loc["resnet18_cifar.baseline", ["parameters_published", "hours_published"]].tolist() == [11.2, 2.5]
+    adversarial = two.loc["resnet18_cifar_linf_eps8_255.adversarial"]
+    printed = ["clean_accuracy", "fgsm_accuracy", "pgd_accuracy", "attack_success"]
+    assert adversarial[[f"{name}_published" for name in printed]].tolist() == [0.869, 0.724, 0.452, 0.480]
+    assert adversarial[printed].isna().all()
+    assert adversarial["recipe"] == "adversarial"
+
+
+def test_the_papers_attack_success_is_of_pgd():
+    for name, values in read_publication(PUBLISHED).models.items():
+        success = (values.clean_accuracy - values.pgd_accuracy) / values.clean_accuracy
+        assert values.attack_success == pytest.approx(success, abs=6e-4), name
+
+
+@pytest.mark.parametrize("name", [MODEL, NAMESAKE])
+def test_measured_values_are_those_of_the_rows(project, made, name):
+    told = made[0]["table2"].loc[name]
+    clean = rows(project, "accuracy", name)
+    right = (clean["prediction"] == clean["label"]).mean()
+    assert told["clean_accuracy"] == pytest.approx(right)
+    assert told["swapped_accuracy"] == pytest.approx(
+        (rows(project, "accuracy-swapped", name)["prediction"] == clean["label"]).mean()
+    )
+    held = (rows(project, "pgd-cifar", name)["status"] == "attack_failed").mean()
+    assert told["fgsm_accuracy"] == pytest.approx(
+        (rows(project, "fgsm-cifar", name)["status"] == "attack_failed").mean()
+    )
+    assert told["pgd_accuracy"] == pytest.approx(held)
+    assert told["pgd_low"] <= held <= told["pgd_high"]
+    assert told["attack_success"] == pytest.approx((right - held) / right)
+    assert made[0]["table1"].loc[name, "parameters"] == pytest.approx(0.203946, abs=0.2)
+
+
+def test_only_a_model_of_the_published_name_has_printed_values_beside_it(made):
+    table = made[0]["table2"]
+    assert table.loc[MODEL].filter(like="_published").isna().all()
+    assert table.loc[NAMESAKE].notna().all()
+
+
+def test_notes_say_that_the_images_are_drawn_and_where_the_values_are_from(made):
+    assert DRAWN in made[1]
+    assert made[1][0] == "Published: Kannappan 2025, Tables 1 and 2."
+
+
+def test_files_hold_the_tables(project, made, tmp_path):
+    tables, notes = robustsight_tables(project, load_settings(project.root))
+    text = write_tables(tmp_path, tables, notes)
+    assert (tmp_path / "tables.md").read_text() == text
+    for name, table in tables.items():
+        found = pd.read_csv(tmp_path / f"{name}.csv").set_index("model")
+        assert list(found.columns) == [column for column in table if column != "model"]
+        assert found.loc[NAMESAKE, "clean_accuracy"] == pytest.approx(made[0][name].loc[NAMESAKE, "clean_accuracy"])
+    kept = json.loads((tmp_path / "metrics" / "robustsight.json").read_text())
+    assert set(kept) == {MODEL, NAMESAKE}, "published values are no metrics of this run"
+    assert kept[MODEL]["pgd_accuracy"] == made[0]["table2"].loc[MODEL, "pgd_accuracy"]
+    line = next(line for line in text.splitlines() if line.startswith("| resnet18_cifar_linf_eps8_255.adversarial"))
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:5] == ["adversarial", "–", "0.869", "–"]
+    assert not any(math.isnan(value) for row in kept.values() for value in row.values())
+
+
+def test_without_a_protocol_on_cifar_there_is_nothing_to_print(project):
+    settings = load_settings(project.root)
+    other = settings.evaluate.model_copy(update={"protocol": "fmn-3", "also": ()})
+    with pytest.raises(InputError, match="measures the image set cifar"):
+        robustsight_tables(project, settings.model_copy(update={"evaluate": other}))
+
+
+def test_a_published_value_out_of_range_is_refused(tmp_path):
+    path = tmp_path / "published.yaml"
+    path.write_text(PUBLISHED.read_text().replace("0.948", "94.8"))
+    with pytest.raises(InputError, match=r"clean_accuracy: .*94\.8"):
+        read_publication(path)
+    with pytest.raises(InputError, match="is missing"):
+        read_publication(tmp_path / "none.yaml")
+    assert isinstance(read_publication(PUBLISHED), Publication)
