@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from advalign.data.batches import Batch
 from advalign.recipes._pgd import Adversarial
 from advalign.recipes.base import Position, Recipe
-from advalign.tensors.balls import Norm
+from advalign.tensors.norms import Norm
 
 
 class SomeBatches(Adversarial):
