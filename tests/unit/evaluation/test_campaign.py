@@ -114,9 +114,9 @@ def evaluator(project, protocol="fmn-5", limit=LIMIT, **changes):
     return Evaluator(project, settings, protocol, limit)
 
 
-def run(project, engine, names=NAMES, sources=None, on_task=lambda *_: None, prune=False, **changes):
+def run(project, engine, names=NAMES, sources=None, on_progress=lambda *_: None, prune=False, **changes):
     sources = sources or [TrainedModel(project.checkpoints / name) for name in names]
-    outcomes = Campaign(evaluator(project, **changes), sources, engine, on_task, prune).run()
+    outcomes = Campaign(evaluator(project, **changes), sources, engine, on_progress, prune).run()
     return {outcome.name: (outcome.state, outcome.error) for outcome in outcomes}
 
 
@@ -370,10 +370,11 @@ def test_progress_ends_at_its_total(project, tmp_path):
     run(project, Spy(), names=[ONE], protocol="fmn-6")  # the predictions are there
     interrupt(project, Spy(2), names=[ONE])
     heard = []
-    run(project, Spy(), sources=sources, on_task=lambda done, total, note: heard.append((done, total)))
-    assert {total for _, total in heard} == {3 * UNITS}
+    run(project, Spy(), sources=sources, on_progress=lambda done, total, note: heard.append((done, total)))
+    whole = 3 * evaluator(project).passes_per_model
+    assert {total for _, total in heard} == {whole}
     done = [done for done, _ in heard]
-    assert [done[0], done[-1]] == [0, 3 * UNITS]
+    assert [done[0], done[-1]] == [0, whole]
     assert done == sorted(done)
 
 
