@@ -44,10 +44,10 @@ def available(root: Path = ROOT) -> int | None:
     return max(0, min(found)) if found else None
 
 
-def resident() -> int | None:
-    """Bytes of this process that lie in memory, once what it has freed is given back."""
+def held() -> int | None:
+    """Bytes that this process alone has in memory, once what it has freed is given back; libraries are shared."""
     _give_back()
-    return _status("VmRSS:")
+    return _status("RssAnon:")
 
 
 def taken(work: Callable[[], object]) -> int | None:

@@ -18,7 +18,7 @@ from advalign.errors import AdvalignError, DataError
 from advalign.evaluation.protocols import Protocol, Spec
 from advalign.evaluation.tally import counted
 from advalign.files import Project
-from advalign.memory import resident, taken
+from advalign.memory import held, taken
 from advalign.models.checkpoints import WEIGHTS, Card, load_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
@@ -100,7 +100,7 @@ def expected_passes(probe: Probe, items: int) -> int:
 def _batch_size(task: Task, taken_by_image: int | None, side: int) -> int | None:
     """The most images in one pass; None: the probe decides."""
     wanted = size = task.batch_size or AT_ONCE
-    holds = resident() if taken_by_image else None
+    holds = held() if taken_by_image and task.protocol.attack else None  # passes without gradient take much less
     if task.memory is not None and taken_by_image and holds is not None:
         images = COPIES * (task.last - task.first) * 3 * side**2 * torch.float32.itemsize
         stand_in = (task.checkpoint / WEIGHTS).stat().st_size

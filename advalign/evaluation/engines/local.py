@@ -17,7 +17,7 @@ import torch
 from advalign.evaluation import tally
 from advalign.evaluation.engines import Engine, Halvings, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
-from advalign.memory import available, keep_freed_memory, resident
+from advalign.memory import available, held, keep_freed_memory
 from advalign.processes import end_with_parent, place_sockets
 
 AHEAD = 2  # tasks per worker that are made before they are needed
@@ -50,7 +50,7 @@ def local(workers: int, work: Work = attempt) -> Engine:
 
 
 def _alone(tasks: Iterable[Task], work: Work) -> Iterator[tuple[Task, TaskOutcome]]:
-    free, own = available(), resident()
+    free, own = available(), held()
     memory = None if free is None or own is None else free + own
     halvings = Halvings()
     tally.share([0])

@@ -13,7 +13,7 @@ from typing import Any
 from advalign.errors import InputError, quoted
 from advalign.evaluation.engines import Engine, Halvings, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
-from advalign.memory import available, keep_freed_memory, resident
+from advalign.memory import available, held, keep_freed_memory
 
 RETRIES = 3  # of a task whose node was lost
 STARTED_HERE = (None, "", "local")  # values of RAY_ADDRESS
@@ -102,7 +102,7 @@ def _on_node(work: Work, task: Task) -> TaskOutcome:
 @lru_cache(maxsize=1)
 def _share(threads: int) -> int | None:
     """Bytes for this worker, if there is one for every `threads` cores of the node."""
-    free, own = available(), resident()
+    free, own = available(), held()
     return None if free is None or own is None else (free + own) // max(1, (os.cpu_count() or 1) // threads)
 
 

@@ -23,7 +23,7 @@ from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator
 from advalign.evaluation.tasks import AT_ONCE, MemoryRanOut
 from advalign.files import Project
-from advalign.memory import resident
+from advalign.memory import held
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
@@ -445,7 +445,7 @@ def test_a_worker_with_little_memory_takes_fewer_images_at_once(project):
     assert plenty.rows["batch_size"].isna().all()
     _, _, by_image = tasks_module._model(task.checkpoint, task.weights, "cpu", True)
     assert 2**19 < by_image < 2**24
-    little = resident() + (task.checkpoint / WEIGHTS).stat().st_size + 5.5 * by_image / tasks_module.SHARE
+    little = held() + (task.checkpoint / WEIGHTS).stat().st_size + 5.5 * by_image / tasks_module.SHARE
     little += tasks_module.COPIES * (task.last - task.first) * 3 * 64**2 * 4
     assert tasks_module._batch_size(replace(task, memory=int(little)), by_image, 64) in (4, 5, 6)
     assert tasks_module._batch_size(replace(task, memory=int(little), halvings=2), by_image, 64) == 1
