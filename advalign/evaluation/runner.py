@@ -115,9 +115,8 @@ class Evaluator:
         Raises:
             DataError: not a checkpoint, damaged, or trained on other classes than the data's.
         """
-        card_sha256 = (
-            sha256(checkpoint / CARD) if (checkpoint / CARD).is_file() else ""
-        )  # read_card refuses its absence
+        there = (checkpoint / CARD).is_file()  # read_card refuses its absence
+        card_sha256 = sha256(checkpoint / CARD) if there else ""
         card = read_card(checkpoint)
         if [entry.wnid for entry in card.classes] != [entry.wnid for entry in self.classes.entries]:
             raise DataError(
