@@ -30,11 +30,14 @@ NO_PART = (
     "advalign.catalog",
     "advalign.errors",
     "advalign.inputs",
+    "advalign.evaluation.tally",
+    "advalign.memory",
     "advalign.progress",
     "advalign.seals",
     "advalign.tracking",
 )
-"""Modules that compute no part of a result: they find entries, report errors and progress, check files, log results."""
+"""Modules that compute no part of a result: they find entries, report errors and progress, check files, log
+results. How many images fit into memory at once is in the rows."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,32 @@
 """Begin and end of a program: what its libraries need, its exit code, and errors on one line."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import NoReturn
 
 from advalign.errors import AdvalignError, failed_import, printable, quoted
+from advalign.memory import keep_freed_memory
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as a shell gives it
+TERMINATED = 128 + signal.SIGTERM
+GOES_ON = "run the same command again to continue"
+
+
+class Terminated(BaseException):  # as KeyboardInterrupt is: what handles an error must not handle this
+    """SIGTERM came."""
 
 
 def prepare() -> None:
     """Make output and environment such that libraries can be imported and everything printed; to be called first.
 
     A character that the output's encoding lacks is printed as its escape. OpenMP takes a list of threads, one number
-    per level of nesting; numexpr, which pandas imports, takes one or raises.
+    per level of nesting; numexpr, which pandas imports, takes one or raises. Freed memory is kept.
     """
+    keep_freed_memory()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -27,20 +37,33 @@ def prepare() -> None:
 def run_to_end(action: Callable[[], int | None]) -> NoReturn:
     """Run a program and exit: 0 done, 1 a check said no, 2 bad input: one line, no traceback; 130 after Ctrl-C.
 
+    After SIGTERM the exit code is 143. Like Ctrl-C, SIGTERM ends the program through its `finally` blocks, so that
+    worker processes end and nothing is left behind.
+
     Args:
         action: the program; what it returns is the exit code, None for 0.
     """
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         code = action() or 0
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to continue")
+        _say(f"interrupted; {GOES_ON}")
         _exit(INTERRUPTED)
+    except Terminated:
+        _say(f"ended by SIGTERM; {GOES_ON}")
+        _exit(TERMINATED)
     except Exception as error:
         line, code = _line(error)
         if not line or os.environ.get("ADVALIGN_DEBUG"):
             raise
         _say(line)
     _exit(code)
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end has begun
+    raise Terminated
 
 
 def cut_off(error: OSError) -> NoReturn:

@@ -166,6 +166,11 @@ class EvaluateSettings(Strict):
     )
     protocols: dict[PublishedName, ProtocolSettings] = Field(default_factory=dict, description="of one's own, by name")
     shard_size: int = Field(48, ge=1, description="items per task: fixed members, so that every engine agrees")
+    task_tflop: float | None = Field(
+        4.0,
+        gt=0,
+        description="most arithmetic of a task in TFLOP: a costly model's tasks have fewer items; null: no such limit",
+    )
     threads: int = Field(1, ge=1, description="CPU threads per worker")
     batch_size: int | None = Field(None, ge=1, description="most images in one pass; halved where memory runs out")
     search_precision: Literal["float32", "bfloat16"] = Field(

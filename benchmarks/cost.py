@@ -8,7 +8,7 @@ import torch
 
 from advalign.analysis.table import STANDARD
 from advalign.attacks.base import Oracle
-from advalign.evaluation.estimate import pass_flops
+from advalign.evaluation.arithmetic import pass_flops
 from advalign.evaluation.protocols import protocol
 from advalign.files import Project
 from advalign.models.classifier import Classifier, Preprocessing

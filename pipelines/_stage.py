@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from advalign.ending import run_to_end
+from advalign.ending import prepare, run_to_end
 from advalign.errors import hide_passwords
 from advalign.files import Project
 from advalign.settings import Settings, load_settings
@@ -10,6 +10,7 @@ from advalign.settings import Settings, load_settings
 
 def run_stage(stage: Callable[[Project, Settings], None]) -> None:
     """Run a stage in the project around the working directory, and exit (`run_to_end`)."""
+    prepare()
     hide_passwords()
 
     def run() -> None:

@@ -4,17 +4,21 @@ Models are fetched one after the other, one task ahead of the workers. So downlo
 a zoo larger than the disk can be evaluated when weights are pruned.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Literal, Protocol
 
 from advalign.errors import quoted
+from advalign.evaluation import tally
 from advalign.evaluation.engines import Engine, TaskOutcome
 from advalign.evaluation.runner import Evaluator, Subject
 from advalign.evaluation.tasks import Task
 from advalign.models.checkpoints import Card, read_card
+
+TOLD_SECONDS = 1.0  # between reports of what tasks under way have done
 
 
 class Source(Protocol):
@@ -85,7 +89,8 @@ class Campaign:
         evaluator: makes the tasks and summaries of a model.
         sources: the models; each name once.
         engine: runs tasks.
-        on_task: called with (units done, units in all, model) whenever a task or a model ends.
+        on_progress: called with (passes done, passes in all, model) when a task or a model ends, and in between by
+            another thread. Passes are those that are expected; the numbers done never fall.
         prune: remove the weights of fetched models once they are finished.
     """
 
@@ -94,23 +99,28 @@ class Campaign:
         evaluator: Evaluator,
         sources: Sequence[Source],
         engine: Engine,
-        on_task: Callable[[int, int, str], None] = lambda done, total, note: None,
+        on_progress: Callable[[int, int, str], None] = lambda done, total, note: None,
         prune: bool = False,
     ) -> None:
-        self.evaluator, self.engine, self.on_task, self.prune = evaluator, engine, on_task, prune
+        self.evaluator, self.engine, self.prune = evaluator, engine, prune
         self.sources = {source.name: source for source in sources}
         self.outcomes: dict[str, Outcome] = {}
         self._open: dict[Path, _Open] = {}
+        self._progress = _Progress(evaluator.passes_per_model * len(sources), on_progress)
 
     def run(self) -> list[Outcome]:
         """Evaluate the unfinished models; the outcomes are in the order of the sources."""
         self._tell("")
-        for task, result in self.engine(self._tasks()):
-            entry = self._open.get(task.checkpoint)
-            if entry is None:
-                continue  # its model has failed meanwhile
-            self._take(entry, task, result)
+        with self._progress.ticking(), closing(self._results()) as results:
+            for task, result in results:
+                entry = self._open.get(task.checkpoint)
+                if entry is not None:  # else its model has failed meanwhile
+                    self._take(entry, task, result)
         return [self.outcomes[name] for name in self.sources]
+
+    def _results(self) -> Generator[tuple[Task, TaskOutcome], None, None]:
+        """What the engine yields; closed before it is exhausted, its workers end."""
+        yield from self.engine(self._tasks())
 
     def _tasks(self) -> Iterator[Task]:
         """Tasks of all models, made when the engine takes them."""
@@ -173,7 +183,55 @@ class Campaign:
         self._tell(source.name)
 
     def _tell(self, note: str) -> None:
-        """Units are tasks; every model has the same number."""
-        units = self.evaluator.tasks_per_model
-        done = units * len(self.outcomes) + sum(units - len(entry.missing) for entry in self._open.values())
-        self.on_task(done, units * len(self.sources), note)
+        """Report the passes of finished models and tasks; every model has the same number."""
+        whole, passes = self.evaluator.passes_per_model, self.evaluator.passes
+        done = whole * (len(self.outcomes) + len(self._open))
+        missing = sum(passes(task) for entry in self._open.values() for task in entry.missing)
+        self._progress.advance(done - missing, note)
+
+
+class _Progress:
+    """Passes that are done: those of finished tasks, and those that tasks under way have made so far.
+
+    Args:
+        total: passes in all.
+        report: called with (passes done, passes in all, note), by one thread at a time.
+    """
+
+    def __init__(self, total: int, report: Callable[[int, int, str], None]) -> None:
+        self.total, self._report = total, report
+        self._finished, self._shown, self._note = 0, 0, ""
+        self._lock = Lock()
+
+    def advance(self, finished: int, note: str) -> None:
+        """Report that tasks have ended.
+
+        Args:
+            finished: passes of all finished tasks.
+            note: for the user.
+        """
+        with self._lock:
+            self._finished, self._note = finished, note
+            self._show(finished)
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Report every second what tasks under way have done, while the block runs."""
+        over = Event()
+
+        def tick() -> None:
+            while not over.wait(TOLD_SECONDS):
+                with self._lock:
+                    self._show(min(self._finished + tally.under_way(), self.total - 1))
+
+        thread = Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _show(self, done: int) -> None:
+        self._shown = max(self._shown, done)
+        self._report(self._shown, self.total, self._note)

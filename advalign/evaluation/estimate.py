@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from advalign.attacks.base import Oracle
 from advalign.errors import AdvalignError
+from advalign.evaluation.arithmetic import pass_flops
 from advalign.evaluation.campaign import Source
 from advalign.evaluation.runner import Evaluator
 from advalign.models.checkpoints import load_checkpoint
@@ -106,21 +106,8 @@ def _one_pass(evaluator: Evaluator, source: Source) -> tuple[float, float]:
     torch.set_num_threads(evaluator.settings.evaluate.threads)
     classifier, card = load_checkpoint(source.folder)
     classifier.to(evaluator.device).to(memory_format=torch.channels_last).requires_grad_(False)
-    items = evaluator.image_set.items(0, min(evaluator.main.size, evaluator.count), evaluator.settings.seed)
+    items = evaluator.image_set.items(0, min(evaluator.main.size(card), evaluator.count), evaluator.settings.seed)
     inputs = items.pixels(evaluation_transform(classifier.preprocessing)).to(evaluator.device)
     groups = torch.tensor(card.group_of_class, device=evaluator.device) if evaluator.image_set.grouped else None
     oracle = Oracle(classifier, inputs, items.labels.to(evaluator.device), groups=groups)
     return pass_flops(classifier, inputs[:1]), _seconds(oracle) / len(inputs)
-
-
-def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:
-    """Floating-point operations of a forward pass with input gradient, as PyTorch's counter counts them.
-
-    Args:
-        classifier: its parameters require no gradient.
-        image: (1, 3, H, W); on the device "meta" nothing is computed.
-    """
-    image = image.detach().clone().requires_grad_(True)
-    with FlopCounterMode(display=False) as counter:  # cannot follow autograd.grad to a leaf, but can follow backward
-        classifier(image).amax().backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops())

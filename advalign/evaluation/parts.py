@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from advalign.data.results import SCHEMA_VERSION
+from advalign.data.results import SCHEMA_VERSION, read_rows
 from advalign.data.sets.base import ImageSet
+from advalign.evaluation.arithmetic import card_flops
 from advalign.evaluation.protocols import Protocol
+from advalign.evaluation.tasks import expected_passes
 from advalign.files import sha256
 from advalign.models.checkpoints import Card
+from advalign.rows import BATCH_SIZE
 from advalign.settings import EvaluateSettings, digest
+
+FEWEST = 6  # members of a task, where `evaluate.shard_size` is not smaller
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,25 @@ class Part:
     seed: int
     human_ceiling: float | None
 
-    @property
-    def size(self) -> int:
-        """Members of a task."""
-        return self.protocol.probe.items_per_task or self.evaluate.shard_size
+    def size(self, card: Card) -> int:
+        """Members of a task: halved until its arithmetic is at most `evaluate.task_tflop`."""
+        probe, most = self.protocol.probe, self.evaluate.task_tflop
+        if probe.items_per_task:
+            return probe.items_per_task
+        size = self.evaluate.shard_size
+        flops = card_flops(card) if most is not None and probe.passes else None
+        while flops is not None and most is not None and size > FEWEST and flops * self.passes(size) > most * 1e12:
+            size = (size + 1) // 2
+        return size
 
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """First and last members of every task; they do not depend on the engine or the number of workers."""
-        return [(first, min(first + self.size, self.count)) for first in range(0, self.count, self.size)]
+    def spans(self, card: Card) -> list[tuple[int, int]]:
+        """First and last members of every task; they do not depend on the machine, the engine or the workers."""
+        size = self.size(card)
+        return [(first, min(first + size, self.count)) for first in range(0, self.count, size)]
+
+    def passes(self, items: int) -> int:
+        """Passes that are expected for some items."""
+        return expected_passes(self.protocol.probe, items)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -61,11 +76,16 @@ class Part:
                 "items": [self.protocol.spec.image_set, self.image_set.digest, self.count],
                 "protocol": [self.protocol.name, self.protocol.sha256],
                 "metrics": [metric.__name__ for metric in self.protocol.measuring],
-                "members": [self.size, self.kept, self.seed],
+                "members": [self._settled_size, self.kept, self.seed],
                 "conditions": [evaluate.threads, evaluate.batch_size, evaluate.search_precision],
                 "code": self.protocol.rows_code,
             }
         )
+
+    @property
+    def _settled_size(self) -> int | list[float | None]:
+        """What the members of a model's tasks follow from, besides the model."""
+        return self.protocol.probe.items_per_task or [self.evaluate.shard_size, self.evaluate.task_tflop]
 
     def told(self, rows: Path, identity: str) -> dict[str, object]:
         """What a summary says of a model's rows.
@@ -74,7 +94,9 @@ class Part:
             rows: their file.
             identity: of the rows.
         """
+        sizes = read_rows(rows).get(BATCH_SIZE)
         return {
+            "smallest_batch": None if sizes is None or sizes.isna().all() else int(sizes.min()),
             "inputs_sha256": identity,
             "rows_sha256": sha256(rows),
             "protocol_sha256": self.protocol.sha256,

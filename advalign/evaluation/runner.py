@@ -40,7 +40,7 @@ from advalign.rows import FLAGS
 from advalign.seals import Damaged
 from advalign.settings import Settings, digest
 
-TASK_SETTINGS = {"shard_size", "threads", "batch_size", "search_precision"}
+TASK_SETTINGS = {"shard_size", "task_tflop", "threads", "batch_size", "search_precision"}
 """Settings that change rows, in addition to the protocol."""
 
 
@@ -115,9 +115,8 @@ class Evaluator:
         Raises:
             DataError: not a checkpoint, damaged, or trained on other classes than the data's.
         """
-        card_sha256 = (
-            sha256(checkpoint / CARD) if (checkpoint / CARD).is_file() else ""
-        )  # read_card refuses its absence
+        there = (checkpoint / CARD).is_file()  # read_card refuses its absence
+        card_sha256 = sha256(checkpoint / CARD) if there else ""
         card = read_card(checkpoint)
         if [entry.wnid for entry in card.classes] != [entry.wnid for entry in self.classes.entries]:
             raise DataError(
@@ -157,9 +156,13 @@ class Evaluator:
                 Paths(folder, name).remove()
 
     @property
-    def tasks_per_model(self) -> int:
-        """Tasks of a model with no finished shard."""
-        return sum(len(part.spans) for part in self.parts.values())
+    def passes_per_model(self) -> int:
+        """Passes that are expected for a model with no finished shard."""
+        return sum(part.passes(part.count) for part in self.parts.values())
+
+    def passes(self, task: Task) -> int:
+        """Passes that are expected for a task."""
+        return self.parts[task.protocol.name].passes(task.last - task.first)
 
     def tasks(self, subject: Subject) -> list[Task]:
         """Tasks of the model's unfinished parts."""
@@ -181,7 +184,7 @@ class Evaluator:
             )
             for name, part in self.parts.items()
             if not self._is_there(subject, name)
-            for first, last in part.spans
+            for first, last in part.spans(subject.card)
         ]
 
     def finish(self, subject: Subject, tasks: list[Task]) -> None:

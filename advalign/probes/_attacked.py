@@ -25,10 +25,12 @@ def attacked(attack: Attack, model: Model, items: Items, conditions: Conditions)
     """
     inputs = items.pixels(evaluation_transform(model.classifier.preprocessing)).to(model.device)
     labels = items.labels.to(model.device)
-    flags = checked_flags(model.name, model.classifier, inputs, labels, model.groups)
+    flags = checked_flags(model.name, model.classifier, inputs, labels, model.groups, conditions.batch_size)
     search = None
     if attack.uses_stand_in:
-        search = stand_in(model.classifier, inputs[:LOOKED_AT], conditions.search_precision)
+        search = stand_in(
+            model.classifier, inputs[: min(LOOKED_AT, conditions.batch_size or LOOKED_AT)], conditions.search_precision
+        )
     result = attack.run(
         model.classifier, inputs, labels, groups=model.groups, search=search, batch_size=conditions.batch_size
     )

@@ -24,7 +24,9 @@ REPEATS = 1e-3  # largest difference of two passes that counts as rounding, rela
 SUM_TO_ONE = 1e-3
 
 
-def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None = None) -> list[str]:
+def sanity_flags(
+    logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None = None, batch_size: int | None = None
+) -> list[str]:
     """Check a model's logits and gradients on a few clean images, with two passes.
 
     Args:
@@ -32,11 +34,12 @@ def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor 
         inputs: (N, 3, H, W) the images.
         labels: (N,) right decisions.
         groups: (K,) decision of each class, or None.
+        batch_size: the most images in one pass; None: all of them.
 
     Returns:
         Keys of FLAGS, in their order; empty where no check fails.
     """
-    oracle = Oracle(logits, inputs, labels, groups=groups)
+    oracle = Oracle(logits, inputs, labels, groups=groups, batch_size=batch_size)
     index = torch.arange(len(inputs), device=inputs.device)
     first = oracle.clean_logits.double()
     second = oracle.class_logits(inputs, index).double()
@@ -57,17 +60,24 @@ def sanity_flags(logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor 
     return [name for name in FLAGS if raised[name]]
 
 
-def checked_flags(name: str, logits: Logits, inputs: Tensor, labels: Tensor, groups: Tensor | None) -> list[str]:
+def checked_flags(
+    name: str,
+    logits: Logits,
+    inputs: Tensor,
+    labels: Tensor,
+    groups: Tensor | None,
+    batch_size: int | None = None,
+) -> list[str]:
     """Flags of a model by the first few items of a task.
 
     Args:
         name: of the model, for the message.
-        logits, inputs, labels, groups: as `sanity_flags`.
+        logits, inputs, labels, groups, batch_size: as `sanity_flags`.
 
     Raises:
         DataError: the logits of clean images are not finite: nothing can be measured.
     """
-    flags = sanity_flags(logits, inputs[:LOOKED_AT], labels[:LOOKED_AT], groups)
+    flags = sanity_flags(logits, inputs[:LOOKED_AT], labels[:LOOKED_AT], groups, batch_size)
     if "non-finite-logits" in flags:
         raise DataError(f"{name}: {NOT_FINITE}")
     return flags

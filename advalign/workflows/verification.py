@@ -19,9 +19,9 @@ from advalign.evaluation.protocols import protocol
 from advalign.evaluation.tasks import Task, open_set, run_task
 from advalign.files import Project
 from advalign.names import Reference
-from advalign.rows import CLEAN_PREDICTION, NORMS, RHO, STATUS, Status
+from advalign.rows import BATCH_SIZE, CLEAN_PREDICTION, NORMS, RHO, STATUS, TASK, Status
 from advalign.settings import Settings
-from advalign.tracking.registry.evidence import read_evaluation
+from advalign.tracking.registry.evidence import Logged, read_evaluation
 from advalign.tracking.registry.registered import WEIGHTS_TAG, Version, fetch, label_of, resolve
 from advalign.tracking.store import Store
 
@@ -89,7 +89,7 @@ def verify(
         _check_items(project, summary, label)
         with TemporaryDirectory() as folder:
             checkpoint = fetch(version, Path(folder))
-            tasks = _tasks(project, settings, summary, checkpoint, shards)
+            tasks = _tasks(project, settings, found, checkpoint, shards)
             again = pd.concat([run_task(task).rows for task in tasks], ignore_index=True)
     except AdvalignError as error:
         if error.exit_code != 1:
@@ -109,11 +109,15 @@ def _check_items(project: Project, summary: dict[str, Any], label: str) -> None:
         )
 
 
-def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkpoint: Path, shards: int) -> list[Task]:
+def _tasks(project: Project, settings: Settings, found: Logged, checkpoint: Path, shards: int) -> list[Task]:
     """The tasks of the evaluation that are run again, with the same members, threads and batches."""
+    summary, rows = found.summary, found.rows
     asked = protocol(summary["protocol"], settings.evaluate.protocols, settings.evaluate.metrics or None)
-    size, count = asked.probe.items_per_task or summary["tasks"]["shard_size"], summary["n_stimuli"]
-    firsts = list(range(0, count, size))
+    if TASK not in rows:
+        raise InputError(f"{summary['model']} was evaluated by an earlier advalign: evaluate and publish it again")
+    firsts = sorted(int(first) for first in rows[TASK].unique())
+    lasts = [*firsts[1:], summary["n_stimuli"]]
+    smaller = [rows[BATCH_SIZE].iloc[first] for first in firsts]
     chosen = sorted({int(index) for index in np.linspace(0, len(firsts) - 1, min(shards, len(firsts)))})
     return [
         Task(
@@ -122,12 +126,12 @@ def _tasks(project: Project, settings: Settings, summary: dict[str, Any], checkp
             checkpoint=checkpoint,
             weights=summary["weights_sha256"],
             first=firsts[index],
-            last=min(firsts[index] + size, count),
+            last=lasts[index],
             kept=(),
             seed=summary["seed"],
             device="cpu",
             threads=summary["tasks"]["threads"],
-            batch_size=summary["tasks"]["batch_size"],
+            batch_size=summary["tasks"]["batch_size"] if pd.isna(smaller[index]) else int(smaller[index]),
             search_precision=summary["tasks"]["search_precision"],
         )
         for index in chosen

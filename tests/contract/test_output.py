@@ -86,7 +86,10 @@ def test_a_message_loses_only_the_middle_of_what_it_quotes():
 
 def test_the_recorded_failure_of_a_model_has_the_remedy():
     class Recorder:
-        tasks_per_model, line = 1, ""
+        passes_per_model, line = 1, ""
+
+        def passes(self, task):
+            return 1
 
         def record_failure(self, name, line):
             self.line = line

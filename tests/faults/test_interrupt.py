@@ -1,4 +1,4 @@
-"""Ctrl-C reaches all processes of a command: it says how to go on, ends with 130, and going on loses nothing."""
+"""Ctrl-C and SIGTERM: a command says how to go on, leaves nobody behind, and going on loses nothing."""
 
 import os
 import shutil
@@ -29,14 +29,19 @@ def start(sample_root, tmp_path_factory):
     return project.root
 
 
-def interrupted(root, words, begun):
+def interrupted(root, words, begun, send=lambda process: os.killpg(process, signal.SIGINT)):
     """Run a command, and press Ctrl-C when something lies on the disk; how it ends."""
     command = Spoken(root, words, os.setsid)  # what a terminal does for a command: a process group of its own
     while not any(root.glob(begun)):
         assert command.process.exitcode is None, command.end()
         time.sleep(0.01)
-    os.killpg(command.process.pid, signal.SIGINT)
-    return command.told()
+    send(command.process.pid)
+    ended = command.told()  # the resource tracker, which would warn, has the same standard error
+    with pytest.raises(ProcessLookupError):
+        while True:  # nobody of its group is left soon
+            os.killpg(command.process.pid, 0)
+            time.sleep(0.05)
+    return ended
 
 
 def test_a_training_goes_on_where_it_was(start, tmp_path):
@@ -57,3 +62,13 @@ def test_an_evaluation_goes_on_where_it_was(start, tmp_path, workers):
     assert not list(root.glob("outputs/evaluations/fmn-50/*.json"))
     assert Spoken(root, words).end()[0] == 0
     assert list(root.glob("outputs/evaluations/fmn-50/*.json"))
+
+
+@pytest.mark.timeout(200, func_only=True)
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("to", [os.kill, os.killpg])
+def test_sigterm_ends_an_evaluation_and_its_workers(start, tmp_path, workers, to):
+    root = shutil.copytree(start, tmp_path / "project")
+    shards, said = "outputs/evaluations/fmn-50/shards/*/*.parquet", GOES_ON.replace("interrupted", "ended by SIGTERM")
+    ended = interrupted(root, (*EVALUATE, workers), shards, lambda process: to(process, signal.SIGTERM))
+    assert ended == (143, [said])

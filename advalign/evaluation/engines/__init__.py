@@ -2,15 +2,20 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from advalign.errors import unknown_name
-from advalign.evaluation.tasks import Task, run_task
+from advalign.evaluation.tasks import MemoryRanOut, Task, run_task
 from advalign.probes.base import Measured
+from advalign.progress import say
 
 TaskOutcome = Measured | Exception
 Work = Callable[[Task], TaskOutcome]
 Engine = Callable[[Iterable[Task]], Iterator[tuple[Task, TaskOutcome]]]
 ENGINES = ("local", "ray")
+REFUSED = "DefaultCPUAllocator: can't allocate memory"  # PyTorch has no class for it
+MOST_HALVINGS = 4  # of a model's passes: 48, 24, 12, 6, 3 images
 
 
 def attempt(task: Task) -> TaskOutcome:
@@ -19,6 +24,39 @@ def attempt(task: Task) -> TaskOutcome:
         return run_task(task)
     except Exception as error:  # noqa: BLE001
         return _portable(error)
+
+
+class Halvings:
+    """How often each model's passes had to be halved because memory ran out; its later tasks begin with that."""
+
+    def __init__(self) -> None:
+        self._of: dict[Path, int] = {}
+
+    def applied(self, task: Task, memory: int | None = None) -> Task:
+        """The task as it is to be run.
+
+        Args:
+            task: of the campaign.
+            memory: bytes for the worker.
+        """
+        return replace(task, memory=memory, halvings=self._of.get(task.checkpoint, 0))
+
+    def settled(self, ran: Task, outcome: TaskOutcome) -> TaskOutcome | None:
+        """The outcome that counts; None where memory ran out and the task is to run again.
+
+        Args:
+            ran: the task as it was run.
+            outcome: MemoryError where its worker was killed.
+        """
+        refused = isinstance(outcome, RuntimeError) and REFUSED in str(outcome)
+        if not refused and not isinstance(outcome, MemoryError):
+            return outcome
+        if ran.halvings == MOST_HALVINGS:
+            return MemoryRanOut(ran.memory)
+        self._of[ran.checkpoint] = max(self._of.get(ran.checkpoint, 0), ran.halvings + 1)
+        what = "could not get memory" if refused else "was killed (out of memory?)"
+        say(f"{ran.checkpoint.name}: a worker {what}: its task runs again with half as many images in one pass")
+        return None
 
 
 def _portable(error: Exception) -> Exception:

@@ -4,14 +4,18 @@ import importlib
 import os
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from advalign.errors import InputError, quoted
-from advalign.evaluation.engines import Engine, TaskOutcome, Work, attempt
+from advalign.evaluation.engines import Engine, Halvings, TaskOutcome, Work, attempt
 from advalign.evaluation.tasks import Task
+from advalign.memory import available, held, keep_freed_memory
 
-RETRIES = 3  # of a task whose worker died
+RETRIES = 3  # of a task whose node was lost
 STARTED_HERE = (None, "", "local")  # values of RAY_ADDRESS
 REACH_SECONDS = 10  # for a cluster to answer
 AHEAD = 2  # tasks per place that are made before they are needed
@@ -39,10 +43,10 @@ def on_ray(device: str, threads: int, workers: int | None = None, work: Work = a
 
     def run(tasks: Iterable[Task]) -> Iterator[tuple[Task, TaskOutcome]]:
         started = _connect(ray)
-        remote = ray.remote(**needs, max_retries=RETRIES)(work)
+        remote = ray.remote(**needs, max_retries=0)(_on_node)  # Ray would run it again in passes of the same size
         places = workers or _places(ray.cluster_resources(), needs)
         try:
-            yield from _run(ray, remote, iter(tasks), places)
+            yield from _run(ray, remote, work, iter(tasks), places)
         finally:
             if started:
                 ray.shutdown()
@@ -89,17 +93,55 @@ def _places(resources: dict[str, float], needs: dict[str, int]) -> int:
     return max(1, min(int(resources.get(kinds[key], 0) // need) for key, need in needs.items() if need))
 
 
-def _run(ray: Any, remote: Any, tasks: Iterator[Task], places: int) -> Iterator[tuple[Task, TaskOutcome]]:
-    running: dict[Any, Task] = {}
+def _on_node(work: Work, task: Task) -> TaskOutcome:
+    """Run a task in a worker of Ray, with its share of the node's memory."""
+    keep_freed_memory()
+    return work(replace(task, memory=_share(task.threads)))
+
+
+@lru_cache(maxsize=1)
+def _share(threads: int) -> int | None:
+    """Bytes for this worker, if there is one for every `threads` cores of the node."""
+    free, own = available(), held()
+    return None if free is None or own is None else (free + own) // max(1, (os.cpu_count() or 1) // threads)
+
+
+def _run(ray: Any, remote: Any, work: Work, tasks: Iterator[Task], places: int) -> Iterator[tuple[Task, TaskOutcome]]:
+    running: dict[Any, tuple[Task, Task]] = {}
+    halvings, lost = Halvings(), Counter[Task]()
+    again: list[Task] = []
     while True:
-        while len(running) < AHEAD * places and (task := next(tasks, None)) is not None:
-            running[remote.remote(task)] = task
+        while len(running) < AHEAD * places:
+            task = again.pop(0) if again else next(tasks, None)
+            if task is None:
+                break
+            ran = halvings.applied(task)
+            running[remote.remote(work, ran)] = task, ran
         if not running:
             return
         done, _ = ray.wait(list(running), num_returns=1)
         for reference in done:
-            task = running.pop(reference)
-            try:
-                yield task, ray.get(reference)
-            except ray.exceptions.RayError as error:
-                yield task, RuntimeError(f"lost on the cluster: {quoted(error)}")
+            task, ran = running.pop(reference)
+            outcome = halvings.settled(ran, _outcome(ray, reference))
+            if isinstance(outcome, _LostError) and lost[task] < RETRIES:
+                lost[task] += 1
+                outcome = None
+            if outcome is None:
+                again.append(task)
+            else:
+                yield task, outcome
+
+
+class _LostError(RuntimeError):
+    """A task's node is gone, or its result."""
+
+
+def _outcome(ray: Any, reference: Any) -> TaskOutcome:
+    """The outcome of a task; MemoryError where its worker was killed, by the system or by Ray."""
+    try:
+        found: TaskOutcome = ray.get(reference)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+        return MemoryError()
+    except ray.exceptions.RayError as error:
+        return _LostError(f"lost on the cluster: {quoted(error)}")
+    return found

@@ -16,11 +16,14 @@ from PIL import Image
 from advalign.data.results import Paths, stored_identity, write_table
 from advalign.errors import DataError
 from advalign.evaluation import shards as shards_module
+from advalign.evaluation import tasks as tasks_module
 from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines import _portable, attempt
 from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator
+from advalign.evaluation.tasks import AT_ONCE, MemoryRanOut
 from advalign.files import Project
+from advalign.memory import held
 from advalign.models.checkpoints import CARD, WEIGHTS, read_card
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
@@ -114,9 +117,9 @@ def evaluator(project, protocol="fmn-5", limit=LIMIT, **changes):
     return Evaluator(project, settings, protocol, limit)
 
 
-def run(project, engine, names=NAMES, sources=None, on_task=lambda *_: None, prune=False, **changes):
+def run(project, engine, names=NAMES, sources=None, on_progress=lambda *_: None, prune=False, **changes):
     sources = sources or [TrainedModel(project.checkpoints / name) for name in names]
-    outcomes = Campaign(evaluator(project, **changes), sources, engine, on_task, prune).run()
+    outcomes = Campaign(evaluator(project, **changes), sources, engine, on_progress, prune).run()
     return {outcome.name: (outcome.state, outcome.error) for outcome in outcomes}
 
 
@@ -370,10 +373,11 @@ def test_progress_ends_at_its_total(project, tmp_path):
     run(project, Spy(), names=[ONE], protocol="fmn-6")  # the predictions are there
     interrupt(project, Spy(2), names=[ONE])
     heard = []
-    run(project, Spy(), sources=sources, on_task=lambda done, total, note: heard.append((done, total)))
-    assert {total for _, total in heard} == {3 * UNITS}
+    run(project, Spy(), sources=sources, on_progress=lambda done, total, note: heard.append((done, total)))
+    whole = 3 * evaluator(project).passes_per_model
+    assert {total for _, total in heard} == {whole}
     done = [done for done, _ in heard]
-    assert [done[0], done[-1]] == [0, 3 * UNITS]
+    assert [done[0], done[-1]] == [0, whole]
     assert done == sorted(done)
 
 
@@ -388,26 +392,76 @@ def test_an_error_that_cannot_travel_becomes_its_line():
 
 
 def deadly(task):
-    """Kills its process: always for one model, once for another."""
-    if task.checkpoint.name == TWO:
+    """Is killed as the system kills what takes too much memory: above 12 images in a pass, or whatever is left."""
+    if task.checkpoint.name == TWO or (task.checkpoint.name == ONE and AT_ONCE >> task.halvings > 12):
         os.kill(os.getpid(), signal.SIGKILL)
-    marker = task.root / "killed-once"
-    if (task.checkpoint.name, task.first) == (ONE, 12) and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    if task.checkpoint.name == THREE and not (task.root / "crashed-once").exists():
+        (task.root / "crashed-once").touch()
+        os.abort()
     return attempt(task)
 
 
-def test_a_killed_worker_costs_nothing_and_a_deadly_task_only_its_model(made, tmp_path):
+def test_a_killed_task_runs_again_in_smaller_passes_and_a_deadly_one_costs_only_its_model(
+    made, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("advalign.evaluation.engines.MOST_HALVINGS", 2)
     project = Project(tmp_path / "project")
     shutil.copytree(made.root, project.root, ignore=shutil.ignore_patterns("evaluations"))
     expected = undisturbed(project, names=[ONE, THREE], limit=24)
     outcomes = run(project, local(2, deadly), limit=24)
     assert states(outcomes) == ["evaluated", "failed", "evaluated"]
-    assert outcomes[TWO][1] == "RuntimeError: its worker process died twice (out of memory?)"
-    assert (project.root / "killed-once").exists()
+    assert outcomes[TWO][1].startswith("MemoryRanOut: memory ran out (")
+    assert "use fewer --workers" in outcomes[TWO][1]
+    said = capsys.readouterr().err
+    assert "advalign: test_resnet.one: a worker was killed (out of memory?): its task runs again with half" in said
     found = files(project)
-    assert {name: found[name] for name in expected} == expected
+    of_one = {name for name in expected if ONE in name}
+    assert {name: found[name] for name in expected.keys() - of_one} == {
+        name: expected[name] for name in expected.keys() - of_one
+    }
+    told = evaluator(project, limit=24).paths(ONE)
+    rows = pd.read_parquet(told.rows)
+    assert {*rows["batch_size"]} == {12}
+    assert json.loads(told.summary.read_text())["smallest_batch"] == 12
+
+
+def test_memory_that_is_refused_halves_the_passes_in_this_process_too(project):
+    tried = []
+
+    def work(task):
+        tried.append(task.halvings)
+        refused = RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+        return refused if len(tried) in (1, 3) else remembered(task)
+
+    assert states(run(project, local(1, work), names=[ONE])) == ["evaluated"]
+    assert tried == [0, 1, 1, 2, 2, 2]
+
+
+def test_a_worker_with_little_memory_takes_fewer_images_at_once(project):
+    (task, *_) = evaluator(project, shard_size=48).tasks(evaluator(project).subject(project.checkpoints / ONE))
+    plenty = attempt(replace(task, memory=2**50))
+    assert plenty.rows["batch_size"].isna().all()
+    _, _, by_image = tasks_module._model(task.checkpoint, task.weights, "cpu", True)
+    assert 2**19 < by_image < 2**24
+    little = held() + (task.checkpoint / WEIGHTS).stat().st_size + 5.5 * by_image / tasks_module.SHARE
+    little += tasks_module.COPIES * (task.last - task.first) * 3 * 64**2 * 4
+    assert tasks_module._batch_size(replace(task, memory=int(little)), by_image, 64) in (4, 5, 6)
+    assert tasks_module._batch_size(replace(task, memory=int(little), halvings=2), by_image, 64) == 1
+    with pytest.raises(MemoryRanOut, match="memory ran out"):
+        tasks_module._batch_size(replace(task, memory=int(little), halvings=4), by_image, 64)
+    assert {*attempt(replace(task, memory=1)).rows["batch_size"]} == {1}
+
+
+def test_costly_models_have_tasks_of_fewer_items(project):
+    spans = {}
+    for tflop in (None, 1.0, 1e-6):
+        one = evaluator(project, "fmn-fast", limit=36, shard_size=36, task_tflop=tflop)
+        subject = one.subject(project.checkpoints / ONE)
+        spans[tflop] = [(task.first, task.last) for task in one.tasks(subject) if task.protocol.probe == "minimum-norm"]
+    assert spans[None] == spans[1.0] == [(0, 36)]
+    assert spans[1e-6] == [(first, min(first + 5, 36)) for first in range(0, 36, 5)]
 
 
 def test_changed_predictions_and_an_edited_summary_are_computed_again(project):
