@@ -107,7 +107,7 @@ IMAGES, LABELS = torch.full((2, 3, 5, 5), 0.5), torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"norm": "linf"}, "norm 'linf' cannot be measured: expected 'l2'"),
+        ({"norm": "l1"}, "norm 'l1' cannot be measured: expected 'l2' or 'linf'"),
         ({"budget": "huge"}, "budget: input should be 'fast', 'standard' or 'thorough', got 'huge'"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(75, 3))}, "training mode"),
         ({"model": "resnet18"}, "expected a torch module"),

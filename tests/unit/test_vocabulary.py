@@ -83,10 +83,10 @@ def test_short_names_fit_mlflows_compare_view_and_those_of_superclasses_sort_las
 def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary):
     evaluated = {
         "model": "resnet18.robust", "architecture": "resnet18", "recipe": "robust", "protocol": "fmn", "flags": [],
-        "metrics": summary,
+        "metrics": summary, "protocol_metrics": list(summary),
     }  # fmt: skip
     table = zoo_table([evaluated], Zoo())
-    told = ["model", "group", "recipe", "protocol", "flags", "big_data", "baseline"]
+    told = ["model", "group", "recipe", "protocol", "norm", "flags", "big_data", "baseline"]
     measured = [column for column in table if column not in told]
     assert tuple(measured) == ZOO
     for column in measured:
@@ -95,7 +95,7 @@ def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary
 
 
 def test_what_is_tested_and_drawn_is_described_with_column_and_title():
-    assert PAIRED == {"pt": "norm_l2", "aa": "rho_released"}
+    assert {short: describe(short).column for short in PAIRED} == {"pt": "norm_l2", "aa": "rho_released"}
     assert all(describe(short).title and describe(short).better == "higher" for short in HEADLINES)
     assert all(one.label and one.unit for one in METRICS)
 

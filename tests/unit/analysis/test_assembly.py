@@ -76,7 +76,7 @@ def test_baseline(said, baseline):
 
 
 def test_the_zoo_s_table_says_group_and_baseline_and_twins_follow():
-    rest = {"protocol": "fmn-fast", "metrics": {}, "flags": []}
+    rest = {"protocol": "fmn-fast", "metrics": {}, "protocol_metrics": [], "flags": []}
     said = [
         summary("test_resnet.baseline", group="cnn", baseline=None),
         summary("any", "noisy", group="noisy", baseline="test_resnet.baseline"),

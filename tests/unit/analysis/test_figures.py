@@ -192,7 +192,7 @@ def test_bars_without_p_show_a_question_mark_and_pairs_without_means_are_counted
 def test_curves_are_drawn_in_order_of_eps():
     eps, accuracy = np.array([2.0, 0, 1, 3]), np.array([0.3, 0.9, 0.5, np.nan])
     curves = {"a": (eps, accuracy), "a.harmonized": ([0, 1], [0.9, 0.8]), "b": ([], [])}
-    plot = robust_accuracy_curves(curves, {"a": "vit", "a.harmonized": "harmonized"})
+    plot = robust_accuracy_curves({"l2": curves}, {"a": "vit", "a.harmonized": "harmonized"})
     first, second = marks(plot, Line)
     assert (first.x.tolist(), first.y.tolist()) == ([0, 1, 2], [0.9, 0.5, 0.3])
     assert [(line.label, line.name, line.colour) for line in (first, second)] == [
@@ -204,7 +204,7 @@ def test_curves_are_drawn_in_order_of_eps():
 
 def test_many_curves_have_a_legend_of_kinds():
     curves = {f"net_{place}": ([0, 1], [1.0, 0.1]) for place in range(20)} | {"n_l2_eps1": ([0, 1], [1.0, 0.5])}
-    lines = marks(robust_accuracy_curves(curves, dict.fromkeys(curves, "cnn") | {"n_l2_eps1": "robust"}), Line)
+    lines = marks(robust_accuracy_curves({"l2": curves}, dict.fromkeys(curves, "cnn") | {"n_l2_eps1": "robust"}), Line)
     assert [line.label for line in lines] == ["CNN (20)"] * 20 + ["robust (1)"]
     assert {line.name for line in lines} == set(curves)
     assert {line.dash for line in lines} == {()}
@@ -212,7 +212,7 @@ def test_many_curves_have_a_legend_of_kinds():
 
 def test_curves_of_different_length_are_refused():
     with pytest.raises(InputError, match="curve of a: 2 eps but 1 accuracies"):
-        robust_accuracy_curves({"a": ([0, 1], [0.5])}, {"a": "cnn"})
+        robust_accuracy_curves({"l2": {"a": ([0, 1], [0.5])}}, {"a": "cnn"})
 
 
 def test_protocols_stand_against_each_other_with_the_line_of_equality():
@@ -221,7 +221,8 @@ def test_protocols_stand_against_each_other_with_the_line_of_equality():
         {"model": "b", "pt": {"fmn": 2.0, "released": 5.0}},
         {"model": "elsewhere", "pt": {"fmn": None, "released": 5.0}},
     ]
-    plot = protocol_scatter({"models": rows}, {"a": "cnn", "b": "robust"})
+    norms = {"fmn": "l2", "released": "l2"}
+    plot = protocol_scatter({"models": rows, "norms": norms}, {"a": "cnn", "b": "robust"})
     equal, *points = plot.panels[0].marks
     assert (equal.x.tolist(), equal.y.tolist()) == ([0, 5], [0, 5])
     assert [(one.x.tolist(), one.y.tolist(), one.names) for one in points] == [([3], [1], ["a"]), ([5], [2], ["b"])]

@@ -51,4 +51,4 @@ def test_degenerate_tables_give_notes():
     assert math.isnan(trade_off["rho"])
     assert trade_off["note"]
     assert compare_protocols({"fmn": robust})["agreement"] == []
-    assert compare_protocols({}) == {"models": [], "trade_off": [], "agreement": []}
+    assert compare_protocols({}) == {"norms": {}, "models": [], "trade_off": [], "agreement": []}

@@ -14,7 +14,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.inputs import Tracked
 from advalign.metrics.base import Metric
 from advalign.rows import Descriptor
-from advalign.tracking.registry.gates import Evidence, Present, judge
+from advalign.tracking.registry.gates import Case, Evidence, Present, judge
 from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
 
@@ -60,7 +60,7 @@ def present(md5="d1", *changed, read="r"):
 
 
 def ask(policy, candidate, other=None, zoo=EMPTY, now=None):
-    return judge(Policy(protocol="fmn-fast", **policy), candidate, {"baseline": other}, zoo, now or present())
+    return judge(Policy(protocol="fmn-fast", **policy), Case(candidate, {"baseline": other}, now or present()), zoo)
 
 
 def against(**demands):
@@ -68,7 +68,7 @@ def against(**demands):
 
 
 def test_what_is_left_out_of_a_policy_is_asked():
-    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), evidence(), {}, EMPTY, present())]
+    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), Case(evidence(), {}, present()), EMPTY)]
     assert names == ["protocol", "data", "sanity flags", "Pareto front"]
 
 
@@ -78,13 +78,13 @@ def test_what_is_left_out_of_a_policy_is_asked():
 def test_only_minimum_norm_protocols_count(name, holds):
     policy = Policy(protocol=name, current_data=False, no_flags=False, pareto_front=False)
     mine = evidence(protocol=protocol(name).sha256)
-    assert [verdict.holds for verdict in judge(policy, mine, {}, EMPTY, present())] == [holds]
+    assert [verdict.holds for verdict in judge(policy, Case(mine, {}, present()), EMPTY)] == [holds]
 
 
 def test_not_evaluated_fails_and_nothing_else_is_asked():
-    verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, present())
+    verdicts = judge(Policy(protocol="fmn-fast"), Case(None, {}, present()), EMPTY)
     assert [(verdict.gate, verdict.holds) for verdict in verdicts] == [("protocol", True), ("evaluation", False)]
-    earlier = judge(Policy(protocol="fmn-fast"), evidence(protocol="earlier settings"), {}, EMPTY, present())
+    earlier = judge(Policy(protocol="fmn-fast"), Case(evidence(protocol="earlier settings"), {}, present()), EMPTY)
     assert [(verdict.gate, verdict.holds) for verdict in earlier] == [("protocol", True), ("evaluation", False)]
 
 
