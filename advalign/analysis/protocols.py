@@ -19,6 +19,7 @@ from advalign.analysis.table import check_table, is_standard, norm_of_table
 from advalign.averages import Interval
 
 ROUNDING = 1e-9  # a rho of 1 is not always 1 in binary
+REVERSE = "do not agree: one is the other's reverse"
 ALIKE = 0.8
 """Rankings agree where the whole interval of rho lies at or above this, and do not where it lies below."""
 
@@ -104,8 +105,9 @@ def _verdict(tolerance: Spearman, interval: Interval) -> str:
     if math.isnan(tolerance.rho):
         return f"Whether the rankings of {models} agree cannot be said: {tolerance.note}."
     rho = f"rho {tolerance.rho:.2f} over {models}"
-    if tolerance.rho > 1 - ROUNDING and tolerance.n >= LEAST_FOR_INTERVAL:
-        return f"The rankings agree: both are the same ({rho})."
+    if abs(tolerance.rho) > 1 - ROUNDING and tolerance.n >= LEAST_FOR_INTERVAL:
+        same = tolerance.rho > 0
+        return f"The rankings {'agree: both are the same' if same else REVERSE} ({rho})."
     if math.isnan(interval.low):
         return f"Whether the rankings agree is open ({rho}, no interval: {interval.note})."
     said = f"{rho}, 95 % interval {interval.low:.2f} to {interval.high:.2f}"

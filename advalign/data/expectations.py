@@ -21,6 +21,7 @@ from advalign.data.suites_cifar import cifar_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
+from advalign.rows import NORMS, with_norm
 from advalign.settings import Settings
 
 # the column that names a row of each table in a message
@@ -29,7 +30,7 @@ NAMED_BY = {
     "superclasses": "superclass",
     "maps": "stimulus",
     "labels": "image",
-    "evaluations": "row",
+    **dict.fromkeys((with_norm("evaluations", norm) for norm in NORMS), "row"),
     "evaluated": "evaluation",
     **dict.fromkeys(("train", "test", "swapped", "swaps"), "image"),
 }

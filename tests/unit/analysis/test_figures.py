@@ -229,6 +229,36 @@ def test_protocols_stand_against_each_other_with_the_line_of_equality():
     assert (plot.panels[0].x.name, plot.panels[0].y.name) == ("PT under released", "PT under fmn")
 
 
+def test_another_norm_has_a_panel_of_its_own_and_no_line_of_equality():
+    rows = [{"model": name, "pt": {"fmn": at, "old": 2 * at, "linf": 9 * at}} for name, at in (("a", 1.0), ("b", 2.0))]
+    norms = {"fmn": "l2", "old": "l2", "linf": "linf"}
+    first, second = protocol_scatter({"models": rows, "norms": norms}, {"a": "cnn", "b": "cnn"}).panels
+    assert [panel.x.title for panel in (first, second)] == [
+        "PT under old (mean l2 norm)", "PT under linf (mean linf norm, 1/255)",
+    ]  # fmt: skip
+    assert second.y.title == "PT under fmn (mean l2 norm)"
+    assert [type(mark) for mark in first.marks] == [Line, Points]
+    (points,) = second.marks
+    assert (points.x.tolist(), points.y.tolist()) == ([9, 18], [1, 2])
+
+
+def test_curves_of_two_norms_are_two_panels_with_their_units():
+    curves = {"l2": {"a": ([0, 1], [1.0, 0.5])}, "linf": {"a": ([0, 8], [1.0, 0.2])}}
+    plot = robust_accuracy_curves(curves, {"a": "cnn"})
+    assert [panel.x.title for panel in plot.panels] == [
+        "perturbation size eps (l2 norm)", "perturbation size eps (linf norm, 1/255)",
+    ]  # fmt: skip
+    assert [panel.marks[0].x.tolist() for panel in plot.panels] == [[0, 1], [0, 8]]
+    assert plot.detail == "1 model"
+
+
+def test_figures_of_a_table_in_linf_say_so():
+    plots = comparison_plots(small().assign(norm="linf"), {"paired": [pair()]}, TWINS)
+    titles = [plots["pt_aa_plane"].panels[0].x.title, plots["pt_against_accuracy"].panels[0].y.title,
+              plots["pt_twins"].panels[0].x.title]  # fmt: skip
+    assert all("mean linf norm, 1/255" in title for title in titles), titles
+
+
 def test_a_comparison_has_its_figures_under_the_names_of_their_files():
     statistics = {"paired": [pair()]}
     names = ["pt_aa_plane", "pt_against_accuracy", "aa_against_accuracy", "pt_twins", "aa_twins", "robust_accuracy"]
