@@ -9,7 +9,7 @@ from typing import ClassVar
 import pandas as pd
 from torch import Tensor
 
-from advalign.rows import STATUS, Descriptor, Status, norm_of
+from advalign.rows import NORMS, SCALES, STATUS, Descriptor, Status, norm_of
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import average_ranks
 
@@ -54,6 +54,11 @@ class Evaluation:
         found = norm_of(self.rows)
         assert found is not None, "rows of a probe that attacks have a norm"
         return found
+
+    @property
+    def norms(self) -> "pd.Series[float]":
+        """Norms of the valid rows in the unit of numbers (`rows.SCALES`): linf in 1/255."""
+        return SCALES[self.norm] * self.valid[NORMS[self.norm]]
 
     @property
     def valid(self) -> pd.DataFrame:

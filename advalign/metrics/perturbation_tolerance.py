@@ -21,7 +21,7 @@ class PerturbationTolerance(Metric):
         single stimulus it says little (docs/fmn-fast.md). NaN for attacks without starts.
         """
         rows, column, scale = evaluation.rows, NORMS[evaluation.norm], SCALES[evaluation.norm]
-        norms = scale * evaluation.valid[column].to_numpy(np.float64)
+        norms = evaluation.norms.to_numpy(np.float64)
         attacked = rows[rows[STATUS] != Status.MISCLASSIFIED_CLEAN]
         second = evaluation.valid[SECOND_START].dropna()
         bounded = scale * attacked[column].fillna(attacked[LARGEST_TRIED]).to_numpy(np.float64)

@@ -83,7 +83,7 @@ def test_linf_may_be_the_headline(project, store):
     assert said["perturbation_tolerance_linf"] == pytest.approx(1.0)
     assert "perturbation_tolerance" not in said
     report = (project.comparison / "report.html").read_text()
-    assert "PT: mean linf norm, 1/255, of the smallest perturbation" in report
+    assert "PT: mean size (linf norm, 1/255) of the smallest perturbation" in report
 
 
 def test_mlflow_and_the_model_card_say_the_norm(project, store):
