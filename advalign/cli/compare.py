@@ -70,7 +70,9 @@ def compare(
         return
     beside = [f"{short}_{norm}" for norm in NORMS for short in PAIRED if f"{short}_{norm}" in zoo]
     title = f"protocol {statistics['protocol']} ({UNITS[norm_of_table(zoo)]})"
-    print_table(rows, [*COLUMNS, *beside], title, headings(ZOO))
+    print_table(
+        rows, [*COLUMNS, *beside], title, {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
+    )
     for entry in statistics.get("protocols", {}).get("agreement", ()):
         if "verdict" in entry:  # an earlier advalign may have written what --show prints
             typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")

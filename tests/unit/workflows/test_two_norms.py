@@ -132,7 +132,7 @@ def test_a_search_in_linf_gives_rows_that_validate_and_compare(project, store):
     share = (rows["norm_linf"].fillna(0) > 1 / 255).mean()
     assert summary["metrics"]["robust_accuracy_linf1"] == pytest.approx(share)
     found = validate(project, settings, evaluations=True)
-    assert [one for one in found.failures if one.table == "evaluations_linf"] == []
+    assert [one for one in found.failures if "linf-curve-fast" in str(one)] == []  # the given rows guess anything
     assert found.checked["evaluations_linf"] > 10
     table, statistics = compare(project, settings, "linf-curve-fast.first12")
     assert (table["norm"].tolist(), statistics["protocol"]) == (["linf"], "linf-curve-fast.first12")
