@@ -210,21 +210,26 @@ def protocol_scatter(comparison: Mapping[str, Any], kinds: Mapping[str, str]) ->
         return Plot(title, "Only one protocol has been evaluated: set `evaluate.also` in params.yaml for a second.")
     first, panels, notes, most = names[0], [], [], 0
     for other in names[1:]:
-        both = [row for row in comparison["models"] if _finite(row["pt"][first]) and _finite(row["pt"][other])]
-        if not both:
+        rows = _under_both(comparison, first, other)
+        if rows.empty:
             notes.append(f"No model has PT under {first} and under {other}.")
             continue
-        rows = pd.DataFrame({"model": row["model"], "x": row["pt"][other], "y": row["pt"][first]} for row in both)
-        norms = [comparison["norms"][name] for name in (other, first)]
-        x, y = (
-            Axis(f"PT under {name} (mean {UNITS[norm]})", low=0.0)
-            for name, norm in zip((other, first), norms, strict=True)
-        )
-        ends = np.array([0.0, rows[["x", "y"]].max(axis=None)])
-        equal = [Line(ends, ends, label="equal", dash=DASHES[2], guide=True)] if norms[0] == norms[1] else []
-        points = points_of(rows, "x", "y", kinds, crowded=len(rows) > LABELLED)
-        panels.append(Panel(x, y, [*equal, *points]))
+        panels.append(_against(rows, first, other, comparison["norms"], kinds))
         most = max(most, len(rows))
     if not panels:
         return Plot(title, " ".join(notes))
     return Plot(title, _models(most), panels, notes, _beside(len(panels)))
+
+
+def _under_both(comparison: Mapping[str, Any], first: str, other: str) -> pd.DataFrame:
+    """Models with PT under two protocols: model, y (under the first) and x (under the other)."""
+    both = [row for row in comparison["models"] if _finite(row["pt"][first]) and _finite(row["pt"][other])]
+    return pd.DataFrame([{"model": row["model"], "x": row["pt"][other], "y": row["pt"][first]} for row in both])
+
+
+def _against(rows: pd.DataFrame, first: str, other: str, norms: Mapping[str, str], kinds: Mapping[str, str]) -> Panel:
+    """The panel of two protocols, with the line of equality where their PT is in one norm."""
+    x, y = (Axis(f"PT under {name} (mean {UNITS[norms[name]]})", low=0.0) for name in (other, first))
+    ends = np.array([0.0, rows[["x", "y"]].max(axis=None)])
+    equal = [Line(ends, ends, label="equal", dash=DASHES[2], guide=True)] if norms[first] == norms[other] else []
+    return Panel(x, y, [*equal, *points_of(rows, "x", "y", kinds, crowded=len(rows) > LABELLED)])

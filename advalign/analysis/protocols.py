@@ -32,7 +32,7 @@ def compare_protocols(tables: Mapping[str, pd.DataFrame], *, seed: int = 0, resa
         seed, resamples: of the intervals of rho.
 
     Returns:
-        "norms": per protocol the norm that its PT is in;
+        "norms": per protocol with a tolerance the norm that it is in;
         "models": per model PT and AA under each protocol (None where it was not evaluated);
         "trade_off": per protocol Spearman's rho of PT with AA over the standard models, and over all models;
         "agreement": per pair of protocols Spearman's rho of PT with its bootstrap interval over models (and rho of AA)
@@ -42,7 +42,7 @@ def compare_protocols(tables: Mapping[str, pd.DataFrame], *, seed: int = 0, resa
     checked = {name: check_table(table, name).set_index("model") for name, table in tables.items()}
     models = sorted(set().union(*(table.index for table in checked.values()))) if checked else []
     return {
-        "norms": {name: norm_of_table(table) for name, table in checked.items()},
+        "norms": {name: norm_of_table(table) for name, table in checked.items() if table["pt"].notna().any()},
         "models": [_row(model, checked) for model in models],
         "trade_off": [_trade_off(name, table) for name, table in checked.items()],
         "agreement": [
