@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from advalign.attacks.base import Status
 from advalign.attacks.fmn_fast import SLOTS, FastMinimumNormSearch
+from advalign.attacks.linf_curve import LinfCurve
 from advalign.errors import InputError, quoted, shown
 from advalign.settings import parse
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import rank_correlation
 
 Model = Callable[[Tensor], Tensor]
+SEARCHES: dict[str, type[FastMinimumNormSearch]] = {"l2": FastMinimumNormSearch, "linf": LinfCurve}
+"""Norm -> the search for its minimum."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class MinimumNorms:
     """Result of a search for minimum norms, one entry per image.
 
     Attributes:
-        norms: (N,) float64, ||adversarial - image||_2 in units of pixels in [0, 1]; NaN where the status is not "ok".
+        norms: (N,) float64, ||adversarial - image|| in the norm, pixels in [0, 1]; NaN where the status is not "ok".
         adversarials: (N, 3, H, W) float32 in [0, 1]; the image itself where the status is not "ok".
         perturbations: (N, 3, H, W) float32, adversarials - images.
         status: of each image "ok", "misclassified_clean" (not attacked) or "attack_failed".
@@ -49,7 +52,7 @@ def minimum_norm(
         model: (N, 3, H, W) pixels in [0, 1] -> (N, K) logits; where it is a module, in evaluation mode.
         images: (N, 3, H, W) float32 in [0, 1], on the model's device.
         labels: (N,) integers: the right classes, or with `groups` the right decisions.
-        norm: "l2", the Euclidean norm.
+        norm: "l2", the Euclidean norm, or "linf", the largest change of a pixel.
         budget: "fast", "standard" or "thorough": about 50, 100 or 200 passes per image.
         groups: (K,) integers: the decision that each class belongs to; None: every class is its own.
 
@@ -57,9 +60,10 @@ def minimum_norm(
         InputError: images, labels or groups of another form, a model in training mode, or logits that are not
             finite.
     """
-    if norm != "l2":
-        raise InputError(f"norm {shown(norm)} cannot be measured: expected 'l2', the only one that there is now")
-    settings = parse(FastMinimumNormSearch.Settings, {"budget": budget}, "minimum_norm")
+    if norm not in SEARCHES:
+        raise InputError(f"norm {shown(norm)} cannot be measured: expected 'l2' or 'linf'")
+    search = SEARCHES[norm]
+    settings = parse(search.Settings, {"budget": budget}, "minimum_norm")
     check_evaluation_mode(model)
     labels = _images_and_labels(images, labels)
     classes = _classes(model, images[:1])
@@ -75,9 +79,7 @@ def minimum_norm(
         )
     size = SLOTS.get(images.device.type, SLOTS["cpu"])
     # A copy of the pixels: a network that computes in place would change the images.
-    found = FastMinimumNormSearch(settings).run(
-        lambda pixels: model(pixels.clone()), images, labels, groups=members, batch_size=size
-    )
+    found = search(settings).run(lambda pixels: model(pixels.clone()), images, labels, groups=members, batch_size=size)
     perturbations = found.adversarials - images
     return MinimumNorms(found.norms, found.adversarials, perturbations, tuple(found.status), found.queries)
 

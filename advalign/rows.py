@@ -3,6 +3,8 @@
 The descriptors of the project's own metrics are in `vocabulary`.
 """
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -12,6 +14,8 @@ CLEAN_PREDICTION = "clean_prediction"
 NORM = "norm_l2"  # of the smallest perturbation found; l2, stimulus space, pixels in [0, 1]
 NORM_LINF = "norm_linf"  # the same under attacks on linf
 NORMS = {"l2": NORM, "linf": NORM_LINF}
+SCALES = {"l2": 1.0, "linf": 255.0}
+"""Norm -> what a norm in rows is multiplied by in numbers, tables and figures: linf is given in 1/255."""
 LARGEST_TRIED = (
     "largest_tried"  # the largest norm at which the model was queried: a lower bound where the search failed
 )
@@ -25,6 +29,9 @@ FLAGS = "flags"  # sanity flags of the model, joined by commas
 RHO = "rho_released"  # rank correlation in [-1, 1] of perturbation map (as the released code makes it) and human map
 RHO_MAGNITUDE = "rho_magnitude"  # the same with magnitude maps
 
+ENDING = re.compile(r"(?P<stem>.+?)(?P<ending>_eps[\d.{}]+|_sem|_ci_low|_ci_high|\.\D.*|/\{\}|)")
+"""A number's name without what follows the norm in it."""
+
 OF_CEILING = "share of the human ceiling"
 """Unit of a metric that is divided by the human ceiling, while its column is not."""
 
@@ -35,6 +42,30 @@ class Status(StrEnum):
     OK = "ok"
     MISCLASSIFIED_CLEAN = "misclassified_clean"
     ATTACK_FAILED = "attack_failed"
+
+
+def norm_of(columns: Container[str]) -> str | None:
+    """The norm that rows were attacked in, by their columns; None where they hold no norm.
+
+    >>> norm_of(["stimulus", "status", "norm_linf"])
+    'linf'
+    """
+    return next((norm for norm, column in NORMS.items() if column in columns), None)
+
+
+def with_norm(name: str, norm: str) -> str:
+    """A number's name where it was measured in a norm: l2 is not said.
+
+    >>> [with_norm(name, "linf") for name in ("perturbation_tolerance", "pt_sem", "robust_accuracy_eps0.5")]
+    ['perturbation_tolerance_linf', 'pt_linf_sem', 'robust_accuracy_linf0.5']
+    >>> with_norm("adversarial_human_alignment.dog", "linf"), with_norm("pt_sem", "l2")
+    ('adversarial_human_alignment_linf.dog', 'pt_sem')
+    """
+    if norm == "l2":
+        return name
+    found = ENDING.fullmatch(name)
+    assert found is not None
+    return f"{found['stem']}_{norm}{found['ending'].removeprefix('_eps')}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +82,7 @@ class Descriptor:
         better: the better direction; None where there is none.
         column: of the rows, with values that can be tested image by image; None where there is none.
         title: name in figures, with unit; empty where no figure shows the number.
+        scale: what values of the column are multiplied by to have the unit.
     """
 
     name: str
@@ -60,3 +92,4 @@ class Descriptor:
     better: Literal["higher", "lower"] | None = None
     column: str | None = None
     title: str = ""
+    scale: float = 1.0

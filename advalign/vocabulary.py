@@ -4,12 +4,12 @@ A new metric or probe describes its own numbers (`describes` of its class).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from advalign import catalog
 from advalign.errors import InputError, unknown_name
-from advalign.rows import NORM, OF_CEILING, RHO, Descriptor
+from advalign.rows import NORM, NORMS, OF_CEILING, RHO, SCALES, Descriptor, with_norm
 
 SEM = "_sem"
 SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
@@ -35,14 +35,18 @@ def _mean(descriptor: Descriptor) -> tuple[Descriptor, ...]:
     )
 
 
-METRICS: tuple[Descriptor, ...] = (
+UNITS = {"l2": "l2 norm", "linf": "linf norm, 1/255"}
+"""Norm -> unit of the numbers in it (`rows.SCALES`)."""
+
+SEARCHED: tuple[Descriptor, ...] = (
     Descriptor("n_valid", "n_valid", "n", "stimuli"),
     *_mean(
         Descriptor(
-            "perturbation_tolerance", "pt", "PT", "l2 norm", "higher", NORM, "perturbation tolerance (PT, mean l2 norm)"
+            "perturbation_tolerance", "pt", "PT", UNITS["l2"], "higher", NORM,
+            f"perturbation tolerance (PT, mean {UNITS['l2']})",
         )
     ),
-    Descriptor("perturbation_tolerance_lower_bound", "pt_lower_bound", "PT at least", "l2 norm", "higher"),
+    Descriptor("perturbation_tolerance_lower_bound", "pt_lower_bound", "PT at least", UNITS["l2"], "higher"),
     *_mean(
         Descriptor(
             "adversarial_human_alignment", "aa", "AA", OF_CEILING, "higher", RHO, "adversarial human alignment (AA)"
@@ -60,20 +64,25 @@ METRICS: tuple[Descriptor, ...] = (
     Descriptor("alignment_given_centre", "alignment_given_centre", "given centre", "Spearman's rho", "higher"),
     Descriptor("energy_on_human_top10", "energy_on_human_top10", "energy on top 10 %", "share", "higher"),
     Descriptor("n_without_rank_correlation", "n_without_rho", "no rho", "stimuli"),
+    Descriptor("clean_decision_accuracy", "decision_accuracy", "decision", "share", "higher"),
+    Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
+    Descriptor("starts_agree", "starts_agree", "starts agree", "share", "higher"),
+    Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
+    Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
+    Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
+)  # fmt: skip
+"""Numbers of a search for minimum norms in l2; in another norm their names say it (`in_norm`)."""
+
+METRICS: tuple[Descriptor, ...] = (
+    *SEARCHED,
     Descriptor("multilabel_accuracy", "multilabel_accuracy", "multi-label", "share", "higher", None,
                "multi-label accuracy (%)"),
     Descriptor("multilabel_accuracy_per_class", "multilabel_per_class", "multi-label per class", "share", "higher"),
     Descriptor("top1_accuracy", "top1_accuracy", "top-1", "share", "higher"),
     Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
-    Descriptor("clean_decision_accuracy", "decision_accuracy", "decision", "share", "higher"),
-    Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
-    Descriptor("starts_agree", "starts_agree", "starts agree", "share", "higher"),
-    Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
     Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
     Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),
     Descriptor("robust_accuracy_ci_high", "robust_accuracy_ci_high", SPREAD["_ci_high"], "share"),
-    Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
-    Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
 )  # fmt: skip
 """All numbers of the project's metrics and probes. Those of a superclass (`within/`) sort last in MLflow."""
 
@@ -86,8 +95,8 @@ ZOO = (
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
 """Short names of the metrics in the zoo's statistics."""
 
-PAIRED = {one.short: one.column for one in METRICS if one.column}
-"""Short name -> column of the rows, for metrics that are tested stimulus by stimulus."""
+PAIRED = tuple(one.short for one in METRICS if one.column)
+"""Short names of the metrics that are tested stimulus by stimulus: tolerance and alignment."""
 
 
 def describe(name: str) -> Descriptor:
@@ -101,15 +110,34 @@ def describe(name: str) -> Descriptor:
     Raises:
         InputError: nothing is called so (offers the nearest names).
     """
-    for one in METRICS:
+    for one in HOUSE:
         if found := _told(one, name):
             return found
     others = tuple(_of_the_catalog())
     for one in others:
         if found := _told(one, name):
             return found
-    known = {key.replace("{}", "...") for one in (*METRICS, *others) for key in (one.name, one.short)}
+    known = {key.replace("{}", "...") for one in (*HOUSE, *others) for key in (one.name, one.short)}
     raise unknown_name("metric", name, known)
+
+
+def in_norm(name: str, norm: str) -> Descriptor:
+    """The descriptor of a metric as a search in a norm has it; of one that no search measures, its only one.
+
+    Args:
+        name: of the metric in l2, or its short name.
+        norm: "l2" or "linf".
+
+    >>> in_norm("pt", "linf").name, in_norm("pt", "linf").short, in_norm("top1_accuracy", "linf").name
+    ('perturbation_tolerance_linf', 'pt_linf', 'top1_accuracy')
+    """
+    found = describe(name)
+    return _in_norm(found, norm) if found in SEARCHED else found
+
+
+def norm_measured(names: Container[str]) -> str | None:
+    """The norm of a perturbation tolerance among names of metrics; None where none is among them."""
+    return next((norm for norm in NORMS if in_norm("pt", norm).name in names), None)
 
 
 def short_name(name: str) -> str:
@@ -124,11 +152,34 @@ def short_name(name: str) -> str:
         return name
 
 
+def _in_norm(one: Descriptor, norm: str) -> Descriptor:
+    """A descriptor of a search's number in l2, in another norm."""
+    if norm == "l2":
+        return one
+    return replace(
+        one,
+        name=with_norm(one.name, norm),
+        short=with_norm(one.short, norm),
+        label=f"{one.label} {norm}",
+        unit=UNITS[norm] if one.unit == UNITS["l2"] else one.unit,
+        column=NORMS[norm] if one.column == NORM else one.column,
+        title=one.title.replace(UNITS["l2"], UNITS[norm]),
+        scale=SCALES[norm] if one.column == NORM else one.scale,
+    )
+
+
+HOUSE = (*METRICS, *(_in_norm(one, norm) for norm in NORMS if norm != "l2" for one in SEARCHED))
+"""Descriptors of the project's numbers in all norms."""
+
+
 def _of_the_catalog() -> Iterator[Descriptor]:
-    """Descriptors that metrics and probes bring themselves; imports all of them."""
-    for kind in ("metric", "probe"):
-        for name in catalog.names(kind):
-            yield from catalog.load(kind, name).describes
+    """Descriptors that metrics and probes bring themselves, in all norms; imports all of them."""
+    for name in catalog.names("metric"):
+        metric = catalog.load("metric", name)
+        norms = NORMS if metric.probe == "minimum-norm" else ("l2",)
+        yield from (_in_norm(one, norm) for norm in norms for one in metric.describes)
+    for name in catalog.names("probe"):
+        yield from catalog.load("probe", name).describes
 
 
 def _told(one: Descriptor, name: str) -> Descriptor | None:

@@ -18,6 +18,7 @@ from advalign.models.checkpoints import HISTORY
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
 from advalign.provenance import data_md5
+from advalign.rows import NORMS, SCALES
 from advalign.settings import load_settings
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
 from advalign.tracking.results import Published
@@ -74,21 +75,33 @@ def save_version(project: Project, name: str, seed: int) -> Path:
     return folder
 
 
-def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: float, **columns: object) -> Path:
+def evaluate(
+    project: Project,
+    name: str,
+    *,
+    pt: float,
+    aa: float,
+    accuracy: float,
+    protocol: str = "fmn-fast",
+    **columns: object,
+) -> Path:
     """Files of an evaluation with these means: each stimulus has its own value, the same for every model.
 
     Args:
         project, name: which checkpoint.
-        pt: mean l2 norm; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as images allow.
+        pt: mean norm, of linf in 1/255; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as
+            images allow.
+        protocol: of the rows.
         columns: further ones of the rows, with a value for all.
     """
-    evaluator = Evaluator(project, load_settings(project.root), "fmn-fast")
+    evaluator = Evaluator(project, load_settings(project.root), protocol)
+    norm = evaluator.protocol.attack.norm
     subject = evaluator.subject(project.checkpoints / name)
     spread = np.linspace(-0.3, 0.3, evaluator.count)
     noise = np.random.default_rng(len(name)).normal(0, 0.02, evaluator.count)
     rows = evaluator.image_set.listing()[COLUMNS].assign(
-        model=name, protocol="fmn-fast", clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
-        norm_l2=pt * (1 + spread + noise - noise.mean()), second_start=1.0,
+        model=name, protocol=protocol, clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
+        **{NORMS[norm]: pt / SCALES[norm] * (1 + spread + noise - noise.mean())}, second_start=1.0,
         rho_released=(aa + 0.2 * spread + noise - noise.mean()) * CEILING,
         rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **columns,
     )  # fmt: skip
@@ -99,7 +112,7 @@ def evaluate(project: Project, name: str, *, pt: float, aa: float, accuracy: flo
         model=name, protocol="predictions", prediction=np.where(right, labels, (labels + 1) % 36),
         probability_label=0.5, probability_top=0.5,
     )  # fmt: skip
-    for part, table in (("fmn-fast", rows), ("predictions", predicted)):
+    for part, table in ((protocol, rows), ("predictions", predicted)):
         paths, identity = evaluator.paths(name, part), subject.identities[part]
         write_table(paths.rows, table, identity, probe=evaluator.parts[part].protocol.spec.probe)
         write_kept(paths.gallery, {}, identity)

@@ -1,5 +1,6 @@
 """Input of the comparison from results on disk: the zoo table and the gallery."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,20 @@ import pandas as pd
 
 from advalign.analysis.report import Gallery
 from advalign.analysis.standing import baseline_of, declared, group_of
+from advalign.analysis.table import check_table, norm_of_table
 from advalign.data.results import Paths, read_gallery
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.models.declared import Zoo
-from advalign.vocabulary import ZOO, describe
+from advalign.vocabulary import SEM, ZOO, in_norm, norm_measured
+
+BESIDE = ("pt", f"pt{SEM}", "aa", f"aa{SEM}")
+"""Columns that a zoo table also has in another norm."""
 
 
 def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
+
+    The columns of what a search measures (`pt`, `aa`, `n_valid`, ...) are of the protocol's norm, which `norm` names.
 
     Args:
         summaries: of all models under one protocol (`analysis.evaluated`).
@@ -23,12 +30,14 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     rows = []
     for summary in summaries:
         entry = declared(summary, zoo)
+        norm = norm_measured(summary["protocol_metrics"]) or "l2"  # a bounded attack's have no tolerance to misread
         row = {
             "model": summary["model"],
             "group": group_of(summary, zoo),
             "recipe": summary["recipe"],
             "protocol": summary["protocol"],
-            **{column: summary["metrics"].get(describe(column).name) for column in ZOO},
+            "norm": norm,
+            **{column: summary["metrics"].get(in_norm(column, norm).name) for column in ZOO},
             "flags": ",".join(summary["flags"]),
             "big_data": int(entry is not None and entry.big_data),
             "baseline": baseline_of(summary),
@@ -36,6 +45,21 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
         row["n_valid"] = int(row["n_valid"] or 0)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def with_other_norms(table: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """A zoo table with tolerance and alignment in further norms beside its own: `pt_linf`, `aa_linf` and their SEM.
+
+    Args:
+        table: one row per model (`zoo_table`).
+        others: of other protocols with a tolerance; of each norm that is not the table's own, the first one counts.
+    """
+    for other in (check_table(one, "another protocol's table") for one in others):
+        norm = norm_of_table(other)
+        renamed = {column: f"{column[:2]}_{norm}{column[2:]}" for column in BESIDE}
+        if norm != norm_of_table(table) and renamed["pt"] not in table:
+            table = table.merge(other[["model", *BESIDE]].rename(columns=renamed), on="model", how="left")
+    return table
 
 
 def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery | None:

@@ -1,12 +1,13 @@
 """The comparison of all evaluated models: zoo table, statistics, figures and report from results on disk."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from advalign.analysis.assembly import gallery_of, zoo_table
+from advalign.analysis.assembly import gallery_of, with_other_norms, zoo_table
 from advalign.analysis.comparison_files import write_comparison
 from advalign.analysis.details import details_of, estimates_of, facts_of
 from advalign.analysis.evaluated import SHARED, Evaluated, evaluated
@@ -23,15 +24,14 @@ from advalign.evaluation.tasks import open_set
 from advalign.files import Project
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.models.declared import read_zoo
-from advalign.rows import NORM
+from advalign.rows import NORMS, SCALES, norm_of
 from advalign.settings import Settings
 from advalign.tensors.heatmaps import centred_gaussian
 from advalign.tensors.ranks import rank_correlation
-from advalign.vocabulary import describe
+from advalign.vocabulary import norm_measured
 
 PICTURED_MODELS = 24  # models in the report's gallery, since the file contains their perturbations
 CURVE_POINTS = 101
-HEADLINE = describe("pt").name  # metric of every protocol whose models can be compared
 
 
 def compare(
@@ -58,7 +58,7 @@ def compare(
     summaries = found.summaries
     table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
     folder = project.evaluations / protocol
-    frames = {name: read_rows(Paths(folder, name).rows) for name in table["model"]}
+    frames = _rows(project, protocol, table["model"])
     twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
@@ -67,14 +67,16 @@ def compare(
     statistics["models"] = [estimates_of(summary) for summary in summaries]
     statistics["setting"] = {key: summaries[0][key] for key in SHARED}
     tables, left_out = _tables(project, settings, table, statistics["setting"])
-    statistics["protocols"] = plain(compare_protocols(tables))
+    statistics["protocols"] = plain(compare_protocols(tables, seed=settings.seed, resamples=settings.compare.bootstrap))
+    others = {name: one for name, one in tables.items() if name != protocol and one["pt"].notna().any()}
+    table = with_other_norms(table, others.values())
     statistics["left_out"] = [*found.left_out, *left_out]
     statistics["notes"] += _notes(statistics["left_out"], summaries)
     material = Material(
         check_table(table, "the evaluations"),
         statistics,
         twins,
-        _curves(frames),
+        _curves(frames, (_rows(project, name, {*one["model"]} & {*frames}) for name, one in others.items())),
         {summary["model"]: details_of(summary, frames[summary["model"]]) for summary in summaries},
         gallery_of(folder, _pictured(table, statistics), stimuli),
         Provenance(facts_of(project, statistics, frames, summaries), tracking),
@@ -96,7 +98,7 @@ def _comparable(project: Project, settings: Settings, protocol: str, stimuli: St
         raise InputError(
             f"no evaluation under {protocol!r} is of the stimuli in outputs/stimuli: run `advalign evaluate` again"
         )
-    if not any(HEADLINE in summary["metrics"] for summary in found.summaries):
+    if not any(norm_measured(summary["protocol_metrics"]) for summary in found.summaries):
         raise InputError(
             f"protocol {protocol!r} measures no perturbation tolerance, by which models are compared: name one that "
             "searches for minimum norms, such as fmn-fast"
@@ -162,10 +164,21 @@ def _tables(
     return tables, left_out
 
 
-def _curves(frames: dict[str, pd.DataFrame]) -> dict[str, Curve]:
-    largest = np.nanmax([0.0, *(frame[NORM].max() for frame in frames.values())]) or 1.0
-    radii = np.linspace(0, float(largest), CURVE_POINTS)
-    return {name: (radii, robust_accuracy(frame, radii)) for name, frame in frames.items()}
+def _rows(project: Project, protocol: str, models: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Model -> its rows under a protocol."""
+    return {name: read_rows(Paths(project.evaluations / protocol, name).rows) for name in models}
+
+
+def _curves(frames: dict[str, pd.DataFrame], others: Iterable[dict[str, pd.DataFrame]]) -> dict[str, dict[str, Curve]]:
+    """Robust accuracy by norm and model: of the headline, and of the first other protocol in each further norm."""
+    found: dict[str, dict[str, Curve]] = {}
+    for rows in (frames, *others):
+        norm = next((norm for frame in rows.values() if (norm := norm_of(frame))), None)
+        if norm is not None and norm not in found:
+            largest = np.nanmax([0.0, *(SCALES[norm] * frame[NORMS[norm]].max() for frame in rows.values())]) or 1.0
+            radii = np.linspace(0, float(largest), CURVE_POINTS)
+            found[norm] = {name: (radii, robust_accuracy(frame, radii)) for name, frame in rows.items()}
+    return found
 
 
 def _pictured(table: pd.DataFrame, statistics: dict[str, Any]) -> list[str]:

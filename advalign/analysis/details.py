@@ -7,13 +7,13 @@ import pandas as pd
 from advalign import provenance
 from advalign.files import Project
 from advalign.rows import STATUS, Status
-from advalign.vocabulary import describe
+from advalign.vocabulary import UNITS, describe, in_norm, norm_measured
 
 ESTIMATES = (
     "n_valid", "pt", "aa", "aligned_minus_shuffled", "alignment_shuffled", "alignment_given_centre",
     "energy_on_human_top10",
 )  # fmt: skip
-"""Prefixes of the metrics in statistics.json: PT and AA in all their variants, and AA's controls."""
+"""Prefixes of the metrics in statistics.json: PT and AA in all their variants and norms, and AA's controls."""
 
 
 def facts_of(
@@ -32,7 +32,7 @@ def facts_of(
     commit, dirty = provenance.git_state(project.root)
     status = pd.concat([frame[STATUS] for frame in frames.values()])
     return {
-        "protocol": str(statistics["protocol"]),
+        "protocol": f"{statistics['protocol']} ({UNITS[statistics['norm']]})",
         "stimuli": str(statistics["reference"]["n_stimuli"]),
         "human ceiling": f"{ceiling:.5f}" if ceiling else "none: the stimuli have no human maps",
         "rows (model, stimulus)": _counted(status),
@@ -43,8 +43,8 @@ def facts_of(
 
 def details_of(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     """Details of a model, shown when it is selected."""
-    metrics = summary["metrics"]
-    pt, aa = describe("pt"), describe("aa")
+    metrics, norm = summary["metrics"], norm_measured(summary["protocol_metrics"]) or "l2"
+    pt, aa = in_norm("pt", norm), in_norm("aa", norm)
     prefix = f"{aa.name}."
     known = {name.removeprefix(prefix): metrics[name] for name in metrics if name.startswith(prefix)}
     by_superclass = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
@@ -53,7 +53,7 @@ def details_of(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
         "stimuli": _counted(frame[STATUS]),
         f"{pt.label} (95 % interval)": _interval(metrics, pt.name),
         f"{aa.label} (95 % interval)": _interval(metrics, aa.name),
-        "AA controls": _controls(metrics),
+        "AA controls": _controls(metrics, norm),
         "AA by superclass": ", ".join(by_superclass),
         "weights (SHA-256)": summary["weights_sha256"],
         "rows (SHA-256)": summary["rows_sha256"],
@@ -61,14 +61,15 @@ def details_of(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     return {label: value for label, value in shown.items() if value}
 
 
-def _controls(metrics: dict[str, float | None]) -> str:
+def _controls(metrics: dict[str, float | None], norm: str) -> str:
     """The controls of centre bias, undivided by the ceiling."""
     shown = {
         "own minus other images' maps": "aligned_minus_shuffled",
         "given distance from the centre": "alignment_given_centre",
         "energy on the top 10 % of map pixels": "energy_on_human_top10",
     }
-    return ", ".join(f"{label} {metrics[name]:.3f}" for label, name in shown.items() if metrics.get(name) is not None)
+    values = {label: metrics.get(in_norm(name, norm).name) for label, name in shown.items()}
+    return ", ".join(f"{label} {value:.3f}" for label, value in values.items() if value is not None)
 
 
 def _counted(status: "pd.Series[str]") -> str:

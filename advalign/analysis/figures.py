@@ -11,7 +11,9 @@ import pandas as pd
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.plots import DASHES, Axis, Bars, Line, Mark, Panel, Plot, Vector, Words, axis_of
 from advalign.analysis.scatter import LABELLED, against_accuracy, points_of, pt_aa_plane
+from advalign.analysis.table import norm_of_table
 from advalign.errors import InputError
+from advalign.vocabulary import UNITS
 
 Curve = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -20,7 +22,7 @@ def comparison_plots(
     table: pd.DataFrame,
     statistics: Mapping[str, Any],
     twins: Iterable[tuple[str, str]] = (),
-    curves: Mapping[str, Curve] | None = None,
+    curves: Mapping[str, Mapping[str, Curve]] | None = None,
 ) -> dict[str, Plot]:
     """Every figure of a comparison by the name of its file, in the order of the report.
 
@@ -28,28 +30,29 @@ def comparison_plots(
         table: One row per model (`table.check_table`).
         statistics: As in statistics.json.
         twins: (baseline, twin) names.
-        curves: Model -> (eps, robust accuracy), see `robust_accuracy_curves`.
+        curves: Norm -> model -> (eps, robust accuracy), see `robust_accuracy_curves`.
     """
-    paired, kinds = statistics["paired"], kinds_of(table)
+    paired, kinds, norm = statistics["paired"], kinds_of(table), norm_of_table(table)
     plots = {"pt_aa_plane": pt_aa_plane(table, twins)}
     if "protocols" in statistics:
         plots["pt_protocols"] = protocol_scatter(statistics["protocols"], kinds)
     return plots | {
         "pt_against_accuracy": against_accuracy(table, "pt"),
         "aa_against_accuracy": against_accuracy(table, "aa"),
-        "pt_twins": twin_bars(paired, "pt", kinds),
-        "aa_twins": twin_bars(paired, "aa", kinds),
+        "pt_twins": twin_bars(paired, "pt", kinds, norm),
+        "aa_twins": twin_bars(paired, "aa", kinds, norm),
         "robust_accuracy": robust_accuracy_curves(curves or {}, kinds),
     }
 
 
-def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str]) -> Plot:
+def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[str, str], norm: str = "l2") -> Plot:
     """Bars of each baseline and its twin over the stimuli both got right, with SEM and stars (Feng Figs. 6 and 7).
 
     Args:
         paired: Entries of `twins.paired_statistics`, or the same entries from `statistics.json` (None for nan).
         metric: "pt" or "aa".
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
+        norm: Of the tolerance.
 
     Returns:
         The figure; stars show the paired t test after Holm's correction over all pairs.
@@ -66,7 +69,7 @@ def twin_bars(paired: Sequence[Mapping[str, Any]], metric: str, kinds: Mapping[s
     ends = [_end(entry, side) for entry in entries for side in ("baseline", "twin")]
     divided = {entry.get("ceiling") for entry in entries} != {None}
     unit = "" if metric == "pt" else "share of the human ceiling" if divided else "Spearman's ρ"
-    x = axis_of(metric, unit, low=1.28 * min(0.0, *ends), high=1.28 * max(0.0, *ends))  # room for stars and n
+    x = axis_of(metric, unit, norm, low=1.28 * min(0.0, *ends), high=1.28 * max(0.0, *ends))  # room for stars and n
     panel = Panel(x, Axis("", ticks=[str(entry["twin"]) for entry in entries]), marks)
     protocols = sorted({str(entry["protocol"]) for entry in entries if entry.get("protocol")})
     named = f"; protocol {', '.join(protocols)}" if protocols else ""
@@ -126,13 +129,14 @@ def stars(p: float | None) -> str:
     return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else "n.s."
 
 
-def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]) -> Plot:
-    """Share of stimuli right and not flipped within eps, against eps, a line per model.
+def robust_accuracy_curves(curves: Mapping[str, Mapping[str, Curve]], kinds: Mapping[str, str]) -> Plot:
+    """Share of stimuli right and not flipped within eps, against eps, a line per model and a panel per norm.
 
     Source: docs/methods.md, section Robust accuracy.
 
     Args:
-        curves: Model -> (eps, accuracy): (k,) l2 radii and (k,) shares in [0, 1], computed from stored norms.
+        curves: Norm -> model -> (eps, accuracy): (k,) radii in the norm's unit (`vocabulary.UNITS`) and (k,) shares in
+            [0, 1], computed from stored norms.
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
 
     Returns:
@@ -141,18 +145,30 @@ def robust_accuracy_curves(curves: Mapping[str, Curve], kinds: Mapping[str, str]
     Raises:
         InputError: eps and accuracy of a model differ in length.
     """
-    title = "Robust accuracy"
-    usable = {model: _curve(model, *curve) for model, curve in curves.items()}
-    drawn = {model: curve for model, curve in usable.items() if curve[0].size > 1}
-    if not drawn:
+    title, panels, notes, most = "Robust accuracy", [], [], 0
+    for norm, of_models in curves.items():
+        usable = {model: _curve(model, *curve) for model, curve in of_models.items()}
+        drawn = {model: curve for model, curve in usable.items() if curve[0].size > 1}
+        if not drawn:
+            continue
+        x = Axis(f"perturbation size eps ({UNITS[norm]})", low=0.0)
+        y = Axis("share right and not flipped within eps", low=-0.02, high=1.02)
+        panels.append(Panel(x, y, _lines(drawn, kinds)))
+        dropped, most = sorted(set(usable) - set(drawn)), max(most, len(drawn))
+        more = f" and {len(dropped) - 5} others" if len(dropped) > 5 else ""
+        notes += [f"No curve for {', '.join(dropped[:5])}{more}."] if dropped else []
+    if not panels:
         return Plot(title, "No model here has a robust-accuracy curve with two or more points.")
-    x = Axis("perturbation size eps (l2 norm)", low=0.0)
-    y = Axis("share right and not flipped within eps", low=-0.02, high=1.02)
-    dropped = sorted(set(usable) - set(drawn))
-    more = f" and {len(dropped) - 5} others" if len(dropped) > 5 else ""
-    notes = [f"No curve for {', '.join(dropped[:5])}{more}."] if dropped else []
-    detail = f"{len(drawn)} model{'' if len(drawn) == 1 else 's'}"
-    return Plot(title, detail, [Panel(x, y, _lines(drawn, kinds))], notes)
+    return Plot(title, _models(most), panels, notes, _beside(len(panels)))
+
+
+def _models(count: int) -> str:
+    return f"{count} model{'' if count == 1 else 's'}"
+
+
+def _beside(panels: int) -> tuple[float, float]:
+    """Size in inches of panels side by side, with room for one legend."""
+    return 7.5 + 4.0 * (panels - 1), 5.0
 
 
 def _lines(curves: Mapping[str, tuple[Vector, Vector]], kinds: Mapping[str, str]) -> list[Line]:
@@ -180,7 +196,9 @@ def _curve(model: str, eps: npt.ArrayLike, accuracy: npt.ArrayLike) -> tuple[Vec
 
 
 def protocol_scatter(comparison: Mapping[str, Any], kinds: Mapping[str, str]) -> Plot:
-    """PT under the headline protocol against PT under the second, a point per model, with the line of equality.
+    """PT under the headline protocol against PT under each other one: a panel per protocol, a point per model.
+
+    Protocols in one norm have the line of equality; between norms there is none.
 
     Args:
         comparison: From `protocols.compare_protocols`, or from `statistics.json` (None for nan).
@@ -190,13 +208,28 @@ def protocol_scatter(comparison: Mapping[str, Any], kinds: Mapping[str, str]) ->
     names = list(dict.fromkeys(name for row in comparison["models"] for name in row["pt"]))
     if len(names) < 2:
         return Plot(title, "Only one protocol has been evaluated: set `evaluate.also` in params.yaml for a second.")
-    first, second = names[:2]
-    both = [row for row in comparison["models"] if _finite(row["pt"][first]) and _finite(row["pt"][second])]
-    if not both:
-        return Plot(title, f"No model has PT under {first} and under {second}.")
-    rows = pd.DataFrame({"model": row["model"], "x": row["pt"][second], "y": row["pt"][first]} for row in both)
+    first, panels, notes, most = names[0], [], [], 0
+    for other in names[1:]:
+        rows = _under_both(comparison, first, other)
+        if rows.empty:
+            notes.append(f"No model has PT under {first} and under {other}.")
+            continue
+        panels.append(_against(rows, first, other, comparison["norms"], kinds))
+        most = max(most, len(rows))
+    if not panels:
+        return Plot(title, " ".join(notes))
+    return Plot(title, _models(most), panels, notes, _beside(len(panels)))
+
+
+def _under_both(comparison: Mapping[str, Any], first: str, other: str) -> pd.DataFrame:
+    """Models with PT under two protocols: model, y (under the first) and x (under the other)."""
+    both = [row for row in comparison["models"] if _finite(row["pt"][first]) and _finite(row["pt"][other])]
+    return pd.DataFrame([{"model": row["model"], "x": row["pt"][other], "y": row["pt"][first]} for row in both])
+
+
+def _against(rows: pd.DataFrame, first: str, other: str, norms: Mapping[str, str], kinds: Mapping[str, str]) -> Panel:
+    """The panel of two protocols, with the line of equality where their PT is in one norm."""
+    x, y = (Axis(f"PT under {name} (mean {UNITS[norms[name]]})", low=0.0) for name in (other, first))
     ends = np.array([0.0, rows[["x", "y"]].max(axis=None)])
-    equal = Line(ends, ends, label="equal", dash=DASHES[2], guide=True)
-    x, y = (Axis(f"PT under {name} (mean l2 norm)", low=0.0) for name in (second, first))
-    detail = f"{len(rows)} model{'' if len(rows) == 1 else 's'}"
-    return Plot(title, detail, [Panel(x, y, [equal, *points_of(rows, "x", "y", kinds, crowded=len(rows) > LABELLED)])])
+    equal = [Line(ends, ends, label="equal", dash=DASHES[2], guide=True)] if norms[first] == norms[other] else []
+    return Panel(x, y, [*equal, *points_of(rows, "x", "y", kinds, crowded=len(rows) > LABELLED)])

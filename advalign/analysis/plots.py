@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from advalign.vocabulary import METRICS
+from advalign.vocabulary import in_norm
 
 Vector = npt.NDArray[np.float64]
 
@@ -154,15 +154,13 @@ class Plot:
     size: tuple[float, float] = (7.5, 5.0)
 
 
-METRIC_NAMES = {one.short: one.title for one in METRICS if one.title}
-"""Column of the zoo's table -> title of its axis."""
-
-
-def axis_of(column: str, remark: str = "", **more: Any) -> Axis:
-    """Axis of a column of the zoo's table; a remark is added after the unit.
+def axis_of(column: str, remark: str = "", norm: str = "l2", **more: Any) -> Axis:
+    """Axis of a column of the zoo's table, whose tolerance is in `norm`; a remark is added after the unit.
 
     >>> axis_of("pt", "log scale").title, axis_of("multilabel_accuracy").name
     ('perturbation tolerance (PT, mean l2 norm, log scale)', 'multi-label accuracy')
+    >>> axis_of("pt", norm="linf").title
+    'perturbation tolerance (PT, mean linf norm, 1/255)'
     """
-    title = METRIC_NAMES[column]
+    title = in_norm(column, norm).title
     return Axis(f"{title[:-1]}, {remark})" if remark else title, **more)

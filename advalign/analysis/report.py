@@ -23,8 +23,10 @@ from advalign.analysis.gallery import MAP_COLOURS
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
 from advalign.analysis.plots import Plot
+from advalign.analysis.table import norm_of_table
 from advalign.analysis.zoo import plain
-from advalign.vocabulary import PAIRED, describe
+from advalign.rows import NORMS
+from advalign.vocabulary import PAIRED, UNITS, describe, in_norm
 
 CELL = 112  # side of a gallery picture in pixels
 METRICS = (
@@ -81,7 +83,7 @@ class Material:
         table: one row per model (`table.check_table`).
         statistics: as in statistics.json.
         twins: (baseline, twin) names.
-        curves: model -> robust accuracy over radii; empty for a table without rows.
+        curves: norm -> model -> robust accuracy over radii; empty for a table without rows.
         details: model -> label -> value, shown when a model is selected.
         gallery: pictures; None where there are none.
     """
@@ -89,7 +91,7 @@ class Material:
     table: pd.DataFrame
     statistics: Mapping[str, Any]
     twins: Sequence[tuple[str, str]] = ()
-    curves: Mapping[str, Curve] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     details: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gallery: Gallery | None = None
     provenance: Provenance = field(default_factory=Provenance)
@@ -122,16 +124,22 @@ def render_report(material: Material) -> str:
         figures=material.plots,
         plots=_script(drawn),
         data=_script(plain(data)),
-        columns=_script(_columns()),
+        columns=_script(_columns(norm_of_table(material.table))),
+        unit=UNITS[norm_of_table(material.table)],
+        further=[UNITS[norm] for norm in NORMS if f"pt_{norm}" in material.table],
         plotly=get_plotlyjs(),
         count=len(material.table),
     )
 
 
-def _columns() -> list[list[str]]:
-    """Columns of the table: key, heading, and "bar" where a bar is drawn in addition."""
-    metrics = [[short, describe(short).label, *(["bar"] if short in PAIRED else [])] for short in METRICS]
-    return [["model", "model"], ["group", "group"], *metrics, ["flags", "flags"]]
+def _columns(norm: str) -> list[list[str]]:
+    """Columns of the table: key, heading, and "bar" where a bar is drawn in addition; further norms stand beside."""
+    found = [["model", "model"], ["group", "group"]]
+    for short in METRICS:
+        bar = ["bar"] if short in PAIRED else []
+        found.append([short, in_norm(short, norm).label, *bar])
+        found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in NORMS if bar]
+    return [*found, ["flags", "flags"]]
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from advalign.analysis.pareto import beyond_front, pareto_front
 from advalign.analysis.plots import DASHES, Arrow, Axis, Band, Line, Mark, Panel, Plot, Points, Words, axis_of
 from advalign.analysis.results import Spearman
 from advalign.analysis.statistics import quadratic_fit, spearman
-from advalign.analysis.table import STANDARD, check_table, is_standard, protocol_of
+from advalign.analysis.table import STANDARD, check_table, is_standard, norm_of_table, protocol_of
 from advalign.errors import unknown_name
 
 HUMAN_ACCURACY = (95.14, 2.02)
@@ -31,7 +31,7 @@ def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> P
     """PT-AA plane (Feng Fig. 4): the standard models' Pareto front, and arrows from each baseline to its twin.
 
     Args:
-        table: One row per model (`table.read_table`); PT in l2 units, AA as a share of the human ceiling.
+        table: One row per model (`table.read_table`); PT in the table's norm, AA as a share of the human ceiling.
         twins: (baseline, twin) names; pairs with a model that is not in the table are left out and counted.
 
     Returns:
@@ -47,7 +47,8 @@ def pt_aa_plane(table: pd.DataFrame, twins: Iterable[tuple[str, str]] = ()) -> P
     kinds = kinds_of(rows)
     arrows, dropped = _arrows(rows, list(twins), kinds)
     marks: list[Mark] = [*_steps(front), *arrows, *points_of(rows, "pt", "aa", kinds, crowded=len(rows) > LABELLED)]
-    panel = Panel(tolerance_axis(rows["pt"]), axis_of("aa"), marks, *_labels(rows, "pt", "aa", kinds, front))
+    x = tolerance_axis(rows["pt"], norm_of_table(rows))
+    panel = Panel(x, axis_of("aa"), marks, *_labels(rows, "pt", "aa", kinds, front))
     notes = [*_missing(len(rows), len(whole), "PT or AA"), *dropped]
     if not len(front):
         notes.append("There is no standard model here, hence no Pareto front.")
@@ -71,7 +72,7 @@ def against_accuracy(table: pd.DataFrame, metric: str) -> Plot:
         raise unknown_name("metric", metric, ("pt", "aa"))
     whole = check_table(table, "the table")
     accuracy = "multilabel_accuracy"
-    x, y = axis_of(accuracy, high=100.5), axis_of(metric)
+    x, y = axis_of(accuracy, high=100.5), axis_of(metric, norm=norm_of_table(whole))
     title = f"{y.name.capitalize()} against {x.name}"
     whole = whole.assign(multilabel_accuracy=percent(whole[accuracy]))
     rows = whole[whole[metric].notna() & whole[accuracy].notna()]
@@ -94,10 +95,10 @@ def percent(accuracy: "pd.Series[float]") -> "pd.Series[float]":
     return accuracy if bool((accuracy > 1).any()) else accuracy * 100
 
 
-def tolerance_axis(pt: "pd.Series[float]") -> Axis:
-    """Axis of PT, logarithmic where the largest value is over `SPREAD` times the smallest."""
+def tolerance_axis(pt: "pd.Series[float]", norm: str) -> Axis:
+    """Axis of PT in a norm, logarithmic where the largest value is over `SPREAD` times the smallest."""
     log = bool(pt.min() > 0 and pt.max() / pt.min() > SPREAD)
-    return axis_of("pt", "log scale" if log else "", log=log)
+    return axis_of("pt", "log scale" if log else "", norm, log=log)
 
 
 def points_of(rows: pd.DataFrame, x: str, y: str, kinds: Mapping[str, str], *, crowded: bool = False) -> list[Points]:

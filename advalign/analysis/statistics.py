@@ -14,12 +14,14 @@ import numpy.typing as npt
 from scipy import stats
 
 from advalign.analysis.results import Paired, Quadratic, Spearman, Welch
-from advalign.averages import Vector, constant, poor, vector
+from advalign.averages import Interval, Vector, constant, poor, vector
 from advalign.errors import InputError
 
 NAN = float("nan")
 EXACT_UP_TO = 8
 """Spearman's p is also counted over all orderings up to this many pairs (8! = 40,320)."""
+LEAST_FOR_INTERVAL = 5
+"""Least number of pairs for an interval of rho."""
 TOO_CLOSE = "the values lie too close together or too far apart for double precision"
 
 
@@ -70,6 +72,53 @@ def _exact_p(x: Vector, y: Vector) -> float:
     observed = float(ranks_x @ ranks_y)
     up, down = float(np.mean(products >= observed - 1e-9)), float(np.mean(products <= observed + 1e-9))
     return min(1.0, 2 * min(up, down))
+
+
+def spearman_interval(x: npt.ArrayLike, y: npt.ArrayLike, resamples: int = 10_000, *, seed: int) -> Interval:
+    """BCa bootstrap interval (95 %, Efron 1987) of Spearman's rho over pairs, seeded.
+
+    A resample in which all x or all y are equal ranks nothing and counts as rho 0.
+
+    Args:
+        x, y: (n,) numbers, paired: one pair per model, for example.
+        resamples: How many resamples of the pairs are drawn.
+        seed: Seed of the resampling, from the settings.
+
+    Returns:
+        The interval; nan with a note for fewer than 5 pairs, a constant series, values that are not finite, and where
+        BCa is not defined, as for pairs in perfect order.
+    """
+    first, second = vector(x), vector(y)
+    _same_length(first, second)
+    note = poor(first, "x", LEAST_FOR_INTERVAL) or poor(second, "y", LEAST_FOR_INTERVAL)
+    if not note and (constant(first) or constant(second)):
+        note = f"all values of {'x' if constant(first) else 'y'} are equal, ranks say nothing"
+    if note:
+        return Interval(NAN, NAN, "none", note)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported below, in the note
+        found = stats.bootstrap(
+            (first, second),
+            _rho,
+            paired=True,
+            n_resamples=resamples,
+            batch=min(resamples, 1000),
+            vectorized=True,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    if abs(float(_rho(first, second))) > 1 - 1e-12 or not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return Interval(NAN, NAN, "none", "the BCa interval is not defined for pairs in perfect order")
+    return Interval(float(found.low), float(found.high), "BCa")
+
+
+def _rho(x: Vector, y: Vector, axis: int = -1) -> Vector:
+    """Spearman's rho along an axis; 0 where x or y is constant."""
+    ranks = [stats.rankdata(values, axis=axis) for values in (x, y)]
+    one, two = (values - values.mean(axis=axis, keepdims=True) for values in ranks)
+    spread = np.sqrt((one**2).sum(axis=axis) * (two**2).sum(axis=axis))
+    rho: Vector = (one * two).sum(axis=axis) / np.where(spread > 0, spread, 1.0)
+    return rho
 
 
 def quadratic_fit(x: npt.ArrayLike, y: npt.ArrayLike) -> Quadratic:

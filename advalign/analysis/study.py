@@ -15,7 +15,8 @@ from advalign.analysis.scatter import points_of, tolerance_axis
 from advalign.analysis.twins import paired_statistics
 from advalign.analysis.zoo import THRESHOLD
 from advalign.errors import InputError
-from advalign.vocabulary import SEM, describe
+from advalign.rows import norm_of
+from advalign.vocabulary import SEM, in_norm
 
 MEASURES = {
     "pt": ("pt",),
@@ -39,7 +40,7 @@ class Cell:
         eps: l2 radius of adversarial training, pixels in [0, 1]; 0 without adversarial training.
         name: unique in the study.
         metrics: of the evaluation's summary; None where a metric could not be computed.
-        rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
+        rows: one per stimulus: stimulus, status, norm_l2 or norm_linf (stimulus space) and rho_released (in [-1, 1]).
     """
 
     lambda_1: float
@@ -63,16 +64,18 @@ def study_table(cells: Sequence[Cell]) -> pd.DataFrame:
         cells: The grid; cells may be missing.
 
     Returns:
-        name, lambda_1, eps, remedy, n_valid, pt (l2), aa (share of the human ceiling; Spearman's rho where no cell has
-        that), their SEM, accuracy (share; multi-label, top-1 where no cell has that) and on_front: whether no other
-        cell is at least as good in PT, AA and accuracy and better in one. nan where a cell lacks a value.
+        name, lambda_1, eps, remedy, n_valid, pt (in the rows' norm), aa (share of the human ceiling;
+        Spearman's rho where no cell has that), their SEM, accuracy (share; multi-label, top-1 where no cell has that)
+        and on_front: whether no other cell is at least as good in PT, AA and accuracy and better in one. nan where a
+        cell lacks a value.
 
     Raises:
         InputError: lambda_1 or eps is negative or not finite, or two cells have one name or one place in the grid.
     """
     _check(cells)
     named = {measure: _metric(cells, measure) for measure in MEASURES}
-    columns = {"n_valid": "n_valid", **named, "pt_sem": f"{named['pt']}{SEM}", "aa_sem": f"{named['aa']}{SEM}"}
+    counted = in_norm("n_valid", study_norm(cells)).name
+    columns = {"n_valid": counted, **named, "pt_sem": f"{named['pt']}{SEM}", "aa_sem": f"{named['aa']}{SEM}"}
     rows = []
     for cell in sorted(cells, key=IN_ORDER):
         place = {"name": cell.name, "lambda_1": float(cell.lambda_1), "eps": float(cell.eps), "remedy": cell.remedy}
@@ -80,6 +83,11 @@ def study_table(cells: Sequence[Cell]) -> pd.DataFrame:
     order = ["name", "lambda_1", "eps", "remedy", "n_valid", "pt", "pt_sem", "aa", "aa_sem", "accuracy"]
     table = pd.DataFrame(rows, columns=order)
     return table.assign(n_valid=table["n_valid"].fillna(0).astype(int), on_front=front(*(table[m] for m in MEASURES)))
+
+
+def study_norm(cells: Sequence[Cell]) -> str:
+    """The norm that the cells were attacked in; l2 where their rows do not say."""
+    return next((norm for cell in cells if (norm := norm_of(cell.rows))), "l2")
 
 
 def _check(cells: Sequence[Cell]) -> None:
@@ -94,7 +102,7 @@ def _check(cells: Sequence[Cell]) -> None:
 
 def _metric(cells: Sequence[Cell], measure: str) -> str:
     """The metric of a measure: the same for all cells, since different accuracies cannot be subtracted."""
-    names = [describe(short).name for short in MEASURES[measure]]
+    names = [in_norm(short, study_norm(cells)).name for short in MEASURES[measure]]
     return next((name for name in names if any(math.isfinite(_value(cell, name)) for cell in cells)), names[0])
 
 
@@ -236,11 +244,12 @@ def _range(values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys(f"{end:+.3f}" for end in (min(values), max(values))))
 
 
-def study_figure(table: pd.DataFrame) -> Plot:
+def study_figure(table: pd.DataFrame, norm: str = "l2") -> Plot:
     """PT against AA: a point per cell with its lambda_1, eps and accuracy, cells of one lambda_1 joined as eps grows.
 
     Args:
         table: From `study_table`. Cells without PT or AA are left out and counted.
+        norm: Of PT (`study_norm`).
 
     Returns:
         The figure; a ring marks the front of PT, AA and accuracy.
@@ -257,7 +266,7 @@ def study_figure(table: pd.DataFrame) -> Plot:
     for x, y, *place, accuracy in rows[["pt", "aa", "lambda_1", "eps", "accuracy"]].itertuples(index=False):
         share = "no accuracy" if math.isnan(accuracy) else f"{accuracy:.1%}"
         labels.append(Words(x, y, f"({place[0]:g}, {place[1]:g})\n{share}"))
-    panel = Panel(tolerance_axis(rows["pt"]), axis_of("aa"), [*_lines(rows), *points, ring], labels)
+    panel = Panel(tolerance_axis(rows["pt"], norm), axis_of("aa"), [*_lines(rows), *points, ring], labels)
     detail = "mean ± SEM; (λ₁, eps) and accuracy beside each point; ringed: front of PT, AA and accuracy"
     lacking = len(table) - len(rows)
     notes = [f"{_cells(lacking)} without PT or AA cannot be shown."] if lacking else []

@@ -1,8 +1,9 @@
 """The table of evaluated models: reading, checking, and the groups of its rows (docs/compare.md, section Any table).
 
 One row per model with the columns `model, pt, aa, group, big_data` and, where known, `multilabel_accuracy, pt_sem,
-aa_sem, protocol, recipe, baseline` and anything else, which is kept. PT and AA may be missing in a row (no valid
-stimulus). Nothing is read out of a model's name.
+aa_sem, protocol, norm, recipe, baseline` and anything else, which is kept. PT and AA may be missing in a row (no valid
+stimulus). PT is in the table's one norm (column `norm`; l2 where it has none; linf in 1/255). Nothing is read out of a
+model's name.
 """
 
 import re
@@ -13,6 +14,7 @@ import pandas as pd
 
 from advalign import catalog
 from advalign.errors import InputError, shown, unknown_name
+from advalign.rows import NORMS
 from advalign.strict_csv import parse_number, read_sheet
 from advalign.vocabulary import HEADLINES, PAIRED, SEM
 
@@ -94,11 +96,11 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
 
     Raises:
         InputError: A column is missing or doubled, a model is missing or doubled, a group is missing, a cell is not a
-            number in its range, or the rows come from more than one protocol.
+            number in its range, the rows come from more than one protocol, or their norm is unknown or not one.
     """
     _check_columns(table, source)
     checked = table.copy()
-    for column in ("model", "group", "protocol", "recipe", "flags", "baseline"):
+    for column in ("model", "group", "protocol", "norm", "recipe", "flags", "baseline"):
         if column in checked:
             checked[column] = ["" if pd.isna(cell) else str(cell).strip() for cell in checked[column]]
     _check_models(checked, source)
@@ -109,6 +111,7 @@ def check_table(table: pd.DataFrame, source: str) -> pd.DataFrame:
             checked[column] = _numbers(checked, column, source)
     checked["big_data"] = _flags(checked, source)
     _check_protocol(checked, source)
+    _check_norm(checked, source)
     return checked
 
 
@@ -209,6 +212,21 @@ def protocol_of(table: pd.DataFrame) -> str | None:
     """Return the one attack protocol of a checked table; None if it names none."""
     names = [str(name) for name in table["protocol"] if name] if "protocol" in table else []
     return names[0] if names else None
+
+
+def _check_norm(table: pd.DataFrame, source: str) -> None:
+    names = sorted({*table["norm"]}) if "norm" in table else []
+    if len(names) > 1 or not {*names} <= {"", *NORMS}:
+        found = ", ".join(shown(name) for name in names)
+        raise InputError(
+            f"{source}: norm is {found}; expected one of {', '.join(NORMS)} in all rows, or no such column (l2)"
+        )
+
+
+def norm_of_table(table: pd.DataFrame) -> str:
+    """Return the norm that a checked table's PT is in: l2 where the table says none."""
+    named = [str(name) for name in table["norm"] if name] if "norm" in table else []
+    return named[0] if named else "l2"
 
 
 def is_standard(table: pd.DataFrame) -> "pd.Series[bool]":

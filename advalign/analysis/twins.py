@@ -1,6 +1,6 @@
 """A model against the baseline that it is compared with, image by image (docs/methods.md, section Twins)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,8 +8,8 @@ import pandas as pd
 from advalign.analysis.statistics import holm, paired
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
-from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status
-from advalign.vocabulary import PAIRED, describe
+from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
+from advalign.vocabulary import PAIRED, in_norm
 
 
 def find_twins(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -40,7 +40,8 @@ def paired_statistics(
 
     Args:
         frames: Model -> its rows, one per stimulus, with the columns stimulus, status ("ok", "misclassified_clean" or
-            "attack_failed"), norm_l2 (l2 in the stimulus space) and rho_released (in [-1, 1], nan where there is none).
+            "attack_failed"), norm_l2 or norm_linf (in the stimulus space, the same in all frames) and rho_released (in
+            [-1, 1], nan where there is none).
         pairs: (baseline, twin) names.
         seed: Seed of the bootstrap, from the settings.
         resamples: Resamples of the BCa interval of the difference.
@@ -48,30 +49,36 @@ def paired_statistics(
 
     Returns:
         Two entries per pair, metrics "pt" and "aa": means and SEM of both, difference (twin - baseline) with its 95 %
-        interval, t, df, p, p_holm (over all entries), wilcoxon_p, d_z, n; nan with a note where not computable.
+        interval, t, df, p, p_holm (over all entries), wilcoxon_p, d_z, n; nan with a note where not computable. Linf
+        norms are in 1/255 there.
 
     Raises:
         InputError: A frame lacks a column or repeats a stimulus, or the frames come from more than one protocol.
     """
     wanted = list(pairs)
-    protocol = _check_frames({name: frames[name] for pair in wanted for name in pair if name in frames})
+    judged = {name: frames[name] for pair in wanted for name in pair if name in frames}
+    norm = next((norm for frame in judged.values() if (norm := norm_of(frame))), "l2")
+    measured = {metric: in_norm(metric, norm) for metric in PAIRED}
+    columns = [STIMULUS, STATUS, *(str(one.column) for one in measured.values())]
+    protocol = _check_frames(judged, columns)
     entries = []
     for baseline, twin in wanted:
-        shared = _shared(frames, baseline, twin)
-        for metric, column in PAIRED.items():
+        shared = _shared(frames, baseline, twin, columns)
+        for metric, one in measured.items():
             names = {"baseline": baseline, "twin": twin, "metric": metric, "protocol": protocol}
-            scale = ceiling if describe(metric).unit == OF_CEILING else None
-            entries.append({**names, **_entry(shared, column, scale or 1.0, seed, resamples), "ceiling": scale})
+            divided = ceiling if one.unit == OF_CEILING else None
+            found = _entry(shared, str(one.column), (divided or 1.0) / one.scale, seed, resamples)
+            entries.append({**names, **found, "ceiling": divided})
     for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
         entry["p_holm"] = float(p)
     return entries
 
 
-def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
+def _check_frames(frames: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> str | None:
     """Check the columns and stimuli of every frame and return their one protocol; None if no frame names one."""
     protocols: set[str] = set()
     for name, frame in frames.items():
-        lacking = [column for column in (STIMULUS, STATUS, *PAIRED.values()) if column not in frame]
+        lacking = [column for column in columns if column not in frame]
         if lacking:
             raise InputError(f"evaluation of {name} lacks the columns {', '.join(lacking)}; evaluate it again")
         repeated = frame[STIMULUS][frame[STIMULUS].duplicated()]
@@ -84,14 +91,14 @@ def _check_frames(frames: Mapping[str, pd.DataFrame]) -> str | None:
     return protocols.pop() if protocols else None
 
 
-def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str) -> pd.DataFrame | str:
+def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str, columns: Sequence[str]) -> pd.DataFrame | str:
     """Rows of the stimuli that both models got right, columns suffixed _baseline and _twin; or why there are none."""
     absent = [name for name in (baseline, twin) if name not in frames]
     if absent:
         return f"{' and '.join(absent)} not evaluated"
     right = [frames[name].loc[frames[name][STATUS] == Status.OK] for name in (baseline, twin)]
-    columns = [STIMULUS, *PAIRED.values()]
-    joined = right[0][columns].merge(right[1][columns], on=STIMULUS, suffixes=("_baseline", "_twin"))
+    kept = [column for column in columns if column != STATUS]
+    joined = right[0][kept].merge(right[1][kept], on=STIMULUS, suffixes=("_baseline", "_twin"))
     return joined.sort_values(STIMULUS)
 
 

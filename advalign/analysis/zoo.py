@@ -14,7 +14,7 @@ import pandas as pd
 
 from advalign.analysis.pareto import beyond_front, pareto_front
 from advalign.analysis.statistics import holm, quadratic_fit, spearman, welch
-from advalign.analysis.table import GROUPS, check_table, family, is_standard, protocol_of, read_table
+from advalign.analysis.table import GROUPS, check_table, family, is_standard, norm_of_table, protocol_of, read_table
 from advalign.errors import InputError
 from advalign.vocabulary import HEADLINES
 
@@ -51,9 +51,9 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
         paired: Entries of `twins.paired_statistics`, passed through.
 
     Returns:
-        protocol, correlations, contrasts, pareto, paired as the contract names them, and beyond_front (models that
-        break the standard models' front) and notes (sentences to print with the figures). A value that could not be
-        computed is None, never nan, and the entry's `note` says why.
+        protocol, norm (of PT), correlations, contrasts, pareto, paired as the contract names them, and beyond_front
+        (models that break the standard models' front) and notes (sentences to print with the figures). A value that
+        could not be computed is None, never nan, and the entry's `note` says why.
 
     Raises:
         InputError: The table lacks a column or a group, or protocols are mixed in it or with `paired`.
@@ -71,6 +71,7 @@ def zoo_statistics(table: pd.DataFrame, paired: Iterable[Mapping[str, Any]] = ()
     front = _front(standard)
     result = {
         "protocol": protocol,
+        "norm": norm_of_table(checked),
         "correlations": [_correlation(standard, x, y) for x, y in PAIRS],
         "contrasts": _contrasts(checked),
         "pareto": _points(standard[front]),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advalign.cli._output import JSON, headings, print_json, print_table
-from advalign.vocabulary import ZOO
+from advalign.rows import NORMS
+from advalign.vocabulary import PAIRED, UNITS, ZOO
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.analysis.published import Publication
@@ -41,6 +42,7 @@ def compare(
     from advalign.analysis.comparison import compare as run
     from advalign.analysis.comparison_files import read_comparison
     from advalign.analysis.published import beside_published, read_published, released_results
+    from advalign.analysis.table import norm_of_table
     from advalign.files import Project
     from advalign.settings import load_settings
     from advalign.workflows.links import tracking_links
@@ -66,7 +68,14 @@ def compare(
     if as_json:
         print_json(result)
         return
-    print_table(rows, COLUMNS, f"protocol {statistics['protocol']}", headings(ZOO))
+    beside = [f"{short}_{norm}" for norm in NORMS for short in PAIRED if f"{short}_{norm}" in zoo]
+    title = f"protocol {statistics['protocol']} ({UNITS[norm_of_table(zoo)]})"
+    print_table(
+        rows, [*COLUMNS, *beside], title, {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
+    )
+    for entry in statistics.get("protocols", {}).get("agreement", ()):
+        if "verdict" in entry:  # an earlier advalign may have written what --show prints
+            typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")
     _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.home}, then open http://127.0.0.1:5000")

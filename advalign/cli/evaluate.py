@@ -7,7 +7,7 @@ import typer
 
 from advalign.cli._output import JSON, TRUST, headings, print_json, print_table
 from advalign.errors import CheckFailed
-from advalign.vocabulary import SPREAD, describe, short_name
+from advalign.vocabulary import SPREAD, in_norm, norm_measured, short_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
     from advalign.evaluation.campaign import Outcome
@@ -119,7 +119,8 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 def _headline(found: dict[str, Any]) -> dict[str, Any]:
     """The table's columns of a model's summary: tolerance and its companions, or the protocol's own numbers."""
     own = {short_name(name): name for name in found["protocol_metrics"] if not name.endswith(tuple(SPREAD))}
-    columns = {short: describe(short).name for short in METRICS} if "pt" in own else own
+    norm = norm_measured(found["protocol_metrics"])
+    columns = {one.short: one.name for one in (in_norm(short, norm) for short in METRICS)} if norm else own
     return {
         **{short: _whole(found["metrics"].get(name)) for short, name in columns.items()},
         "flags": ", ".join(found["flags"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
-from advalign.vocabulary import describe
+from advalign.vocabulary import in_norm, norm_measured
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.files import Project
@@ -61,7 +61,8 @@ def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 
     metrics = evaluations(row["tags"]).get(protocol, {})
     shown = {"pt": "pt", "aa": "aa", "accuracy": "multilabel_accuracy"}
-    numbers = {heading: metrics.get(describe(short).name) for heading, short in shown.items()}
+    norm = norm_measured(metrics) or "l2"
+    numbers = {heading: metrics.get(in_norm(short, norm).name) for heading, short in shown.items()}
     aliases = [f"{alias} ({BY_HAND})" if alias in row["by_hand"] else alias for alias in row["aliases"]]
     return {**row, "aliases": aliases, "recipe": row["tags"].get("advalign.recipe"), **numbers}
 

@@ -22,6 +22,7 @@ from advalign.data.suites_evaluations import evaluation_tables
 from advalign.data.suites_measured import measured_tables
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
+from advalign.rows import NORMS, with_norm
 from advalign.settings import Settings
 
 # the column that names a row of each table in a message
@@ -30,8 +31,7 @@ NAMED_BY = {
     "superclasses": "superclass",
     "maps": "stimulus",
     "labels": "image",
-    "evaluations": "row",
-    **dict.fromkeys(("attacked", "predicted"), "row"),
+    **dict.fromkeys((*(with_norm("evaluations", norm) for norm in NORMS), "attacked", "predicted"), "row"),
     **dict.fromkeys(("evaluated", "measured"), "evaluation"),
     **dict.fromkeys(("train", "test", "swapped", "swaps"), "image"),
 }

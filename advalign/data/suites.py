@@ -16,6 +16,7 @@ from advalign.data.classes import DECISIONS, Classes
 from advalign.data.imagenet import read_validation
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.files import Project
+from advalign.rows import NORMS
 from advalign.settings import Settings
 from advalign.tensors.heatmaps import min_max_scale
 
@@ -30,7 +31,9 @@ MEANINGS = {
     "correct_labels": "classes that people accept for an image that is not flagged",
     "sha256": "of the image: the same image twice",
     "stimuli": "stimuli per superclass",
-    "norm_l2": "size of the perturbation that flips the decision; present exactly where the status is ok",
+    **dict.fromkeys(
+        NORMS.values(), "size of the perturbation that flips the decision; present exactly where the status is ok"
+    ),
     "contrast": "standard deviation of the pixels, from 0 to 1: a constant image",
     "mask_share": "share of the image that its mask covers",
     "in_train": "whether the image is also a training image",

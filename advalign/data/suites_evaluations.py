@@ -1,11 +1,13 @@
 """Suites of expectations on the rows of evaluations: each row is possible, and every model's rows are complete.
 
-Two tables: `evaluations` has a row per (protocol, model, stimulus) and `evaluated` a row per file. A trial run (the
-folder PROTOCOL.firstN of `advalign evaluate --limit N`) is compared with the first N stimuli.
+`evaluations` has a row per (protocol, model, stimulus) of attacks in l2, `evaluations_linf` of those in linf, and
+`evaluated` a row per file. A trial run (the folder PROTOCOL.firstN of `advalign evaluate --limit N`) is compared with
+the first N stimuli.
 """
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from advalign.data.results import read_rows, stored_probe
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.data.suites import Tables, has_maps
 from advalign.files import Project
-from advalign.rows import NORM, RHO, RHO_MAGNITUDE, Status
+from advalign.rows import NORMS, RHO, RHO_MAGNITUDE, Status, norm_of, with_norm
 from advalign.settings import Settings
 
 PROBE = "minimum-norm"  # whose rows these suites are about
@@ -37,7 +39,7 @@ TRIAL = re.compile(r"\.first(\d+)$")
 
 
 def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet) -> Tables:
-    """The tables `evaluations` and `evaluated` with their suites; none where nothing is evaluated yet.
+    """The tables of rows by norm and `evaluated`, with their suites; none where nothing is evaluated yet.
 
     Raises:
         DataError: a file cannot be read.
@@ -46,25 +48,31 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     if not files:
         return {}
     rho = RANKS if has_maps(stimuli, settings) else ()
-    rows, described = [], []
+    rows: dict[str, list[pd.DataFrame]] = {}
+    described = []
     for path in files:
         table = read_rows(path)
-        rows.append(_rows(path, table, stimuli.manifest, rho))
-        described.append(_description(path, table, stimuli.manifest, rho))
-    channels, height, width = stimuli.pixels.shape[1:]
-    largest = math.sqrt(channels * height * width)
-    return {
-        "evaluations": (pd.concat(rows, ignore_index=True), lambda gxe: evaluation_suite(gxe, largest, rho)),
-        "evaluated": (pd.DataFrame(described), evaluated_suite),
+        norm = norm_of(table) or "l2"  # of rows without a norm: they lack that column, and are told so
+        rows.setdefault(norm, []).append(_rows(path, table, stimuli.manifest, (NORMS[norm], *rho)))
+        described.append(_description(path, table, stimuli.manifest, (NORMS[norm], *rho)))
+    largest = {"l2": math.sqrt(math.prod(stimuli.pixels.shape[1:])), "linf": 1.0}
+    tables: Tables = {
+        with_norm("evaluations", norm): (
+            pd.concat(found, ignore_index=True),
+            partial(evaluation_suite, norm=NORMS[norm], largest=largest[norm], rho=rho),
+        )
+        for norm, found in sorted(rows.items())
     }
+    return {**tables, "evaluated": (pd.DataFrame(described), evaluated_suite)}
 
 
-def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RANKS) -> list[Any]:
+def evaluation_suite(gxe: Any, norm: str, largest: float, rho: tuple[str, ...] = RANKS) -> list[Any]:
     """Rows are unique, their stimuli and labels are the manifest's, and their numbers are possible.
 
     Args:
         gxe: the module `great_expectations.expectations`.
-        largest_norm: of a perturbation in the attack space: sqrt(3 * size^2).
+        norm: column of norms.
+        largest: norm of a perturbation in the attack space: sqrt(3 * size^2) in l2, 1 in linf.
         rho: columns of rank correlations.
     """
     status = gxe.row_conditions.Column("status")
@@ -85,9 +93,9 @@ def evaluation_suite(gxe: Any, largest_norm: float, rho: tuple[str, ...] = RANKS
             ignore_row_if="either_value_is_missing",
             row_condition=status != Status.MISCLASSIFIED_CLEAN.value,
         ),
-        gxe.ExpectColumnValuesToNotBeNull(column=NORM, row_condition=status == Status.OK.value),
-        gxe.ExpectColumnValuesToBeNull(column=NORM, row_condition=status != Status.OK.value),
-        between(column=NORM, min_value=0, strict_min=True, max_value=largest_norm * (1 + ROUNDING)),
+        gxe.ExpectColumnValuesToNotBeNull(column=norm, row_condition=status == Status.OK.value),
+        gxe.ExpectColumnValuesToBeNull(column=norm, row_condition=status != Status.OK.value),
+        between(column=norm, min_value=0, strict_min=True, max_value=largest * (1 + ROUNDING)),
         *(between(column=column, min_value=-1 - ROUNDING, max_value=1 + ROUNDING) for column in rho),
         between(column="queries", min_value=1),
     ]
@@ -107,9 +115,9 @@ def _probe(path: Path) -> str:
     return stored_probe(path) or ("predictions" if path.parent.name == "predictions" else PROBE)
 
 
-def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: tuple[str, ...]) -> pd.DataFrame:
+def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, measured: tuple[str, ...]) -> pd.DataFrame:
     """The contract's columns (null where missing), the row's name and the label that the manifest has for it."""
-    rows = table.reindex(columns=[*PRESENT, NORM, *rho])
+    rows = table.reindex(columns=[*PRESENT, *measured])
     label_of_stimulus = manifest.drop_duplicates("stimulus").set_index("stimulus")["label"]
     trial = TRIAL.search(path.parent.name)
     protocol, model, stimulus = (rows[name].astype("str").fillna("?") for name in ("protocol", "model", "stimulus"))
@@ -119,14 +127,14 @@ def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: tuple[st
     )
 
 
-def _description(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, rho: tuple[str, ...]) -> dict[str, Any]:
+def _description(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, measured: tuple[str, ...]) -> dict[str, Any]:
     """One file: which columns it lacks, how many stimuli and animate ones it has, and how many are wanted."""
     trial = TRIAL.search(path.parent.name)
     wanted = manifest.head(int(trial[1])) if trial else manifest
     labels = table["label"] if "label" in table else pd.Series(dtype=float)
     return {
         "evaluation": f"{path.parent.name}/{path.stem}",
-        "missing_columns": " ".join(name for name in (*PRESENT, NORM, *rho) if name not in table),
+        "missing_columns": " ".join(name for name in (*PRESENT, *measured) if name not in table),
         "stimuli": len(table),
         "stimuli_wanted": len(wanted),
         "animate": int((labels == 1).sum()),

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pandas as pd
 from torch import Tensor
 
-from advalign.rows import STATUS, Descriptor, Status
+from advalign.rows import NORMS, SCALES, STATUS, Descriptor, Status, norm_of
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import average_ranks
 
@@ -49,6 +49,18 @@ class Evaluation:
     seed: int
 
     @property
+    def norm(self) -> str:
+        """The norm that the rows were attacked in."""
+        found = norm_of(self.rows)
+        assert found is not None, "rows of a probe that attacks have a norm"
+        return found
+
+    @property
+    def norms(self) -> "pd.Series[float]":
+        """Norms of the valid rows in the unit of numbers (`rows.SCALES`): linf in 1/255."""
+        return SCALES[self.norm] * self.valid[NORMS[self.norm]]
+
+    @property
     def valid(self) -> pd.DataFrame:
         """The valid rows: right on the clean image and successfully attacked."""
         return self.rows[self.rows[STATUS] == Status.OK]
@@ -73,4 +85,7 @@ class Metric(ABC):
 
     @abstractmethod
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """Named numbers over a model's rows; NaN where there is nothing to average."""
+        """Named numbers over a model's rows; NaN where there is nothing to average.
+
+        Names are those in l2: the probe says the norm in them where it is another one (`rows.with_norm`).
+        """

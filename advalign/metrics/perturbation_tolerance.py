@@ -1,4 +1,4 @@
-"""Perturbation Tolerance (PT): mean l2 norm of the smallest perturbation that flips the decision (Feng et al. 2025)."""
+"""Perturbation Tolerance (PT): mean norm of the smallest perturbation that flips the decision (Feng et al. 2025)."""
 
 import math
 
@@ -6,25 +6,25 @@ import numpy as np
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
-from advalign.rows import AGREE, LARGEST_TRIED, NORM, QUERIES, SECOND_START, STATUS, Status
+from advalign.rows import AGREE, LARGEST_TRIED, NORMS, QUERIES, SCALES, SECOND_START, STATUS, Status
 
 
 class PerturbationTolerance(Metric):
     """PT over valid stimuli, with n, the attack's success rate, how far the search converged, and a lower bound."""
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """Norms are l2 in the stimulus space, pixels in [0, 1].
+        """Norms are in the stimulus space: l2 with pixels in [0, 1], linf in 1/255.
 
         `perturbation_tolerance_lower_bound` counts every failed attack with the largest norm it tried. Leaving failures
         out would bias PT down. `starts_agree` is the share of valid stimuli on which the two best starts of the search
         ended within 3 % of each other (AGREE). A small share says that the model's norms are loose upper bounds; of a
         single stimulus it says little (docs/fmn-fast.md). NaN for attacks without starts.
         """
-        rows = evaluation.rows
-        norms = evaluation.valid[NORM].to_numpy(np.float64)
+        rows, column, scale = evaluation.rows, NORMS[evaluation.norm], SCALES[evaluation.norm]
+        norms = evaluation.norms.to_numpy(np.float64)
         attacked = rows[rows[STATUS] != Status.MISCLASSIFIED_CLEAN]
         second = evaluation.valid[SECOND_START].dropna()
-        bounded = attacked[NORM].fillna(attacked[LARGEST_TRIED]).to_numpy(np.float64)
+        bounded = scale * attacked[column].fillna(attacked[LARGEST_TRIED]).to_numpy(np.float64)
         return {
             **mean_with_interval("perturbation_tolerance", norms, evaluation.resamples, evaluation.seed),
             "perturbation_tolerance_lower_bound": float(bounded.mean()) if len(bounded) else math.nan,

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from advalign.analysis.drawing import save
-from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_table
+from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_norm, study_table
 from advalign.analysis.zoo import plain
 from advalign.data.results import read_rows, read_summary
 from advalign.errors import CheckFailed
@@ -132,9 +132,9 @@ def _write(study: Study, settings: Settings, evaluator: Evaluator, cells: list[C
     resamples = settings.compare.bootstrap
     entries = against_parents(cells, seed=settings.seed, resamples=resamples, ceiling=ceiling)
     said = answer(entries, table)
-    found = {"protocol": evaluator.folder.name, "answer": said, "against_parents": entries}
+    found = {"protocol": evaluator.folder.name, "norm": study_norm(cells), "answer": said, "against_parents": entries}
     with replacing(study.folder / "study.csv") as temporary:
         table.to_csv(temporary, index=False)
     write_text(study.folder / "study.json", json.dumps(plain(found), indent=1) + "\n")
-    save(study_figure(table), study.folder / "study.png")
+    save(study_figure(table, study_norm(cells)), study.folder / "study.png")
     return table, said

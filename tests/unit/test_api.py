@@ -66,6 +66,17 @@ def test_norms_are_the_distances_to_a_linear_boundary(batch):
     assert torch.equal(images, kept)
 
 
+def test_linf_norms_are_the_distances_to_a_linear_boundary(batch):
+    images, weights = batch
+    net = linear(weights)
+    labels = net(images).argmax(1)
+    found = advalign.minimum_norm(net, images, labels, norm="linf")
+    distance = ((images.flatten(1) @ weights - 1.5).abs() / weights.abs().sum()).double()
+    assert set(found.status) == {"ok"}
+    torch.testing.assert_close(found.norms, distance, rtol=5e-3, atol=0)
+    assert torch.equal(found.norms, found.perturbations.double().abs().flatten(1).amax(1))
+
+
 def test_a_decision_may_be_a_group_of_classes(batch):
     images, _ = batch
     torch.manual_seed(1)
@@ -107,7 +118,7 @@ IMAGES, LABELS = torch.full((2, 3, 5, 5), 0.5), torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"norm": "linf"}, "norm 'linf' cannot be measured: expected 'l2'"),
+        ({"norm": "l1"}, "norm 'l1' cannot be measured: expected 'l2' or 'linf'"),
         ({"budget": "huge"}, "budget: input should be 'fast', 'standard' or 'thorough', got 'huge'"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(75, 3))}, "training mode"),
         ({"model": "resnet18"}, "expected a torch module"),

@@ -15,7 +15,7 @@ from advalign.errors import InputError
 from advalign.metrics.base import Evaluation
 from advalign.models.declared import Zoo
 from advalign.rows import Status
-from advalign.vocabulary import HEADLINES, METRICS, PAIRED, SPREAD, ZOO, describe, short_name
+from advalign.vocabulary import HEADLINES, METRICS, PAIRED, SPREAD, ZOO, describe, in_norm, norm_measured, short_name
 from tests.conftest import REPOSITORY
 
 SUMMARISED = [one for one in METRICS if "{}" not in one.name]
@@ -83,10 +83,10 @@ def test_short_names_fit_mlflows_compare_view_and_those_of_superclasses_sort_las
 def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary):
     evaluated = {
         "model": "resnet18.robust", "architecture": "resnet18", "recipe": "robust", "protocol": "fmn", "flags": [],
-        "metrics": summary,
+        "metrics": summary, "protocol_metrics": list(summary),
     }  # fmt: skip
     table = zoo_table([evaluated], Zoo())
-    told = ["model", "group", "recipe", "protocol", "flags", "big_data", "baseline"]
+    told = ["model", "group", "recipe", "protocol", "norm", "flags", "big_data", "baseline"]
     measured = [column for column in table if column not in told]
     assert tuple(measured) == ZOO
     for column in measured:
@@ -95,9 +95,27 @@ def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary
 
 
 def test_what_is_tested_and_drawn_is_described_with_column_and_title():
-    assert PAIRED == {"pt": "norm_l2", "aa": "rho_released"}
+    assert {short: describe(short).column for short in PAIRED} == {"pt": "norm_l2", "aa": "rho_released"}
     assert all(describe(short).title and describe(short).better == "higher" for short in HEADLINES)
     assert all(one.label and one.unit for one in METRICS)
+
+
+def test_a_number_in_linf_has_a_name_a_column_and_a_unit_of_its_own():
+    assert describe("pt").column == "norm_l2"
+    tolerance = describe("perturbation_tolerance_linf")
+    assert tolerance == describe("pt_linf") == in_norm("pt", "linf")
+    assert (tolerance.column, tolerance.scale, tolerance.unit) == ("norm_linf", 255.0, "linf norm, 1/255")
+    assert tolerance.title == "perturbation tolerance (PT, mean linf norm, 1/255)"
+    assert (describe("robust_accuracy_linf8").short, describe("robust_accuracy_linf8").unit) == (
+        "robust_accuracy_linf8", "share",
+    )  # fmt: skip
+    assert describe("adversarial_human_alignment_linf.dog").short == "within/aa_linf/dog"
+    assert describe("aa_linf").column == "rho_released"
+    assert in_norm("multilabel_accuracy", "linf") == describe("multilabel_accuracy")
+    with pytest.raises(InputError, match="unknown metric"):
+        describe("multilabel_accuracy_linf")  # no search measures it
+    assert norm_measured(["n_valid", "perturbation_tolerance_linf"]) == "linf"
+    assert norm_measured(["n_valid", "robust_accuracy"]) is None
 
 
 @pytest.mark.parametrize(

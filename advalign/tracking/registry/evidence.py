@@ -20,6 +20,7 @@ from advalign.data.results import SUMMARY_VERSION, TRIAL, read_rows
 from advalign.errors import CheckFailed, InputError
 from advalign.evaluation.summaries import checked_metrics, setting_of
 from advalign.files import sha256
+from advalign.rows import norm_of
 from advalign.seals import Damaged
 from advalign.settings import EvaluateSettings
 from advalign.strict_files import read_json
@@ -29,7 +30,7 @@ from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
-from advalign.vocabulary import PAIRED, describe
+from advalign.vocabulary import PAIRED, in_norm
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
@@ -147,12 +148,14 @@ def evaluated_zoo(
         evaluate: settings: declared protocols and metrics.
 
     Returns:
-        Columns model, group, pt, aa, computed from the rows; models with sanity flags are left out.
+        Columns model, group, pt, aa, computed from the rows, in the candidate's norm; models with sanity flags are left
+        out.
 
     Raises:
         InputError, CheckFailed: as `read_evaluation`.
     """
     newest: dict[str, Run] = {}
+    norm = norm_of(candidate.rows) or "l2"
     wanted = f"tags.`advalign.protocol` = '{protocol}' and tags.`advalign.stimuli_sha256` = '{candidate.stimuli}'"
     for run in store.all_runs("evaluate", f"{wanted} and attributes.status = 'FINISHED'"):
         if experiment_of(run.data.tags) == store.experiment and run.data.tags[MODEL] != left_out:
@@ -163,7 +166,7 @@ def evaluated_zoo(
         told = _summary(store, run, model, label)
         if told is not None and setting_of(told) == candidate.setting and not told["flags"]:
             metrics = _checked(store, run, model, label, evaluate).metrics
-            numbers = {short: metrics.get(describe(short).name) for short in PAIRED}
+            numbers = {short: metrics.get(in_norm(short, norm).name) for short in PAIRED}
             rows.append({"model": model, "group": run.data.tags["advalign.group"], **numbers})
     return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
 

@@ -5,7 +5,7 @@ Pure functions from evidence to a table of verdicts. Missing evidence fails its 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,9 @@ from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
 from advalign.evaluation.protocols import protocol
 from advalign.inputs import Tracked
-from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status
-from advalign.tracking.registry.policies import Bound, Demand, Policy
-from advalign.vocabulary import PAIRED, describe
+from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
+from advalign.tracking.registry.policies import Bound, Demand, Demands, Policy
+from advalign.vocabulary import PAIRED, describe, in_norm
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 
@@ -34,7 +34,7 @@ class Evidence:
         setting: what must be the same of two models that are compared (`evaluation.summaries.setting_of`).
         flags: sanity flags, and what speaks against the images (`data.cifar.image_flags`).
         metrics: as logged; None where a metric could not be computed.
-        rows: one per stimulus: stimulus, status, norm_l2 (l2, stimulus space) and rho_released (in [-1, 1]).
+        rows: one per stimulus: stimulus, status, norm_l2 or norm_linf (stimulus space) and rho_released (in [-1, 1]).
         human_ceiling: divisor of alignment; None without human maps.
     """
 
@@ -63,6 +63,21 @@ class Present:
 
 
 @dataclass(frozen=True)
+class Case:
+    """All evidence under one protocol.
+
+    Attributes:
+        candidate: the version to be promoted; None where it is not evaluated under the protocol.
+        others: key of `against` -> its evidence, or why there is none; None: no version holds the alias yet.
+        present: data/ as it is now; None where the candidate is not evaluated.
+    """
+
+    candidate: Evidence | None
+    others: Mapping[str, Evidence | str | None]
+    present: Present | None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Result of one gate: what was wanted, what was got, and whether the gate holds."""
 
@@ -72,42 +87,46 @@ class Verdict:
     holds: bool
 
 
-def judge(
-    policy: Policy,
-    candidate: Evidence | None,
-    others: Mapping[str, Evidence | str | None],
-    zoo: pd.DataFrame | str,
-    present: Present | None,
-) -> list[Verdict]:
+def judge(policy: Policy, case: Case, zoo: pd.DataFrame | str, also: Mapping[str, Case] | None = None) -> list[Verdict]:
     """Check every gate of a policy.
 
     Args:
         policy: of the alias.
-        candidate: the version to be promoted; None where it is not evaluated under the policy's protocol.
-        others: key of `policy.against` -> its evidence, or why there is none; None: no version holds the alias yet.
+        case: evidence under the policy's protocol.
         zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
             ones and without other versions of the candidate; or a sentence why they cannot be read.
-        present: data/ as it is now; None where the candidate is not evaluated.
+        also: protocol -> evidence under it, for every protocol of `policy.also`.
 
     Returns:
-        Verdicts in the policy's order; a single one where the candidate is not evaluated.
+        Verdicts in the policy's order; a single one for a protocol that the candidate is not evaluated under.
     """
     verdicts = [_minimum_norm(policy)] if policy.minimum_norm else []
-    now = protocol(policy.protocol).sha256
-    if candidate is None or candidate.protocol != now:
+    evaluated, found = _under(policy.protocol, policy, policy, case)
+    verdicts += found
+    if evaluated is not None and policy.pareto_front:
+        verdicts.append(_front(evaluated, zoo))
+    for name, demands in policy.also.items():
+        _, found = _under(name, demands, policy, (also or {})[name])
+        verdicts += [replace(verdict, gate=f"{verdict.gate} under {name}") for verdict in found]
+    return verdicts
+
+
+def _under(name: str, demands: Demands, policy: Policy, case: Case) -> tuple[Evidence | None, list[Verdict]]:
+    """The candidate's evidence under a protocol, None where it is of none or of earlier settings, and the verdicts."""
+    candidate = case.candidate
+    if candidate is None or candidate.protocol != protocol(name).sha256:
         got = "not evaluated under it" if candidate is None else "evaluated under earlier settings of it"
-        return [*verdicts, Verdict("evaluation", f"under {policy.protocol}", got, False)]
+        return None, [Verdict("evaluation", f"under {name}", got, False)]
+    verdicts = []
     if policy.current_data:
-        assert present is not None
-        verdicts.append(_current_data(candidate, present))
+        assert case.present is not None
+        verdicts.append(_current_data(candidate, case.present))
     if policy.no_flags:
         verdicts.append(Verdict("sanity flags", "none", ", ".join(candidate.flags) or "none", not candidate.flags))
-    verdicts += [_bound(metric, bound, candidate) for metric, bound in policy.bounds.items()]
-    for key, demands in policy.against.items():
-        verdicts += _against(key, others[key], demands, candidate, policy.p)
-    if policy.pareto_front:
-        verdicts.append(_front(candidate, zoo))
-    return verdicts
+    verdicts += [_bound(metric, bound, candidate) for metric, bound in demands.bounds.items()]
+    for key, asked in demands.against.items():
+        verdicts += _against(key, case.others[key], asked, candidate, policy.p)
+    return candidate, verdicts
 
 
 def _minimum_norm(policy: Policy) -> Verdict:
@@ -197,7 +216,8 @@ def _shared(metric: str, candidate: Evidence, other: Evidence) -> tuple[np.ndarr
     column = str(described.column)
     if column not in candidate.rows or column not in other.rows:
         return np.empty(0), np.empty(0)
-    divisor = (candidate.human_ceiling or math.nan) if described.unit == OF_CEILING else 1.0
+    divided = (candidate.human_ceiling or math.nan) if described.unit == OF_CEILING else 1.0
+    divisor = divided / described.scale
     frames = [found.rows.loc[found.rows[STATUS] == Status.OK, [STIMULUS, column]] for found in (candidate, other)]
     joined = frames[0].merge(frames[1], on=STIMULUS, suffixes=("_mine", "_theirs")).dropna().sort_values(STIMULUS)
     return joined[f"{column}_mine"].to_numpy() / divisor, joined[f"{column}_theirs"].to_numpy() / divisor
@@ -215,7 +235,8 @@ def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evide
 
 def _front(candidate: Evidence, zoo: pd.DataFrame | str) -> Verdict:
     """Whether the candidate is on or beyond the standard models' front: none reaches it in both PT and AA."""
-    pt, aa = (candidate.metrics.get(describe(short).name) for short in PAIRED)
+    norm = norm_of(candidate.rows) or "l2"  # rows without a norm have no tolerance either
+    pt, aa = (candidate.metrics.get(in_norm(short, norm).name) for short in PAIRED)
     wanted = "no standard model reaches it in both"
     if isinstance(zoo, str):
         return Verdict("Pareto front", wanted, zoo, False)

@@ -9,10 +9,10 @@ from typing import Any
 from advalign.errors import InputError, shown
 from advalign.files import MAIN
 from advalign.models.checkpoints import Card
-from advalign.rows import Descriptor
+from advalign.rows import NORMS, Descriptor
 from advalign.strict_files import parse_json
 from advalign.tracking.lineage import COPIED
-from advalign.vocabulary import describe
+from advalign.vocabulary import UNITS, in_norm, norm_measured
 
 EVALUATED = "## Evaluated"
 DECISION = ".decision"  # tag `ALIAS.decision`: the promotion in force, as JSON
@@ -20,13 +20,12 @@ ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: the rollback that returned the a
 RUN = ".run_id"  # tag `PROTOCOL.run_id`: the evaluation's run
 RESULT = ".result_sha256"  # tag `PROTOCOL.result_sha256`: digest of the evaluation's summary
 LONGEST = 5000  # characters of a description that every database accepts
-COLUMNS = tuple(
-    describe(short)
-    for short in (
-        "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
-        "starts_agree", "n_valid",
-    )
+COLUMNS = (
+    "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
+    "starts_agree", "n_valid",
 )  # fmt: skip
+"""Columns of the table of evaluations: metrics by their short names in l2."""
+NOTED = {one.name: one for norm in NORMS for one in (in_norm(short, norm) for short in COLUMNS)}
 """Metrics that a version carries as tags `PROTOCOL.NAME`, by their long names."""
 
 
@@ -79,11 +78,7 @@ def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """
     protocols = sorted(name.removesuffix(RUN) for name in tags if name.endswith(RUN))
     return {
-        protocol: {
-            metric.name: value
-            for metric in COLUMNS
-            if (value := number(tags.get(f"{protocol}.{metric.name}"))) is not None
-        }
+        protocol: {name: value for name in NOTED if (value := number(tags.get(f"{protocol}.{name}"))) is not None}
         for protocol in protocols
     }
 
@@ -105,12 +100,14 @@ def _evaluations(tags: Mapping[str, str]) -> list[str]:
     found = evaluations(tags)
     if not found:
         return ["Not yet."]
-    headings = " | ".join(metric.label for metric in COLUMNS)
+    headings = " | ".join(in_norm(short, "l2").label for short in COLUMNS)
     lines = [f"| protocol | {headings} | run |", "|---" * (len(COLUMNS) + 2) + "|"]
     for protocol, metrics in found.items():
-        values = (metrics.get(metric.name) for metric in COLUMNS)
+        norm = norm_measured(metrics) or "l2"
+        values = (metrics.get(in_norm(short, norm).name) for short in COLUMNS)
         cells = ["-" if value is None else f"{value:.4g}" for value in values]
-        lines.append(f"| {protocol} | {' | '.join(cells)} | `{tags[protocol + RUN]}` |")
+        named = protocol if norm == "l2" else f"{protocol} ({UNITS[norm]})"
+        lines.append(f"| {named} | {' | '.join(cells)} | `{tags[protocol + RUN]}` |")
     return lines
 
 

@@ -49,12 +49,23 @@ class Demand(Strict):
         return self
 
 
-class Policy(Strict):
-    """Demands on a version that is to get an alias; see registry/gates.yaml. Switches are on by default.
+class Demands(Strict):
+    """Demands on a version's evaluation under one protocol.
 
     Attributes:
         bounds: metric -> bound; `read_policy` accepts short names of metrics too, and returns their own names.
         against: "baseline", "holder" or a registered version (NAME@ALIAS, NAME/VERSION) -> metric -> demand.
+    """
+
+    bounds: dict[str, Bound] = Field(default_factory=dict)
+    against: dict[str, dict[str, Demand]] = Field(default_factory=dict)
+
+
+class Policy(Demands):
+    """Demands on a version that is to get an alias; see registry/gates.yaml. Switches are on by default.
+
+    Attributes:
+        also: further protocol -> demands on the version's evaluation under it.
     """
 
     protocol: str
@@ -63,8 +74,10 @@ class Policy(Strict):
     no_flags: bool = True
     pareto_front: bool = True
     p: float = Field(0.001, gt=0, lt=1)
-    bounds: dict[str, Bound] = Field(default_factory=dict)
-    against: dict[str, dict[str, Demand]] = Field(default_factory=dict)
+    also: dict[str, Demands] = Field(default_factory=dict)
+
+
+Asks = TypeVar("Asks", bound=Demands)
 
 
 class Policies(Strict):
@@ -104,14 +117,22 @@ def read_policy(path: Path, alias: str) -> Policy:
         check_alias(name)
         if name == "candidate" or name.endswith(PREVIOUS):
             raise InputError(f"{path.name}: alias {name!r} is set by registering and promoting, and has no gates")
-    named = {name: _named(policy, f"{path.name}: {name}") for name, policy in policies.items()}
+    named = {name: _policy(policy, f"{path.name}: {name}") for name, policy in policies.items()}
     if alias not in named:
         raise unknown_name(f"alias in {path.name}", alias, named)
     return named[alias]
 
 
-def _named(policy: Policy, source: str) -> Policy:
-    """The policy with metrics by their own names; unknown metrics and impossible demands are refused."""
+def _policy(policy: Policy, source: str) -> Policy:
+    """The policy with metrics by their own names, under all its protocols."""
+    if policy.protocol in policy.also:
+        raise InputError(f"{source}: also: {policy.protocol} is the policy's own protocol: move its demands up")
+    also = {name: _named(demands, f"{source}: also {name}") for name, demands in policy.also.items()}
+    return _named(policy, source).model_copy(update={"also": also})
+
+
+def _named(policy: Asks, source: str) -> Asks:
+    """Demands with metrics by their own names; unknown metrics and impossible demands are refused."""
     against = {key: _by_metric(demands, f"{source}: against {key}") for key, demands in policy.against.items()}
     for key, demands in against.items():
         for metric, demand in demands.items():

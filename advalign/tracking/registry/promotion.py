@@ -26,9 +26,9 @@ from advalign.tracking.registry import audit, decisions
 from advalign.tracking.registry.aliases import Intent, move, recover, settle
 from advalign.tracking.registry.audit import Decision
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
-from advalign.tracking.registry.gates import Evidence, Present, Verdict, judge
+from advalign.tracking.registry.gates import Case, Evidence, Present, Verdict, judge
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK
-from advalign.tracking.registry.policies import BASELINE, HOLDER, Policy, previous_alias, read_policy
+from advalign.tracking.registry.policies import BASELINE, HOLDER, Demands, Policy, previous_alias, read_policy
 from advalign.tracking.registry.registered import candidate, fetch, find_model, label_of, resolve, set_tags
 from advalign.tracking.store import Store
 
@@ -125,28 +125,31 @@ def _judge(
 ) -> list[Verdict]:
     evaluate = load_settings(project.root).evaluate
 
-    def evidence_on(one: ModelVersion) -> Evidence | None:
-        return read_evidence(store, one, policy.protocol, evaluate)
+    def case_of(name: str, demands: Demands) -> Case:
+        evidence = read_evidence(store, version, name, evaluate)
+        if evidence is None:
+            return Case(None, {}, None)
+        others: dict[str, Evidence | str | None] = {}
+        for key in demands.against:
+            try:
+                other = _opponent(store, version.name, key, holder, baseline)
+                if isinstance(other, ModelVersion):
+                    found = read_evidence(store, other, name, evaluate)
+                    others[key] = found or f"{label_of(other)} is not evaluated under {name}"
+                else:
+                    others[key] = other
+            except AdvalignError as error:  # the gate fails, since it cannot be checked
+                others[key] = str(error)
+        return Case(evidence, others, _present(project, name, evaluate))
 
-    evidence = evidence_on(version)
-    if evidence is None:
-        return judge(policy, None, {}, pd.DataFrame(), None)
-    others: dict[str, Evidence | str | None] = {}
-    for key in policy.against:
+    case = case_of(policy.protocol, policy)
+    zoo: pd.DataFrame | str = pd.DataFrame()
+    if case.candidate is not None:
         try:
-            other = _opponent(store, version.name, key, holder, baseline)
-            if isinstance(other, ModelVersion):
-                others[key] = evidence_on(other) or f"{label_of(other)} is not evaluated under {policy.protocol}"
-            else:
-                others[key] = other
-        except AdvalignError as error:  # the gate fails, since it cannot be checked
-            others[key] = str(error)
-    zoo: pd.DataFrame | str
-    try:
-        zoo = evaluated_zoo(store, policy.protocol, evidence, version.name, evaluate)
-    except AdvalignError as error:
-        zoo = str(error)
-    return judge(policy, evidence, others, zoo, _present(project, policy, evaluate))
+            zoo = evaluated_zoo(store, policy.protocol, case.candidate, version.name, evaluate)
+        except AdvalignError as error:
+            zoo = str(error)
+    return judge(policy, case, zoo, {name: case_of(name, demands) for name, demands in policy.also.items()})
 
 
 def _opponent(store: Store, name: str, key: str, holder: int | None, baseline: str | None) -> ModelVersion | str | None:
@@ -158,9 +161,9 @@ def _opponent(store: Store, name: str, key: str, holder: int | None, baseline: s
     return resolve(store, parse_reference(key))
 
 
-def _present(project: Project, policy: Policy, evaluate: EvaluateSettings) -> Present:
-    """data/ as it is now: every file that the evaluation stands on is read, since this decides."""
-    names = (policy.protocol, *evaluate.companions)
+def _present(project: Project, asked: str, evaluate: EvaluateSettings) -> Present:
+    """data/ as it is now: every file that an evaluation under a protocol stands on is read, since this decides."""
+    names = (asked, *evaluate.companions)
     sets = {protocol(name, evaluate.protocols).spec.image_set for name in names}
     found = read_data(project, [open_set(name, project) for name in sorted(sets)], None)
     return Present(found.version, found.sha256)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from advalign.analysis.assembly import zoo_table
+from advalign.analysis.assembly import with_other_norms, zoo_table
 from advalign.analysis.standing import baseline_of, group_of
 from advalign.analysis.twins import find_twins
 from advalign.errors import InputError
@@ -76,7 +76,7 @@ def test_baseline(said, baseline):
 
 
 def test_the_zoo_s_table_says_group_and_baseline_and_twins_follow():
-    rest = {"protocol": "fmn-fast", "metrics": {}, "flags": []}
+    rest = {"protocol": "fmn-fast", "metrics": {}, "protocol_metrics": [], "flags": []}
     said = [
         summary("test_resnet.baseline", group="cnn", baseline=None),
         summary("any", "noisy", group="noisy", baseline="test_resnet.baseline"),
@@ -87,3 +87,21 @@ def test_the_zoo_s_table_says_group_and_baseline_and_twins_follow():
     assert table["big_data"].tolist() == [0, 0, 1]
     assert table.columns[-1] == "baseline"
     assert find_twins(table) == [("test_resnet.baseline", "any")]
+
+
+def test_another_norm_stands_beside_the_table_s_own():
+    def measured(model, **metrics):
+        return summary(model, protocol="p", flags=[], metrics=metrics, protocol_metrics=list(metrics))
+
+    l2 = [measured("a", perturbation_tolerance=0.5), measured("b", perturbation_tolerance=0.7)]
+    names = ("perturbation_tolerance_linf", "perturbation_tolerance_linf_sem", "adversarial_human_alignment_linf")
+    linf = [measured("b", **dict(zip(names, (4.0, 0.1, 0.3), strict=True)), multilabel_accuracy=0.8)]
+    own, other = zoo_table(l2, ZOO), zoo_table(linf, ZOO)
+    assert (own["norm"].tolist(), other["norm"].tolist()) == (["l2", "l2"], ["linf"])
+    assert other[["pt", "pt_sem", "aa", "multilabel_accuracy"]].iloc[0].tolist() == [4.0, 0.1, 0.3, 0.8]
+    both = with_other_norms(own, [own, other, other.assign(pt=9.0)]).set_index("model")
+    assert [name for name in both if name not in own] == ["pt_linf", "pt_linf_sem", "aa_linf", "aa_linf_sem"]
+    assert both["pt"].tolist() == [0.5, 0.7]
+    assert both.loc["b", ["pt_linf", "pt_linf_sem", "aa_linf"]].tolist() == [4.0, 0.1, 0.3]
+    assert both.loc["a", ["pt_linf", "aa_linf"]].isna().all()
+    assert with_other_norms(other, [own])["pt_l2"].tolist() == [0.7]

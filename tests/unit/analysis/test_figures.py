@@ -192,7 +192,7 @@ def test_bars_without_p_show_a_question_mark_and_pairs_without_means_are_counted
 def test_curves_are_drawn_in_order_of_eps():
     eps, accuracy = np.array([2.0, 0, 1, 3]), np.array([0.3, 0.9, 0.5, np.nan])
     curves = {"a": (eps, accuracy), "a.harmonized": ([0, 1], [0.9, 0.8]), "b": ([], [])}
-    plot = robust_accuracy_curves(curves, {"a": "vit", "a.harmonized": "harmonized"})
+    plot = robust_accuracy_curves({"l2": curves}, {"a": "vit", "a.harmonized": "harmonized"})
     first, second = marks(plot, Line)
     assert (first.x.tolist(), first.y.tolist()) == ([0, 1, 2], [0.9, 0.5, 0.3])
     assert [(line.label, line.name, line.colour) for line in (first, second)] == [
@@ -204,7 +204,7 @@ def test_curves_are_drawn_in_order_of_eps():
 
 def test_many_curves_have_a_legend_of_kinds():
     curves = {f"net_{place}": ([0, 1], [1.0, 0.1]) for place in range(20)} | {"n_l2_eps1": ([0, 1], [1.0, 0.5])}
-    lines = marks(robust_accuracy_curves(curves, dict.fromkeys(curves, "cnn") | {"n_l2_eps1": "robust"}), Line)
+    lines = marks(robust_accuracy_curves({"l2": curves}, dict.fromkeys(curves, "cnn") | {"n_l2_eps1": "robust"}), Line)
     assert [line.label for line in lines] == ["CNN (20)"] * 20 + ["robust (1)"]
     assert {line.name for line in lines} == set(curves)
     assert {line.dash for line in lines} == {()}
@@ -212,7 +212,7 @@ def test_many_curves_have_a_legend_of_kinds():
 
 def test_curves_of_different_length_are_refused():
     with pytest.raises(InputError, match="curve of a: 2 eps but 1 accuracies"):
-        robust_accuracy_curves({"a": ([0, 1], [0.5])}, {"a": "cnn"})
+        robust_accuracy_curves({"l2": {"a": ([0, 1], [0.5])}}, {"a": "cnn"})
 
 
 def test_protocols_stand_against_each_other_with_the_line_of_equality():
@@ -221,11 +221,42 @@ def test_protocols_stand_against_each_other_with_the_line_of_equality():
         {"model": "b", "pt": {"fmn": 2.0, "released": 5.0}},
         {"model": "elsewhere", "pt": {"fmn": None, "released": 5.0}},
     ]
-    plot = protocol_scatter({"models": rows}, {"a": "cnn", "b": "robust"})
+    norms = {"fmn": "l2", "released": "l2"}
+    plot = protocol_scatter({"models": rows, "norms": norms}, {"a": "cnn", "b": "robust"})
     equal, *points = plot.panels[0].marks
     assert (equal.x.tolist(), equal.y.tolist()) == ([0, 5], [0, 5])
     assert [(one.x.tolist(), one.y.tolist(), one.names) for one in points] == [([3], [1], ["a"]), ([5], [2], ["b"])]
     assert (plot.panels[0].x.name, plot.panels[0].y.name) == ("PT under released", "PT under fmn")
+
+
+def test_another_norm_has_a_panel_of_its_own_and_no_line_of_equality():
+    rows = [{"model": name, "pt": {"fmn": at, "old": 2 * at, "linf": 9 * at}} for name, at in (("a", 1.0), ("b", 2.0))]
+    norms = {"fmn": "l2", "old": "l2", "linf": "linf"}
+    first, second = protocol_scatter({"models": rows, "norms": norms}, {"a": "cnn", "b": "cnn"}).panels
+    assert [panel.x.title for panel in (first, second)] == [
+        "PT under old (mean l2 norm)", "PT under linf (mean linf norm, 1/255)",
+    ]  # fmt: skip
+    assert second.y.title == "PT under fmn (mean l2 norm)"
+    assert [type(mark) for mark in first.marks] == [Line, Points]
+    (points,) = second.marks
+    assert (points.x.tolist(), points.y.tolist()) == ([9, 18], [1, 2])
+
+
+def test_curves_of_two_norms_are_two_panels_with_their_units():
+    curves = {"l2": {"a": ([0, 1], [1.0, 0.5])}, "linf": {"a": ([0, 8], [1.0, 0.2])}}
+    plot = robust_accuracy_curves(curves, {"a": "cnn"})
+    assert [panel.x.title for panel in plot.panels] == [
+        "perturbation size eps (l2 norm)", "perturbation size eps (linf norm, 1/255)",
+    ]  # fmt: skip
+    assert [panel.marks[0].x.tolist() for panel in plot.panels] == [[0, 1], [0, 8]]
+    assert plot.detail == "1 model"
+
+
+def test_figures_of_a_table_in_linf_say_so():
+    plots = comparison_plots(small().assign(norm="linf"), {"paired": [pair()]}, TWINS)
+    titles = [plots["pt_aa_plane"].panels[0].x.title, plots["pt_against_accuracy"].panels[0].y.title,
+              plots["pt_twins"].panels[0].x.title]  # fmt: skip
+    assert all("mean linf norm, 1/255" in title for title in titles), titles
 
 
 def test_a_comparison_has_its_figures_under_the_names_of_their_files():

@@ -38,6 +38,46 @@ def test_agreement_is_over_shared_models_only():
     assert found["ratio_of_mean_pt"] == pytest.approx((0.1 + 0.2 + 0.4) / (1.0 + 2.0 + 1.5))
 
 
+def tolerances(protocol: str, norm: str, *pt: float) -> pd.DataFrame:
+    found = dict(zip("abcdefghijklmnopqrst", pt, strict=False))
+    return table(protocol, found, dict.fromkeys(found, 0.5)).assign(norm=norm)
+
+
+def test_the_ranking_in_two_norms_by_hand():
+    l2 = tolerances("fmn-fast", "l2", 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    linf = tolerances("linf-curve", "linf", 1.0, 3.0, 2.0, 4.0, 6.0, 5.0)
+    found = compare_protocols({"fmn-fast": l2, "linf-curve": linf}, seed=1, resamples=500)
+    assert found["norms"] == {"fmn-fast": "l2", "linf-curve": "linf"}
+    (both,) = found["agreement"]
+    assert both["n"] == 6
+    assert both["rho_pt"] == pytest.approx(1 - 6 * 4 / (6 * 35))  # two exchanges of neighbours
+    assert math.isnan(both["ratio_of_mean_pt"])  # of two units
+    again = compare_protocols({"fmn-fast": l2, "linf-curve": linf}, seed=1, resamples=500)["agreement"][0]
+    assert (both["rho_pt_ci_low"], both["rho_pt_ci_high"]) == (again["rho_pt_ci_low"], again["rho_pt_ci_high"])
+    assert both["rho_pt_ci_low"] < both["rho_pt"] < both["rho_pt_ci_high"] <= 1
+    assert both["verdict"].startswith("Whether the rankings agree is open (rho 0.89 over 6 models, 95 % interval ")
+    assert found["models"][1] == {
+        "model": "b", "pt": {"fmn-fast": 0.2, "linf-curve": 3.0}, "aa": {"fmn-fast": 0.5, "linf-curve": 0.5},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (range(1, 11), "The rankings agree: both are the same (rho 1.00 over 10 models)."),
+        ([2, 1, *range(3, 21)], "The rankings agree (rho 1.00 over 20 models, 95 % interval 0.9"),
+        ([2, 1, *range(3, 11)], "Whether the rankings agree is open (rho 0.99 over 10 models, 95 % interval 0.7"),
+        (range(10, 0, -1), "The rankings do not agree: one is the other's reverse (rho -1.00 over 10 models)."),
+        ([6, 2, 9, 1, 8, 3, 10, 4, 7, 5], "The rankings do not agree (rho 0.14 over 10 models, 95 % interval "),
+        ([1, 2, 3], "Whether the rankings agree is open (rho 1.00 over 3 models, no interval: "),
+        ([1], "Whether the rankings of 1 model agree cannot be said: "),
+    ],
+)
+def test_whether_rankings_agree_is_said_in_words(second, said):
+    tables = {"fmn-fast": tolerances("fmn-fast", "l2", *range(1, 21)), "b": tolerances("b", "linf", *second)}
+    assert compare_protocols(tables, resamples=500)["agreement"][0]["verdict"].startswith(said)
+
+
 def test_models_keep_what_they_lack():
     rows = {row["model"]: row for row in compare_protocols({"fmn": MINIMUM, "feng2025-released": RELEASED})["models"]}
     assert rows["c"]["pt"] == {"fmn": 0.3, "feng2025-released": None}
@@ -51,4 +91,4 @@ def test_degenerate_tables_give_notes():
     assert math.isnan(trade_off["rho"])
     assert trade_off["note"]
     assert compare_protocols({"fmn": robust})["agreement"] == []
-    assert compare_protocols({}) == {"models": [], "trade_off": [], "agreement": []}
+    assert compare_protocols({}) == {"norms": {}, "models": [], "trade_off": [], "agreement": []}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from advalign.analysis.statistics import holm, paired, quadratic_fit, spearman, welch
+from advalign.analysis.statistics import holm, paired, quadratic_fit, spearman, spearman_interval, welch
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 
@@ -280,3 +280,31 @@ def test_nothing_raises_or_warns_and_what_is_missing_is_explained(a, b):
         statistics = [getattr(result, name) for name in ("rho", "r2", "t", "p") if hasattr(result, name)]
         assert not any(math.isinf(value) for value in statistics)
         assert result.note or not any(math.isnan(value) for value in statistics)
+
+
+def test_the_interval_of_rho_is_near_the_closed_form_of_bonett_and_wright():
+    generator = np.random.default_rng(2)
+    x = generator.normal(size=300)
+    y = x + generator.normal(size=300)
+    rho = spearman(x, y).rho
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + rho**2 / 2) / (300 - 3))  # Bonett and Wright 2000, on Fisher's scale
+    found = spearman_interval(x, y, 2000, seed=0)
+    assert (found.low, found.high) == pytest.approx(
+        [math.tanh(math.atanh(rho) + end) for end in (-half, half)], abs=0.02
+    )
+    assert found == spearman_interval(x, y, 2000, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "note"),
+    [
+        ([1, 2, 3, 4], [1, 3, 2, 4], "x has 4 values, at least 5 are needed"),
+        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], "all values of x are equal, ranks say nothing"),
+        ([1, 2, 3, 4, 5], [2, 4, 6, 8, 9], "the BCa interval is not defined for pairs in perfect order"),
+        ([1, 2, 3, 4, math.nan], [1, 2, 3, 4, 5], "1 of 5 values in x are not finite"),
+    ],
+)
+def test_no_interval_of_rho_says_why(x, y, note):
+    found = spearman_interval(x, y, 200, seed=0)
+    assert math.isnan(found.low)
+    assert found.note == note

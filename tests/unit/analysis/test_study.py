@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -19,9 +20,10 @@ from advalign.analysis.drawing import draw, save
 from advalign.analysis.groups import look
 from advalign.analysis.plots import Line, Points
 from advalign.analysis.statistics import holm
-from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_table
+from advalign.analysis.study import Cell, against_parents, answer, study_figure, study_norm, study_table
 from advalign.analysis.zoo import plain
 from advalign.errors import InputError
+from advalign.vocabulary import in_norm
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -400,3 +402,19 @@ def test_neither_torch_nor_mlflow_is_loaded():
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert mpl.rcParams["text.parse_math"]
+
+
+def test_a_study_in_linf_is_the_same_study_in_grey_levels():
+    def linf(one):
+        metrics = {in_norm(name, "linf").name: value for name, value in one.metrics.items()}
+        rows = one.rows.rename(columns={"norm_l2": "norm_linf"}).assign(norm_linf=one.rows["norm_l2"] / 255)
+        return replace(one, metrics=metrics, rows=rows)
+
+    cells = grid()
+    found = study_table([linf(one) for one in cells])
+    pd.testing.assert_frame_equal(found, study_table(cells))
+    asked = {"seed": 0, "resamples": 100, "ceiling": 0.86}
+    entries, wanted = against_parents([linf(one) for one in cells], **asked), against_parents(cells, **asked)
+    assert [one["beyond"] for one in entries] == [one["beyond"] for one in wanted]
+    assert entries[0]["pt"]["difference"] == pytest.approx(wanted[0]["pt"]["difference"])
+    assert "linf norm, 1/255" in study_figure(found, study_norm([linf(cells[0])])).panels[0].x.title

@@ -95,3 +95,15 @@ def test_bad_evaluations_are_refused():
         paired_statistics({"a": good, "b": frame([1.0, 2], [0.1, 0.2], stimuli=[1, 1])}, [("a", "b")], seed=0)
     with pytest.raises(InputError, match=r"different protocols \(fmn, fmn-fast\)"):
         paired_statistics({"a": good, "b": frame([1.0], [0.1], protocol="fmn")}, [("a", "b")], seed=0)
+
+
+def test_twins_in_linf_are_compared_in_grey_levels():
+    base, twin = (frame(norms, [0.1, 0.2, 0.4]) for norms in ([1.0, 2.0, 3.0], [2.0, 4.0, 3.0]))
+    l2 = paired_statistics({"a": base, "b": twin}, [("a", "b")], seed=0, resamples=100)[0]
+    both = {"a": base, "b": twin}
+    linf = {name: one.drop(columns="norm_l2").assign(norm_linf=one["norm_l2"] / 255) for name, one in both.items()}
+    found = paired_statistics(linf, [("a", "b")], seed=0, resamples=100)[0]
+    assert (found["metric"], found["twin_mean"], found["difference"]) == ("pt", pytest.approx(3.0), pytest.approx(1.0))
+    assert found["p"] == pytest.approx(l2["p"])
+    with pytest.raises(InputError, match="evaluation of b lacks the columns norm_linf"):
+        paired_statistics({"a": linf["a"], "b": twin}, [("a", "b")], seed=0)

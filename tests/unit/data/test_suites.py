@@ -98,6 +98,21 @@ def test_evaluations_of_all_protocols_hold(frozen):
     assert found.checked["evaluated"] == 3
 
 
+def test_rows_in_linf_have_a_table_and_a_largest_norm_of_their_own(project):
+    rows = rows_of(load_stimuli(project).manifest, "linf-curve", "resnet18").rename(columns={"norm_l2": "norm_linf"})
+    rows["norm_linf"] = rows["norm_linf"] / 3
+    write(project, rows, protocol="linf-curve")
+    found = check(project)
+    assert (found.failures, {"evaluations", "evaluations_linf"} <= found.checked.keys()) == ((), True)
+    rows.loc[3, "norm_linf"], rows.loc[4, "norm_linf"], rows.loc[7, "norm_linf"] = 1.5, 1.0, 0.5
+    write(project, rows, protocol="linf-curve")
+    found = failed(project)
+    assert {key[:2] for key in found} == {("evaluations_linf", "norm_linf")}
+    assert rows.loc[3, "stimulus"] in str(found["evaluations_linf", "norm_linf", BETWEEN])
+    assert rows.loc[4, "stimulus"] not in str(found["evaluations_linf", "norm_linf", BETWEEN])  # black to white
+    assert rows.loc[7, "stimulus"] in str(found["evaluations_linf", "norm_linf", "column_values_to_be_null"])
+
+
 def test_the_stage_does_not_look_at_evaluations_and_a_project_without_any_skips_them(project):
     plant(project, 0, "queries", 0)
     assert set(validate(project, load_settings(project.root)).checked) == {"manifest", "superclasses", "maps", "labels"}

@@ -14,6 +14,7 @@ from advalign.data.sets.stimuli import derangement
 from advalign.metrics.base import AttackedShard, Evaluation
 from advalign.metrics.robust_accuracy import robust_accuracy
 from advalign.tensors.ranks import average_ranks
+from advalign.vocabulary import describe
 
 torch.set_num_threads(1)
 
@@ -94,6 +95,43 @@ def test_robust_accuracy_by_hand():
          "robust_accuracy_eps2": 2 / 6}
     )  # fmt: skip
     assert (np.diff(robust_accuracy(stimuli(), np.linspace(0, 3, 50))) <= 0).all()
+
+
+def linf():
+    """The same stimuli with linf norms of 0.5, 1, 4 and 20 grey levels; the failed attack tried one of 32."""
+    norms = [0.5 / 255, 1 / 255, 4 / 255, 20 / 255, NAN, NAN]
+    return stimuli().drop(columns="norm_l2").assign(norm_linf=norms, largest_tried=[0.1, 0.1, 0.1, 0.1, 32 / 255, 0.0])
+
+
+def test_linf_norms_are_given_in_grey_levels_and_radii_too():
+    found = summary("perturbation-tolerance", linf())
+    assert found["perturbation_tolerance"] == pytest.approx((0.5 + 1 + 4 + 20) / 4)
+    assert found["perturbation_tolerance_lower_bound"] == pytest.approx((0.5 + 1 + 4 + 20 + 32) / 5)
+    # of 6 stimuli one is wrong from the start and one never flipped
+    shares = {0.5: 4, 1: 3, 2: 3, 4: 2, 8: 2, 16: 2}
+    rows = linf().assign(norm_linf=linf()["norm_linf"] * (1 - 1e-9))  # flipped at the radius, whatever is rounded
+    assert summary("robust-accuracy", rows) == pytest.approx(
+        {f"robust_accuracy_eps{radius:g}": share / 6 for radius, share in shares.items()}
+    )
+
+
+def test_the_probe_says_the_norm_in_every_name_and_leaves_l2_as_it_was():
+    rows = {"l2": stimuli(), "linf": linf()}
+    metrics = [metric(name) for name in ("perturbation-tolerance", "robust-accuracy", "adversarial-human-alignment")]
+    found = {}
+    for norm, attack in (("l2", "fmn-fast"), ("linf", "linf-curve")):
+        probe = catalog.load("probe", "minimum-norm")(None, metrics, catalog.load("attack", attack)())
+        found[norm] = probe.summarise(Evaluation(rows[norm], CEILING, 500, 0))
+    assert "perturbation_tolerance" in found["l2"]
+    assert not [name for name in found["l2"] if "linf" in name]
+    assert not found["l2"].keys() & found["linf"].keys()  # one may be the other's companion
+    assert found["linf"]["perturbation_tolerance_linf"] == pytest.approx(25.5 / 4)
+    assert found["linf"]["robust_accuracy_linf8"] == pytest.approx(2 / 6)
+    assert found["linf"]["adversarial_human_alignment_linf.dog"] == pytest.approx(0.3 / CEILING)
+    assert (
+        found["linf"]["adversarial_human_alignment_raw_linf_sem"] == found["l2"]["adversarial_human_alignment_raw_sem"]
+    )
+    assert all(describe(name).name == name for name in found["linf"])
 
 
 def test_alignment_by_hand():

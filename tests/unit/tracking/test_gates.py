@@ -1,5 +1,6 @@
 """Verdicts by values: what a policy demands, with evidence whose numbers are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from advalign.evaluation.protocols import protocol
 from advalign.inputs import Tracked
 from advalign.metrics.base import Metric
 from advalign.rows import Descriptor
-from advalign.tracking.registry.gates import Evidence, Present, judge
-from advalign.tracking.registry.policies import Bound, Demand, Policy, previous_alias, read_policy
+from advalign.tracking.registry.gates import Case, Evidence, Present, judge
+from advalign.tracking.registry.policies import Bound, Demand, Demands, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
 
 N = 40
@@ -60,7 +61,7 @@ def present(md5="d1", *changed, read="r"):
 
 
 def ask(policy, candidate, other=None, zoo=EMPTY, now=None):
-    return judge(Policy(protocol="fmn-fast", **policy), candidate, {"baseline": other}, zoo, now or present())
+    return judge(Policy(protocol="fmn-fast", **policy), Case(candidate, {"baseline": other}, now or present()), zoo)
 
 
 def against(**demands):
@@ -68,7 +69,7 @@ def against(**demands):
 
 
 def test_what_is_left_out_of_a_policy_is_asked():
-    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), evidence(), {}, EMPTY, present())]
+    names = [verdict.gate for verdict in judge(Policy(protocol="fmn-fast"), Case(evidence(), {}, present()), EMPTY)]
     assert names == ["protocol", "data", "sanity flags", "Pareto front"]
 
 
@@ -78,13 +79,13 @@ def test_what_is_left_out_of_a_policy_is_asked():
 def test_only_minimum_norm_protocols_count(name, holds):
     policy = Policy(protocol=name, current_data=False, no_flags=False, pareto_front=False)
     mine = evidence(protocol=protocol(name).sha256)
-    assert [verdict.holds for verdict in judge(policy, mine, {}, EMPTY, present())] == [holds]
+    assert [verdict.holds for verdict in judge(policy, Case(mine, {}, present()), EMPTY)] == [holds]
 
 
 def test_not_evaluated_fails_and_nothing_else_is_asked():
-    verdicts = judge(Policy(protocol="fmn-fast"), None, {}, EMPTY, present())
+    verdicts = judge(Policy(protocol="fmn-fast"), Case(None, {}, present()), EMPTY)
     assert [(verdict.gate, verdict.holds) for verdict in verdicts] == [("protocol", True), ("evaluation", False)]
-    earlier = judge(Policy(protocol="fmn-fast"), evidence(protocol="earlier settings"), {}, EMPTY, present())
+    earlier = judge(Policy(protocol="fmn-fast"), Case(evidence(protocol="earlier settings"), {}, present()), EMPTY)
     assert [(verdict.gate, verdict.holds) for verdict in earlier] == [("protocol", True), ("evaluation", False)]
 
 
@@ -333,3 +334,70 @@ def test_equal_models_have_no_p_value_and_fail_in_words():
     verdict = ask(against(perturbation_tolerance={"better_by": 0.0}), evidence(), evidence())[0]
     assert not verdict.holds
     assert "differences are equal" in verdict.got
+
+
+# --- gates of another norm -----------------------------------------------------------------------------------------
+
+
+def in_linf(pt=4.0, **changes):
+    """Evidence under linf-curve: PT in grey levels, rows with pixels in [0, 1]."""
+    found = evidence(pt=pt, **changes)
+    rows = found.rows.rename(columns={"norm_l2": "norm_linf"}).assign(norm_linf=found.rows["norm_l2"] / 255)
+    metrics = {"perturbation_tolerance_linf": pt, "adversarial_human_alignment_linf": 0.5, "robust_accuracy_linf8": 0.3}
+    return replace(found, rows=rows, metrics=metrics, protocol=protocol("linf-curve").sha256)
+
+
+def test_a_policy_may_be_about_linf_alone():
+    demands = {"perturbation_tolerance_linf": Demand(better_by=0.5)}
+    policy = Policy(protocol="linf-curve", against={"baseline": demands}, pareto_front=True, current_data=False)
+    zoo = pd.DataFrame({"model": ["m"], "group": ["cnn"], "pt": [3.0], "aa": [0.6]})
+    first, _, better, front = judge(policy, Case(in_linf(4.0, noise=1.0), {"baseline": in_linf(3.0)}, None), zoo)
+    assert first.holds
+    assert (better.holds, better.got.partition(",")[0]) == (True, "4.000 over 3.000: +1.000")
+    assert (front.holds, front.got) == (True, "PT 4.000, AA 0.500: none of 1 does")
+
+
+def test_a_policy_about_l2_may_ask_a_second_protocol():
+    also = {
+        "linf-curve": Demands(
+            bounds={"robust_accuracy_linf8": Bound(at_least=0.4)},
+            against={"holder": {"perturbation_tolerance_linf": Demand(not_below=0.9)}},
+        )
+    }
+    policy = Policy(protocol="fmn-fast", also=also, **OPEN)
+    cases = {"linf-curve": Case(in_linf(4.0), {"holder": in_linf(3.0, noise=1.0)}, None)}
+    bound, holder = judge(policy, Case(evidence(), {}, None), EMPTY, cases)
+    assert (bound.gate, bound.got, bound.holds) == ("robust_accuracy_linf8 under linf-curve", "0.3", False)
+    assert holder.gate == "perturbation_tolerance_linf against holder under linf-curve"
+    assert (holder.got.partition(",")[0], holder.holds) == ("4.000 of 3.000: 133%", True)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "got"),
+    [(None, "not evaluated under it"), (evidence(protocol="earlier"), "evaluated under earlier settings of it")],
+)
+def test_a_second_protocol_that_is_missing_fails_its_gate(candidate, got):
+    policy = Policy(protocol="fmn-fast", also={"linf-curve": Demands()}, **OPEN)
+    (verdict,) = judge(policy, Case(evidence(), {}, None), EMPTY, {"linf-curve": Case(candidate, {}, None)})
+    assert (verdict.gate, verdict.got, verdict.holds) == ("evaluation under linf-curve", got, False)
+
+
+def test_data_and_flags_of_a_second_protocol_count_too():
+    policy = Policy(protocol="fmn-fast", also={"linf-curve": Demands()}, minimum_norm=False, pareto_front=False)
+    stale = in_linf(data=("d1", "d0"), flags=("stochastic",))
+    verdicts = judge(policy, Case(evidence(), {}, present()), EMPTY, {"linf-curve": Case(stale, {}, present())})
+    assert [(one.gate, one.holds) for one in verdicts] == [
+        ("data", True), ("sanity flags", True),
+        ("data under linf-curve", False), ("sanity flags under linf-curve", False),
+    ]  # fmt: skip
+
+
+def test_a_policy_reads_the_metrics_of_a_second_protocol_by_either_name(tmp_path):
+    asked = {"linf-curve": {"bounds": {"pt_linf": {"at_least": 2}, "robust_accuracy_linf8": {"at_least": 0.2}}}}
+    file = tmp_path / "gates.yaml"
+    file.write_text(yaml.safe_dump({"champion": {"protocol": "fmn-fast", "also": asked}}))
+    bounds = read_policy(file, "champion").also["linf-curve"].bounds
+    assert bounds == {"perturbation_tolerance_linf": Bound(at_least=2), "robust_accuracy_linf8": Bound(at_least=0.2)}
+    file.write_text(yaml.safe_dump({"champion": {"protocol": "linf-curve", "also": asked}}))
+    with pytest.raises(InputError, match="also: linf-curve is the policy's own protocol"):
+        read_policy(file, "champion")
