@@ -1,5 +1,7 @@
-"""Stage `tables` of experiments/robustsight: Tables 1 and 2 of the paper, measured and published."""
+"""Stage `tables` of experiments/robustsight: Tables 1 and 2 of the paper, and robust accuracy at every eps."""
 
+from advalign.analysis.drawing import save
+from advalign.analysis.robustsight_figure import robust_accuracy_figure
 from advalign.analysis.robustsight_tables import robustsight_tables, write_tables
 from advalign.files import Project
 from advalign.settings import Settings
@@ -7,7 +9,8 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs/evaluations -> outputs/comparison/table1.csv, table2.csv, tables.md."""
+    """outputs/evaluations -> outputs/comparison/table1.csv, table2.csv, tables.md, figures/robust_accuracy.png."""
+    save(robust_accuracy_figure(project, settings), project.comparison / "figures" / "robust_accuracy.png")
     print(write_tables(project.comparison, *robustsight_tables(project, settings)))
 
 

@@ -40,6 +40,7 @@ COLUMNS = pa.schema(
 )
 OPTIONAL = ("mask", "mask_source", "cue")  # columns with nulls
 MEND = "import it again"
+OF_CIFAR = "lossy"  # a column that rows measured on other images do not have
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from advalign.data.cifar import OF_CIFAR
 from advalign.data.classes import DECISIONS
 from advalign.data.results import read_rows, stored_probe
 from advalign.data.sets.stimuli import StimulusSet
@@ -45,13 +46,13 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
         DataError: a file cannot be read.
     """
     files = [path for path in sorted(project.evaluations.glob("*/*.parquet")) if _probe(path) == PROBE]
-    if not files:
+    read = {path: table for path in files if OF_CIFAR not in (table := read_rows(path))}  # the others: measured_tables
+    if not read:
         return {}
     rho = RANKS if has_maps(stimuli, settings) else ()
     rows: dict[str, list[pd.DataFrame]] = {}
     described = []
-    for path in files:
-        table = read_rows(path)
+    for path, table in read.items():
         norm = norm_of(table) or "l2"  # of rows without a norm: they lack that column, and are told so
         rows.setdefault(norm, []).append(_rows(path, table, stimuli.manifest, (NORMS[norm], *rho)))
         described.append(_description(path, table, stimuli.manifest, (NORMS[norm], *rho)))

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from advalign.data.cifar import read_split, split_file
+from advalign.data.cifar import OF_CIFAR, read_split, split_file
 from advalign.data.classes import Classes
 from advalign.data.results import TRIAL, read_rows
 from advalign.data.suites import Tables
 from advalign.files import Project
 from advalign.rows import CLEAN_PREDICTION, NORMS, STATUS, Status
 
-OF_CIFAR = "lossy"  # a column that rows of no other image set have
 LARGEST = (3 * 32 * 32) ** 0.5  # l2 norm of a perturbation inside the box; a linf norm is at most 1
 ROUNDING = 1e-6
 
@@ -30,7 +28,7 @@ def measured_tables(project: Project, classes: Classes) -> Tables:
         DataError: a file cannot be read.
     """
     files = sorted(project.evaluations.glob("*/*.parquet"))
-    of_cifar = {path: read_rows(path) for path in files if OF_CIFAR in pq.read_schema(path).names}
+    of_cifar = {path: rows for path in files if OF_CIFAR in (rows := read_rows(path))}
     if not of_cifar:
         return {}
     truth = read_split(split_file(project, "test"), len(classes)).table
