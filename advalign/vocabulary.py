@@ -68,6 +68,8 @@ SEARCHED: tuple[Descriptor, ...] = (
     Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
     Descriptor("starts_agree", "starts_agree", "starts agree", "share", "higher"),
     Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
+    Descriptor("n_audited", "n_audited", "audited", "stimuli"),
+    Descriptor("n_audit_fell", "n_audit_fell", "lowered by the audit", "stimuli"),
     Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
     Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
 )  # fmt: skip
