@@ -81,6 +81,7 @@ METRICS: tuple[Descriptor, ...] = (
                "multi-label accuracy (%)"),
     Descriptor("multilabel_accuracy_per_class", "multilabel_per_class", "multi-label per class", "share", "higher"),
     Descriptor("top1_accuracy", "top1_accuracy", "top-1", "share", "higher"),
+    Descriptor("expected_calibration_error", "ece", "ECE", "share", "lower"),
     Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
     Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
     Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),
