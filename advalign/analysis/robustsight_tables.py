@@ -145,7 +145,7 @@ def _notes(project: Project) -> list[str]:
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], notes: list[str]) -> str:
-    """Write table1.csv, table2.csv and tables.md into a folder, and metrics/robustsight.json for `dvc metrics show`.
+    """Write both tables into a folder, as CSV and together as Markdown, and their numbers for `dvc metrics show`.
 
     Returns:
         The Markdown.
