@@ -27,7 +27,7 @@ from advalign.rows import BATCH_SIZE, TASK
 
 AT_ONCE = 48  # images in one pass where neither settings nor memory say another number
 PROBED = 3  # images in the pass that memory is measured with
-SHARE = 0.8  # of a worker's memory that passes may take: freed blocks do not fit into each other exactly
+SHARE = 0.5  # of a worker's memory that passes may take: as images leave, freed blocks do not fit into each other
 COPIES = 12  # of a task's images that an attack holds beside its passes
 
 
