@@ -15,10 +15,12 @@ from advalign.analysis.figures import Curve, robust_accuracy_curves
 from advalign.analysis.groups import look
 from advalign.analysis.plots import Plot, Points
 from advalign.analysis.robustsight_tables import IMAGES
+from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_rows
 from advalign.evaluation.protocols import Protocol, protocol
 from advalign.files import Project
 from advalign.metrics.robust_accuracy import robust_accuracy
+from advalign.models.declared import read_zoo
 from advalign.rows import NORMS, SCALES
 from advalign.settings import Settings
 
@@ -47,9 +49,9 @@ def robust_accuracy_figure(project: Project, settings: Settings) -> Plot:
         InputError: no model is evaluated under one of the protocols.
         Damaged, CheckFailed: a result is damaged, or its numbers are not those of its rows.
     """
-    found = _Found({}, {}, {})
+    found, zoo = _Found({}, {}, {}), read_zoo(project.zoo)
     for attacked, summary in _summaries(project, settings):
-        found.kinds[summary["model"]] = summary["group"]
+        found.kinds[summary["model"]] = group_of(summary, zoo)
         if attacked.minimum_norm:
             found.curves[summary["model"]] = _curve(project, attacked.name, summary["model"])
         else:
