@@ -214,5 +214,5 @@ def _draw(drawn: dict[str, tuple[Tensor, dict[float, float]]], path: Path) -> No
         ylabel="share of right decisions that hold",
     )
     axes.set_xticks([0, 0.5, 1, 2, 4, 8, 16, 32, 64], ["0", "0.5", "1", "2", "4", "8", "16", "32", "64"])
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     save(figure, path)
