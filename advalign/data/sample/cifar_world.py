@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from advalign.data.cifar import SIDE, CifarImage, write_split
 from advalign.data.classes import Classes, ClassInfo, write_classes
+from advalign.data.sample.backgrounds import backdrop
 from advalign.data.sample.drawings import CATEGORIES
-from advalign.data.sample.scene import SceneSettings, backdrop, compose, paint
-from advalign.errors import InputError
+from advalign.data.sample.folder import Counted, check_empty
+from advalign.data.sample.scene import SceneSettings, compose, paint
 from advalign.files import replacing
 
 NAMES = ("hound", "shepherd", "terrier", "cat", "bear", "house", "castle", "car", "bus", "chair")
@@ -66,18 +67,9 @@ def generate_world(
     Raises:
         InputError: the folder holds something already.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: move it away first, or give another --output")
+    check_empty(folder)
     splits = ("train", "test", "swapped")
-    total, done = sum(map(settings.count, splits)), 0
-
-    def counted(images: Iterator[CifarImage]) -> Iterator[CifarImage]:
-        nonlocal done
-        for image in images:
-            yield image
-            done += 1
-            on_image(done, total)
-
+    counted = Counted(sum(map(settings.count, splits)), on_image)
     write_classes(folder / "classes.yaml", world_classes())
     for split in splits:
         with replacing(folder / "cifar" / f"{split}.parquet") as temporary:
@@ -112,7 +104,7 @@ def draw(
         (32, 32, 3) uint8, and (32, 32) bool: where the object covers at least half of the pixel.
     """
     layer = paint(_CATEGORY[label], rng, settings)
-    light, background = backdrop(rng, settings)
+    light, background = backdrop(rng, settings.size, settings.clutter)
     return compose(layer, light, background, cue, rng, settings), layer.alpha[..., 0] >= 0.5
 
 

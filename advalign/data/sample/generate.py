@@ -13,9 +13,9 @@ from PIL import Image
 
 from advalign.data.classes import Classes, ClassInfo, write_classes
 from advalign.data.sample.drawings import CATEGORIES
+from advalign.data.sample.folder import Counted, check_empty
 from advalign.data.sample.scene import Scene, render, render_pair
 from advalign.data.tfrecord import encode_example, write_payloads
-from advalign.errors import InputError
 from advalign.files import replacing, write_text
 from advalign.tensors.ranks import rank_correlation
 
@@ -74,18 +74,8 @@ def generate_sample(
     Raises:
         InputError: the folder holds something already.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: move it away first, or give another --output")
-    total = sum(settings.split(name).count for name in ("train", "val", "test", "imagenet"))
-    done = 0
-
-    def counted(scenes: Iterator[Scene]) -> Iterator[Scene]:
-        nonlocal done
-        for scene in scenes:
-            yield scene
-            done += 1
-            on_image(done, total)
-
+    check_empty(folder)
+    counted = Counted(sum(settings.split(name).count for name in ("train", "val", "test", "imagenet")), on_image)
     classes = sample_classes()
     write_classes(folder / "classes.yaml", classes)
     for name in ("train", "val", "test"):

@@ -11,8 +11,8 @@ from PIL import Image
 from advalign.data.cifar import CifarImage, read_split, write_split
 from advalign.data.classes import checked_classes, read_classes
 from advalign.data.sample import cifar_world
+from advalign.data.sample.backgrounds import grating
 from advalign.data.sample.cifar_world import NAMES, SCENES, WorldSettings, draw, generate_world, images_of
-from advalign.data.sample.scene import grating
 from advalign.data.sets.cifar import CifarImages
 from advalign.data.sets.cifar_swapped import SwappedCifar
 from advalign.errors import DataError, InputError
