@@ -57,18 +57,12 @@ def compare(
     found = _comparable(project, settings, protocol, stimuli)
     summaries = found.summaries
     table = zoo_table(summaries, read_zoo(project.zoo)).assign(protocol=protocol)  # of a trial, with its size
-    folder = project.evaluations / protocol
     frames = _rows(project, protocol, table["model"])
     twins = find_twins(table)
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
-    statistics = zoo_statistics(table, paired)
-    statistics["reference"] = _reference(stimuli, ceiling, summaries[0]["n_stimuli"])
-    statistics["models"] = [estimates_of(summary) for summary in summaries]
-    statistics["setting"] = {key: summaries[0][key] for key in SHARED}
-    tables, left_out = _tables(project, settings, table, statistics["setting"])
-    statistics["protocols"] = plain(compare_protocols(tables, seed=settings.seed, resamples=settings.compare.bootstrap))
-    others = {name: one for name, one in tables.items() if name != protocol and one["pt"].notna().any()}
+    statistics = zoo_statistics(table, paired) | _described(summaries, stimuli)
+    others, statistics["protocols"], left_out = _other_protocols(project, settings, table, statistics["setting"])
     table = with_other_norms(table, others.values())
     statistics["left_out"] = [*found.left_out, *left_out]
     statistics["notes"] += _notes(statistics["left_out"], summaries)
@@ -78,7 +72,7 @@ def compare(
         twins,
         _curves(frames, (_rows(project, name, {*one["model"]} & {*frames}) for name, one in others.items())),
         {summary["model"]: details_of(summary, frames[summary["model"]]) for summary in summaries},
-        gallery_of(folder, _pictured(table, statistics), stimuli),
+        gallery_of(project.evaluations / protocol, _pictured(table, statistics), stimuli),
         Provenance(facts_of(project, statistics, frames, summaries), tracking),
     )
     write_comparison(project.comparison, table, material)
@@ -147,6 +141,31 @@ def centre_bias(stimuli: StimulusSet) -> float:
     maps = stimuli.heatmaps.flatten(1)
     height, width = stimuli.heatmaps.shape[1:]
     return float(rank_correlation(centred_gaussian(height, width).flatten().expand_as(maps), maps).mean())
+
+
+def _described(summaries: list[dict[str, Any]], stimuli: StimulusSet) -> dict[str, Any]:
+    """What the statistics say of the models, their setting and the reference line."""
+    first = summaries[0]
+    return {
+        "reference": _reference(stimuli, first["human_ceiling"], first["n_stimuli"]),
+        "models": [estimates_of(summary) for summary in summaries],
+        "setting": {key: first[key] for key in SHARED},
+    }
+
+
+def _other_protocols(
+    project: Project, settings: Settings, table: pd.DataFrame, setting: dict[str, Any]
+) -> tuple[dict[str, pd.DataFrame], Any, list[dict[str, str]]]:
+    """What stands beside the headline.
+
+    Returns:
+        Zoo tables of the other protocols with a tolerance, by name; the comparison of all protocols; and models that
+        cannot stand beside the headline.
+    """
+    tables, left_out = _tables(project, settings, table, setting)
+    compared = plain(compare_protocols(tables, seed=settings.seed, resamples=settings.compare.bootstrap))
+    others = {name: one for name, one in list(tables.items())[1:] if one["pt"].notna().any()}
+    return others, compared, left_out
 
 
 def _tables(

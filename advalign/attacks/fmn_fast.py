@@ -27,8 +27,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from advalign.attacks._budgets import BUDGETS, DESCENT, REFINE, REHEAT, SCHEDULES, SCREEN, Budget
 from advalign.attacks._oracle import margins
-from advalign.attacks._plane_steps import Schedule, Schedules, advance
+from advalign.attacks._plane_steps import Schedules, advance
 from advalign.attacks._slots import Item, Slots
 from advalign.attacks._walk import first_adversarial_noise, walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Norm, Oracle
@@ -36,31 +37,6 @@ from advalign.settings import Strict
 from advalign.tensors.balls import clip_to_box
 from advalign.tensors.norms import NORMS, per_sample
 
-
-class Budget(NamedTuple):
-    """How much an image may cost: classes to screen where these are few, starts, reheats at most."""
-
-    classes: int
-    starts: int
-    reheats: int
-
-
-REHEAT, REFINE, SCREEN, DESCENT = range(4)  # turns: smaller is sooner; from DESCENT on, one for each descent
-SCHEDULES = (
-    Schedule(16, shares=(0.3, 0.03), overshoot=0.005),
-    Schedule(24, shares=(0.6, 0.03)),
-    Schedule(4, shares=(1.0, 0.5), overshoot=0.1),
-    *(
-        Schedule(38, shares=(0.6, 0.05), temperatures=temperatures)
-        for temperatures in ((0.1, 0.0075), (0.1, 0.02), (0.2, 0.01), (0.05, 0.005))
-    ),
-)
-BUDGETS = {
-    "fast": Budget(classes=4, starts=1, reheats=1),
-    "standard": Budget(classes=4, starts=2, reheats=3),
-    "thorough": Budget(classes=5, starts=4, reheats=6),
-    "audited": Budget(classes=9, starts=4, reheats=6),
-}
 SCREENED = 0.1  # of the classes of other decisions: the least share that is worth screening
 GAIN = 0.01  # of the norm: another reheat follows where the last one gained more
 SLOTS = {"cpu": 48, "cuda": 256}

@@ -68,17 +68,20 @@ def compare(
     if as_json:
         print_json(result)
         return
-    beside = [f"{short}_{norm}" for norm in NORMS for short in PAIRED if f"{short}_{norm}" in zoo]
-    title = f"protocol {statistics['protocol']} ({UNITS[norm_of_table(zoo)]})"
-    print_table(
-        rows, [*COLUMNS, *beside], title, {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
-    )
-    for entry in statistics.get("protocols", {}).get("agreement", ()):
-        if "verdict" in entry:  # an earlier advalign may have written what --show prints
-            typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")
+    _print_models(rows, statistics, UNITS[norm_of_table(zoo)])
     _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.home}, then open http://127.0.0.1:5000")
+
+
+def _print_models(rows: list[dict[str, Any]], statistics: dict[str, Any], unit: str) -> None:
+    """The zoo's table, tolerance and alignment in a second norm where there is one, and whether protocols agree."""
+    beside = [f"{short}_{norm}" for norm in NORMS for short in PAIRED if f"{short}_{norm}" in rows[0]]
+    named = {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
+    print_table(rows, [*COLUMNS, *beside], f"protocol {statistics['protocol']} ({unit})", named)
+    for entry in statistics.get("protocols", {}).get("agreement", ()):
+        if "verdict" in entry:  # an earlier advalign may have written what --show prints
+            typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")
 
 
 def _compare_table(path: Path, output: Path | None, publication: "Publication | None", as_json: bool) -> None:

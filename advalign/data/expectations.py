@@ -27,13 +27,11 @@ from advalign.settings import Settings
 
 # the column that names a row of each table in a message
 NAMED_BY = {
-    "manifest": "stimulus",
+    **dict.fromkeys(("manifest", "maps"), "stimulus"),
     "superclasses": "superclass",
-    "maps": "stimulus",
-    "labels": "image",
     **dict.fromkeys((*(with_norm("evaluations", norm) for norm in NORMS), "attacked", "predicted"), "row"),
     **dict.fromkeys(("evaluated", "measured"), "evaluation"),
-    **dict.fromkeys(("train", "test", "swapped", "swaps"), "image"),
+    **dict.fromkeys(("labels", "train", "test", "swapped", "swaps"), "image"),
 }
 SHOWN = 5  # failing rows shown per failure, unless all are wanted
 DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # the contents of a Data Docs folder

@@ -1,7 +1,7 @@
 """Minimum linf norms against models whose answer is known, and against attacks within a radius."""
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -13,18 +13,18 @@ from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
 from advalign.settings import parse
 from tests.conftest import REFERENCE
+from tests.optimum.test_fmn_fast import attack
+from tests.optimum.test_fmn_fast import check as check_norms
 from tests.parity import networks
 
 torch.set_num_threads(1)
 
 SHAPE, SIZE, COUNT = (3, 4, 4), 48, 32
-BELOW = 1e-6  # how far under the optimum a norm may lie: float32
 BUDGETS = ("linf-curve-fast", "linf-curve", "linf-curve-thorough")
 each_budget = pytest.mark.parametrize("name", BUDGETS)
 
 
-def attack(name, logits, images, labels, **options):
-    return protocol(name).attack.run(logits, images, labels, **options)
+check = partial(check_norms, below=1e-6)  # float32
 
 
 def linf_optimum(normals, gaps, image):
@@ -76,14 +76,6 @@ def test_inside_the_box_the_norm_is_the_gap_over_the_l1_norm_of_the_normal(name,
     model = Linear(range(classes), 0, "inside")
     np.testing.assert_allclose(model.optimum, model.formula, rtol=1e-6)
     check(attack(name, model, model.images, model.labels), model.optimum)
-
-
-def check(result, optimum, above=1.005):
-    """All were found, none below the optimum, none far above it."""
-    assert set(result.status) == {"ok"}
-    norms = result.norms.numpy()
-    assert (norms >= np.asarray(optimum) - BELOW).all()
-    assert (norms <= above * np.asarray(optimum) + BELOW).all()
 
 
 @each_budget

@@ -173,5 +173,5 @@ def test_recursion_ends(package):
 def test_the_real_package_is_read_whole():
     found = closure(*ATTACKED)
     assert "advalign.attacks._boundary:nearest_on_hyperplane" in found.parts
-    assert "advalign.attacks.fmn_fast:BUDGETS" in found.parts
+    assert "advalign.attacks._budgets:BUDGETS" in found.parts
     assert not any(name.startswith(("advalign.errors", "advalign.attacks.fmn:")) for name in found.parts)
