@@ -43,8 +43,9 @@ def motion_blur(images: Bytes, constant: tuple[float, float], draws: Draws) -> F
 def zoom_blur(images: Bytes, end: float, draws: Draws) -> Floats:
     """Average the image and enlargements of it, 1, 1.01, 1.02, ... times."""
     pixels = images.transpose(1, 2, 0, 3).reshape(SIDE * SIDE, -1).astype(np.float32)
-    found = (_zooms(end) @ pixels).reshape(SIDE, SIDE, len(images), 3)
-    return found.transpose(2, 0, 1, 3)
+    averaged = (_zooms(end) @ pixels).reshape(SIDE, SIDE, len(images), 3)
+    found: Floats = averaged.transpose(2, 0, 1, 3)
+    return found
 
 
 @lru_cache
