@@ -13,14 +13,13 @@ from typing import Any
 import matplotlib.colors as colours
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from advalign.tensors.corruptions.constants import CONSTANTS, SIDE
 from advalign.tensors.corruptions.frost_pictures import frost_pictures
 
-Array = NDArray[Any]
+Array = Any  # of NumPy; SciPy and matplotlib say no more of theirs
 
 
 def corrupted_one(image: Array, name: str, severity: int, generator: Generator) -> Array:

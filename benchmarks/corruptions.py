@@ -1,9 +1,9 @@
-"""Time of the corruptions per image and core, beside a computation image by image, as the authors' script goes about it.
+"""Time of the corruptions per image and core, beside a computation image by image, as the authors' script works.
 
 python -m benchmarks.corruptions [--images N]
 
-The computation image by image reads no photograph of frost, which the script reads from disk for every image. Its fog is
-a loop over pixels, which the script's is not, so fog is left out of the total. Spatter, which needs OpenCV, is left out.
+The computation image by image reads no photograph of frost, which the script reads from disk for every image. Its fog
+is a loop over pixels, which the script's is not, so fog is left out of the total. Spatter needs OpenCV and is left out.
 """
 
 import argparse
