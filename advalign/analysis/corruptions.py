@@ -124,7 +124,7 @@ def corruption_heat_map(found: list[Corrupted], against: str | None = None) -> P
     for one, other in _pairs(found, against):
         differences = one.errors.mean(0) - other.errors.mean(0)
         largest = max(largest, float(np.abs(differences).max()))
-        panels.append((f"{one.model} minus {other.model} ({one.protocol})", differences))
+        panels.append((f"{one.model}\nminus {other.model}\n({one.protocol})", differences))
     if not panels:
         return Plot(title, "No model has been evaluated under corruptions together with the model to compare it with.")
     names = [name.replace("_", " ") for name in NAMES]
@@ -140,7 +140,7 @@ def corruption_heat_map(found: list[Corrupted], against: str | None = None) -> P
             for place, (label, differences) in enumerate(panels)
         ],
         notes=["The last four corruptions are not among the 15 of the benchmark."],
-        size=(1.6 + 3.2 * len(panels), 6.5),
+        size=(1.2 + 4.0 * len(panels), 6.8),
     )
 
 
