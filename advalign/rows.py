@@ -53,6 +53,15 @@ def norm_of(columns: Container[str]) -> str | None:
     return next((norm for norm, column in NORMS.items() if column in columns), None)
 
 
+def corrupted_prediction(corruption: str, severity: int) -> str:
+    """The column of predictions under a corruption.
+
+    >>> corrupted_prediction("fog", 3)
+    'prediction_fog_3'
+    """
+    return f"prediction_{corruption}_{severity}"
+
+
 def with_norm(name: str, norm: str) -> str:
     """A number's name where it was measured in a norm: l2 is not said.
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from advalign.data.stimuli import freeze_stimuli, save_stimuli
 from advalign.files import Project, replacing
 from advalign.models.checkpoints import CARD, save_checkpoint
 from advalign.settings import load_settings
+from advalign.tensors.corruptions.constants import NAMES
 
 REPOSITORY = Path(__file__).parents[1]
 REFERENCE = REPOSITORY.parent / "shared" / "reference"
@@ -78,6 +80,16 @@ def with_cifar(project):
         with replacing(project.data / "cifar" / f"{split}.parquet") as path:
             write_split(path, images_of(split, WorldSettings(scale=0.01)))
     return project
+
+
+def write_cifar_c(folder, labels, seed=0):
+    """CIFAR-10-C's files in a folder, of noise: an array per corruption, and five times the labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (5 * len(labels), 32, 32, 3), np.uint8)
+    for shift, name in enumerate(NAMES):
+        np.save(folder / f"{name}.npy", noise + np.uint8(shift))
+    np.save(folder / "labels.npy", np.tile(labels, 5).astype(np.uint8))
+    return folder
 
 
 def edit_card(folder, remove=(), **changes):

@@ -19,7 +19,21 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from advalign.analysis.labels import Places, place_labels
-from advalign.analysis.plots import BAR_HEIGHT, INK, Arrow, Axis, Band, Bars, Line, Mark, Panel, Plot, Points, Words
+from advalign.analysis.plots import (
+    BAR_HEIGHT,
+    INK,
+    Arrow,
+    Axis,
+    Band,
+    Bars,
+    Cells,
+    Line,
+    Mark,
+    Panel,
+    Plot,
+    Points,
+    Words,
+)
 from advalign.errors import InputError
 from advalign.files import replacing
 
@@ -30,6 +44,7 @@ MARKERS = {
 """Plotly's name of a marker -> matplotlib's."""
 FAINT = "#555555"
 DPI = 150
+DARK = 0.6  # share of a full colour from which on what is written on it is white
 literally = mpl.rc_context({"text.parse_math": False})
 """Decorator for functions that draw users' names: a dollar sign starts no formula."""
 
@@ -152,6 +167,8 @@ def _draw_mark(axes: Axes, mark: Mark, order: float) -> None:
         case Words():
             style = {"xytext": (6, 0), "textcoords": "offset points"}
             axes.annotate(mark.text, (mark.x, mark.y), **style, va="center", fontsize=8.5, color=INK)
+        case Cells():
+            _draw_cells(axes, mark)
 
 
 def _draw_points(axes: Axes, mark: Points, order: float) -> None:
@@ -161,6 +178,16 @@ def _draw_points(axes: Axes, mark: Points, order: float) -> None:
     face, rim, width = ("none", mark.colour, 0.9) if mark.hollow else (mark.colour, "white", 0.4)
     style = {"facecolors": face, "edgecolors": rim, "linewidths": width, "marker": MARKERS[mark.marker]}
     axes.scatter(mark.x, mark.y, s=mark.area, alpha=mark.alpha, zorder=order, **style)
+
+
+def _draw_cells(axes: Axes, mark: Cells) -> None:
+    rows, columns = mark.values.shape
+    edges = np.arange(columns + 1) + mark.first - 0.5, np.arange(rows + 1) - 0.5
+    axes.pcolormesh(*edges, mark.values, cmap="RdBu_r", vmin=-mark.limit, vmax=mark.limit, zorder=2)
+    for (row, column), value in np.ndenumerate(mark.values):
+        colour = "white" if abs(value) > DARK * mark.limit else INK
+        place = column + mark.first, row
+        axes.text(*place, mark.texts[row][column], ha="center", va="center", fontsize=7.5, color=colour, zorder=3)
 
 
 def _to_the_edge(axes: Axes, line: Line) -> Places:

@@ -7,7 +7,21 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from advalign.analysis.plots import BAR_HEIGHT, INK, Arrow, Axis, Band, Bars, Line, Mark, Panel, Plot, Points, Words
+from advalign.analysis.plots import (
+    BAR_HEIGHT,
+    INK,
+    Arrow,
+    Axis,
+    Band,
+    Bars,
+    Cells,
+    Line,
+    Mark,
+    Panel,
+    Plot,
+    Points,
+    Words,
+)
 
 TOP, BOTTOM, LEGEND = 20, 110, 75  # pixels above and below the axes, and down to the legend
 LAYOUT = {
@@ -71,6 +85,8 @@ def _draw_mark(figure: go.Figure, mark: Mark, panel: Panel, place: int) -> None:
             x, y = _on_axes(panel, mark.x, mark.y)
             where = {"x": x, "y": y, "xanchor": "left", "xshift": 8, "showarrow": False, "row": 1, "col": place}
             figure.add_annotation(text=mark.text, **where)
+        case Cells():
+            figure.add_trace(go.Heatmap(_cells(mark, panel)), row=1, col=place)
 
 
 def _on_axes(panel: Panel, x: float, y: float) -> tuple[float, float]:
@@ -105,6 +121,16 @@ def _bars(mark: Bars, panel: Panel) -> dict[str, Any]:
         "x": mark.lengths, "y": mark.places, "orientation": "h", "width": BAR_HEIGHT, "marker_color": mark.colour,
         "error_x": {"array": mark.errors, "color": INK, "thickness": 1.2, "width": 3}, "hovertemplate": hover,
         "customdata": mark.names, "hovertext": mark.facts,
+    }  # fmt: skip
+
+
+def _cells(mark: Cells, panel: Panel) -> dict[str, Any]:
+    rows, columns = mark.values.shape
+    return {
+        "z": mark.values, "x": np.arange(columns) + mark.first, "y": np.arange(rows), "colorscale": "RdBu_r",
+        "zmin": -mark.limit, "zmax": mark.limit, "showscale": False, "text": mark.texts, "texttemplate": "%{text}",
+        "customdata": [[name] * columns for name in panel.y.ticks] or None,
+        "hovertemplate": f"%{{customdata}}<br>{panel.x.name} %{{x}}<br>%{{z:.3f}}<extra></extra>",
     }  # fmt: skip
 
 

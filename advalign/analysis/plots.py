@@ -104,7 +104,24 @@ class Words:
     text: str
 
 
-Mark = Points | Line | Band | Arrow | Bars | Words
+@dataclass(frozen=True)
+class Cells:
+    """A table of signed numbers, each in a coloured cell: red above zero, blue below, white at zero.
+
+    Attributes:
+        values: (rows, columns); row 0 is at y = 0, column 0 at x = `first`.
+        texts: what is written into the cells, row by row.
+        limit: the size of a number from which on colours are full.
+        first: place of the first column.
+    """
+
+    values: Vector
+    texts: Sequence[Sequence[str]]
+    limit: float
+    first: int = 0
+
+
+Mark = Points | Line | Band | Arrow | Bars | Words | Cells
 
 
 @dataclass(frozen=True)

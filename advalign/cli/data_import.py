@@ -137,6 +137,26 @@ def cifar(
     _report(done.as_json(), line, as_json)
 
 
+@app.command("cifar-c")
+def cifar_c(
+    folder: Path = typer.Argument(..., metavar="DIR", help="With the 19 arrays of CIFAR-10-C and labels.npy."),
+    replace: bool = REPLACE,
+    link: bool = LINK,
+    as_json: bool = JSON,
+) -> None:
+    """Verify the official CIFAR-10-C and import it; data/cifar must hold the test images."""
+    from advalign.data.imports.cifar_c import import_cifar_c
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    with progress("importing") as advance:
+        done = import_cifar_c(Project.find(), folder, replace, link, advance)
+    line = f"{done.arrays} arrays of {done.images} images at 5 severities in data/cifar/corruptions"
+    if done.skipped:
+        line += f" ({done.skipped} files already imported)"
+    _report(done.as_json(), line, as_json, link=link)
+
+
 @app.command()
 def multilabel(
     file: Path = typer.Argument(..., help="The original JSON, the 2024 CSV export, or ReaL's real.json."),

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from advalign.errors import DataError, InputError
 from advalign.models.classifier import Preprocessing
 from advalign.models.zoo import evaluation_transform
 from tests import extending
-from tests.conftest import with_cifar, with_stimuli
+from tests.conftest import with_cifar, with_stimuli, write_cifar_c
 
 NAMES = extending.names("image set")
 every_set = pytest.mark.parametrize("name", NAMES)
@@ -23,7 +24,10 @@ TRANSFORM = evaluation_transform(Preprocessing(input_size=48, mean=(0, 0, 0), st
 
 @pytest.fixture(scope="module")
 def project(sample_root, tmp_path_factory):
-    return with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("sets") / "project"))
+    found = with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("sets") / "project"))
+    labels = pd.read_parquet(found.data / "cifar" / "test.parquet", columns=["label"])["label"]
+    write_cifar_c(found.data / "cifar" / "corruptions", labels)
+    return found
 
 
 def opened(project, name) -> ImageSet:

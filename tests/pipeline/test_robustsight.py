@@ -9,6 +9,7 @@ import yaml
 
 from advalign.data.sample.cifar_world import NAMES
 from advalign.files import Project
+from advalign.settings import load_settings
 from advalign.tracking.registry.model_card import RUN
 from advalign.tracking.store import EXPERIMENT, open_store
 from tests.pipeline.conftest import CODE, REPOSITORY, reproduce, run, stages_run, typed
@@ -76,7 +77,8 @@ def test_its_runs_and_versions_are_in_the_repositorys_store(experiment):
     runs = {kind: store.all_runs(kind) for kind in ("train", "evaluate")}
     assert {run.data.tags[EXPERIMENT] for found in runs.values() for run in found} == {"robustsight"}
     assert {run.info.run_name for run in runs["train"]} == {f"robustsight/{MODEL}", f"robustsight/{ADVERSARIAL}"}
-    assert len(runs["evaluate"]) == 2 * len(PROTOCOLS)
+    evaluate = load_settings(experiment).evaluate
+    assert len(runs["evaluate"]) == 2 * len({evaluate.protocol, *evaluate.also})
     assert {path.name for path in experiment.parent.parent.glob("mlflow.db")} == {"mlflow.db"}
     version = store.client.get_model_version_by_alias(ADVERSARIAL, "candidate")
     attacked = store.client.get_run(version.tags[f"robustsight/pgd-cifar{RUN}"])

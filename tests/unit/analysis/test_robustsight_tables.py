@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from advalign.analysis.corruptions import corrupted_models, corruption_heat_map, corruption_table
 from advalign.analysis.robustsight_tables import DRAWN, Publication, read_publication, robustsight_tables, write_tables
 from advalign.data.results import Paths, read_rows
 from advalign.data.sample.cifar_world import WorldSettings, generate_world
@@ -15,8 +16,10 @@ from advalign.evaluation.campaign import Campaign, TrainedModel
 from advalign.evaluation.engines.local import local
 from advalign.evaluation.runner import Evaluator
 from advalign.files import Project
+from advalign.metrics.corruption_error import HEADLINE
 from advalign.models.zoo import create_classifier
 from advalign.settings import load_settings
+from advalign.tensors.corruptions.constants import NAMES
 from tests.conftest import REPOSITORY, save_untrained
 
 PUBLISHED = REPOSITORY / "registry" / "published" / "kannappan2025.yaml"
@@ -51,6 +54,21 @@ def made(project):
 
 def rows(project, protocol, name=MODEL):
     return read_rows(Paths(project.evaluations / protocol, name).rows)
+
+
+def test_errors_under_corruption_are_those_of_the_rows(project):
+    settings = load_settings(project.root)
+    found = corrupted_models(project, settings)
+    assert [(one.protocol, one.model) for one in found] == [("corruptions", NAMESAKE), ("corruptions", MODEL)]
+    table = corruption_table(found, settings, against=MODEL).set_index("model")
+    told = rows(project, "corruptions", NAMESAKE)
+    at_fog_3 = (told["prediction_fog_3"] != told["label"]).mean()
+    assert found[0].errors.mean(0)[NAMES.index("fog"), 2] == pytest.approx(at_fog_3)
+    assert found[0].numbers["corruption_error.fog_3"] == pytest.approx(at_fog_3)
+    assert table.loc[NAMESAKE, "error"] == pytest.approx(found[0].errors[:, HEADLINE].mean())
+    assert table.loc[NAMESAKE, "clean_error"] == pytest.approx((told["clean_prediction"] != told["label"]).mean())
+    assert table.loc[NAMESAKE, "against"] == MODEL
+    assert len(corruption_heat_map(found, against=MODEL).panels) == 1
 
 
 def test_printed_values_by_value(made):
