@@ -17,7 +17,7 @@ Counts = NDArray[np.int64]
 
 LOOKS = (0.1, 0.2, 0.4, 1.0)
 """Shares of all votes at which the sequential variant looks."""
-FUTILE = 0.05
+FUTILE = 0.2
 """An image gets no more votes where p is at most this likely to be as large as the last look needs. No certificate
 depends on it: giving up only makes radii smaller."""
 
