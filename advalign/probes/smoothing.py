@@ -88,7 +88,7 @@ class Smoothing(Probe):
 
     describes: ClassVar[tuple[Descriptor, ...]] = (
         *with_spread(
-            Descriptor("certified_accuracy_eps{}", "certified_accuracy_eps{}", "certified, l2 {}", "share", "higher"),
+            Descriptor("certified_accuracy_eps{}", "certified_eps{}", "certified, l2 {}", "share", "higher"),
             SHARES,
         ),
         *with_spread(Descriptor("smoothed_accuracy", "smoothed_accuracy", "smoothed", "share", "higher"), SHARES),
