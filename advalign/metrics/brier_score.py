@@ -1,19 +1,14 @@
 """Brier score (Brier 1950): the squared distance between predicted probabilities and the truth, over all classes."""
 
 import math
-from typing import ClassVar
 
 from advalign.metrics.base import Evaluation, Metric
-from advalign.rows import Descriptor
 
 
 class BrierScore(Metric):
     """Mean over the images of the sum over the classes of (probability - truth)^2."""
 
     probe = "predictions"
-    describes: ClassVar[tuple[Descriptor, ...]] = (
-        Descriptor("brier_score", "brier", "Brier", "squared distance", "lower"),
-    )
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """`brier_score` in [0, 2], as Brier's sum over the classes: 1 - 1 / classes where all are equally likely."""
