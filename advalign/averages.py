@@ -1,4 +1,4 @@
-"""Means with their uncertainty: standard errors and bootstrap intervals of plain series of numbers."""
+"""Means and shares with their uncertainty: standard errors, and intervals of plain series of numbers and of counts."""
 
 import math
 import warnings
@@ -105,3 +105,15 @@ def mean_with_interval(name: str, values: npt.ArrayLike, resamples: int, seed: i
     interval = bootstrap_interval(series, resamples, seed=seed)
     mean = float(series.mean()) if series.size else NAN
     return {name: mean, f"{name}_sem": sem(series), f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
+
+
+def share_with_interval(name: str, count: int, total: int) -> dict[str, float]:
+    """A share under `name`, with name_ci_low and name_ci_high (Wilson 1927, 95 %); all NaN where `total` is 0.
+
+    >>> {name: round(value, 3) for name, value in share_with_interval("robust", 0, 100).items()}
+    {'robust': 0.0, 'robust_ci_low': 0.0, 'robust_ci_high': 0.037}
+    """
+    if not total:
+        return dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high"), NAN)
+    interval = stats.binomtest(count, total).proportion_ci(method="wilson")
+    return {name: count / total, f"{name}_ci_low": float(interval.low), f"{name}_ci_high": float(interval.high)}

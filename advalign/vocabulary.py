@@ -4,7 +4,7 @@ A new metric or probe describes its own numbers (`describes` of its class).
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 
 from advalign import catalog
@@ -16,22 +16,25 @@ SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
 """Ending of a name -> heading, for the numbers that accompany a mean (`averages.mean_with_interval`)."""
 
 
-def _mean(descriptor: Descriptor) -> tuple[Descriptor, ...]:
-    """A mean, its standard error and the ends of its bootstrap interval."""
+def with_spread(descriptor: Descriptor, endings: Iterable[str] = SPREAD) -> tuple[Descriptor, ...]:
+    """A number's standard error and the ends of its interval, or the named ones of these, and then the number itself.
+
+    The number is last, so that a family's name does not take their endings for a part of its value.
+    """
     return (
-        descriptor,
         *(
             replace(
                 descriptor,
                 name=f"{descriptor.name}{ending}",
                 short=f"{descriptor.short}{ending}",
-                label=label,
+                label=SPREAD[ending],
                 better=None,
                 column=None,
                 title="",
             )
-            for ending, label in SPREAD.items()
+            for ending in endings
         ),
+        descriptor,
     )
 
 
@@ -40,21 +43,23 @@ UNITS = {"l2": "l2 norm", "linf": "linf norm, 1/255"}
 
 SEARCHED: tuple[Descriptor, ...] = (
     Descriptor("n_valid", "n_valid", "n", "stimuli"),
-    *_mean(
+    *with_spread(
         Descriptor(
             "perturbation_tolerance", "pt", "PT", UNITS["l2"], "higher", NORM,
             f"perturbation tolerance (PT, mean {UNITS['l2']})",
         )
     ),
     Descriptor("perturbation_tolerance_lower_bound", "pt_lower_bound", "PT at least", UNITS["l2"], "higher"),
-    *_mean(
+    *with_spread(
         Descriptor(
             "adversarial_human_alignment", "aa", "AA", OF_CEILING, "higher", RHO, "adversarial human alignment (AA)"
         )
     ),
-    *_mean(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
-    *_mean(Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")),
-    *_mean(
+    *with_spread(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
+    *with_spread(
+        Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")
+    ),
+    *with_spread(
         Descriptor(
             "adversarial_human_alignment_mean_map_raw", "aa_mean_map_raw", "AA mean map", "Spearman's rho", "higher"
         )
@@ -82,6 +87,8 @@ METRICS: tuple[Descriptor, ...] = (
     Descriptor("multilabel_accuracy_per_class", "multilabel_per_class", "multi-label per class", "share", "higher"),
     Descriptor("top1_accuracy", "top1_accuracy", "top-1", "share", "higher"),
     Descriptor("expected_calibration_error", "ece", "ECE", "share", "lower"),
+    Descriptor("negative_log_likelihood", "nll", "NLL", "nats", "lower"),
+    Descriptor("brier_score", "brier", "Brier", "squared distance", "lower"),
     Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
     Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
     Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),

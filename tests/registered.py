@@ -110,7 +110,7 @@ def evaluate(
     labels = images["correct"].str[0]
     predicted = images.assign(
         model=name, protocol="predictions", prediction=np.where(right, labels, (labels + 1) % 36),
-        probability_label=0.5, probability_top=0.5,
+        probability_label=0.5, probability_top=0.5, log_loss=0.7, brier=0.5,
     )  # fmt: skip
     for part, table in ((protocol, rows), ("predictions", predicted)):
         paths, identity = evaluator.paths(name, part), subject.identities[part]

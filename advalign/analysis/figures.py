@@ -153,13 +153,34 @@ def robust_accuracy_curves(curves: Mapping[str, Mapping[str, Curve]], kinds: Map
             continue
         x = Axis(f"perturbation size eps ({UNITS[norm]})", low=0.0)
         y = Axis("share right and not flipped within eps", low=-0.02, high=1.02)
-        panels.append(Panel(x, y, _lines(drawn, kinds)))
+        panels.append(Panel(x, y, model_lines(drawn, kinds)))
         dropped, most = sorted(set(usable) - set(drawn)), max(most, len(drawn))
         more = f" and {len(dropped) - 5} others" if len(dropped) > 5 else ""
         notes += [f"No curve for {', '.join(dropped[:5])}{more}."] if dropped else []
     if not panels:
         return Plot(title, "No model here has a robust-accuracy curve with two or more points.")
     return Plot(title, _models(most), panels, notes, _beside(len(panels)))
+
+
+def certified_accuracy_curves(
+    curves: Mapping[str, Mapping[str, Curve]], kinds: Mapping[str, str], notes: Sequence[str] = ()
+) -> Plot:
+    """Share of images that are right and certified, against the l2 radius: a line per model, a panel per protocol.
+
+    Args:
+        curves: Protocol -> model -> (radius, accuracy): (k,) l2 radii and (k,) shares in [0, 1], from rows of the probe
+            `smoothing`. No other norm can be here: a certificate is a lower bound in l2.
+        kinds: Model -> kind (`groups.kinds_of`), for the colours.
+        notes: Further sentences below.
+    """
+    title, panels = "Certified accuracy", []
+    for name, of_models in curves.items():
+        x = Axis(f"certified radius under {name} ({UNITS['l2']})", low=0.0)
+        y = Axis("share right and certified", low=-0.02, high=1.02)
+        panels.append(Panel(x, y, model_lines({model: _curve(model, *one) for model, one in of_models.items()}, kinds)))
+    if not panels:
+        return Plot(title, "No model here has certificates: evaluate one under a protocol of the probe smoothing.")
+    return Plot(title, _models(max(map(len, curves.values()))), panels, notes, _beside(len(panels)))
 
 
 def _models(count: int) -> str:
@@ -171,7 +192,7 @@ def _beside(panels: int) -> tuple[float, float]:
     return 7.5 + 4.0 * (panels - 1), 5.0
 
 
-def _lines(curves: Mapping[str, tuple[Vector, Vector]], kinds: Mapping[str, str]) -> list[Line]:
+def model_lines(curves: Mapping[str, tuple[Vector, Vector]], kinds: Mapping[str, str]) -> list[Line]:
     """A line per model in its kind's colour; among few models, with its own dash pattern and legend entry."""
     many = len(curves) > LABELLED
     sizes = Counter(kinds[model] for model in curves)

@@ -34,7 +34,7 @@ from advalign.files import Project, sha256
 from advalign.names import check_name
 
 SCHEMA_VERSION = 1  # of rows
-SUMMARY_VERSION = 2
+SUMMARY_VERSION = 3
 IDENTITY, PROBE, SOURCES, TOLD = "advalign.inputs_sha256", "advalign.probe", "advalign.sources_sha256", "advalign"
 TRIAL = re.compile(r"\.first(\d+)$")  # end of a trial's folder, with its number of items
 

@@ -155,6 +155,24 @@ def protocol(
     )
 
 
+def check_norms(joined: Sequence[Protocol]) -> None:
+    """Refuse a protocol with a companion in another norm: numbers in l2 and in linf do not stand side by side.
+
+    Args:
+        joined: a protocol, and its companions.
+
+    Raises:
+        InputError: two of them measure in different norms.
+    """
+    measured = [(one.name, one.probe.measured_norm) for one in joined if one.probe.measured_norm is not None]
+    for name, norm in measured[1:]:
+        if norm != measured[0][1]:
+            raise InputError(
+                f"protocol {measured[0][0]!r} measures in {measured[0][1]}, {name!r} beside it in {norm}, and their "
+                f"numbers would be in one summary: take {name} out of evaluate.companions, and name it in evaluate.also"
+            )
+
+
 def names(declared: Mapping[str, ProtocolSettings] | None = None) -> list[str]:
     """Names of all protocols: declared ones, attacks, and probes without an attack."""
     probes = [name for name in catalog.names("probe") if catalog.load("probe", name).attacks is None]

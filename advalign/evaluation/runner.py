@@ -28,7 +28,7 @@ from advalign.data.sets.base import ImageSet
 from advalign.errors import DataError
 from advalign.evaluation.data_read import read_data
 from advalign.evaluation.parts import Part
-from advalign.evaluation.protocols import Protocol, protocol
+from advalign.evaluation.protocols import Protocol, check_norms, protocol
 from advalign.evaluation.shards import Shards
 from advalign.evaluation.summaries import metrics_of
 from advalign.evaluation.tasks import Task, open_set
@@ -89,8 +89,8 @@ class Evaluator:
         self.classes = read_classes(project.data / "classes.yaml")
         evaluate = settings.evaluate
         asked = protocol_name or evaluate.protocol
-        others = [name for name in evaluate.companions if name != asked]
-        opened = {name: self._open(name) for name in (asked, *others)}
+        opened = {name: self._open(name) for name in dict.fromkeys((asked, *evaluate.companions))}
+        check_norms([resolved for resolved, _ in opened.values()])
         self.data = read_data(project, (image_set for _, image_set in opened.values()), project.digests)
         for warning in self.data.warnings:
             say(warning)

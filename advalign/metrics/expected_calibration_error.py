@@ -10,19 +10,30 @@ from advalign.metrics.base import Evaluation, Metric
 BINS = 15  # of equal width over [0, 1]
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean over the images of |accuracy - mean confidence| of their bin; bins are [a, b), the last one is closed.
+def calibration_bins(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Images, right images and the sum of confidences by bin, (3, 15); bins are [a, b), the last one is closed.
 
     Args:
-        confidence: (N,) probabilities of the predicted classes, N at least 1.
+        confidence: (N,) probabilities of the predicted classes.
         right: (N,) whether the prediction is the label.
-
-    >>> round(calibration_error(np.array([0.5, 0.5, 1.0, 1.0]), np.array([True, False, True, False])), 12)
-    0.25
     """
     places = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(places, right.astype(float) - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    return np.array(
+        [np.bincount(places, each, minlength=BINS) for each in (np.ones_like(confidence), right, confidence)]
+    )
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean over the images of |accuracy - mean confidence| of their bin.
+
+    Args:
+        confidence, right: as `calibration_bins`, N at least 1.
+
+    >>> round(calibration_error(np.array([0.95, 1.0]), np.array([True, False])), 12)  # a 16th bin for 1 would give .525
+    0.475
+    """
+    _, accurate, sure = calibration_bins(confidence, right)
+    return float(np.abs(accurate - sure).sum() / len(confidence))
 
 
 class ExpectedCalibrationError(Metric):

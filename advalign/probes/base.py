@@ -15,6 +15,7 @@ from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
 from advalign.rows import Descriptor
 from advalign.settings import Strict
+from advalign.tensors.norms import Norm
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Probe(ABC):
     def passes(self) -> float:
         """Passes (forward and input gradient) per item, the maximum or a typical value; 0 where unknown."""
         return float(self.attack.typical_passes or 0) if self.attack is not None else 0.0
+
+    @property
+    def measured_norm(self) -> Norm | None:
+        """The norm that the probe's numbers are in; None where they are in none."""
+        return self.attack.norm if self.attack is not None else None
 
     @abstractmethod
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:

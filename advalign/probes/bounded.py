@@ -2,9 +2,8 @@
 
 import math
 
-from scipy.stats import binomtest
-
 from advalign.attacks.base import Bounded
+from advalign.averages import share_with_interval
 from advalign.data.sets.base import Items
 from advalign.metrics.base import Evaluation
 from advalign.probes._attacked import attacked
@@ -30,12 +29,9 @@ class BoundedProbe(Probe):
         status = evaluation.rows[STATUS]
         total, held = len(status), int((status == Status.ATTACK_FAILED).sum())
         right = held + int((status == Status.OK).sum())
-        interval = binomtest(held, total).proportion_ci(method="wilson") if total else None
         return {
             **super().summarise(evaluation),
-            "robust_accuracy": held / total if total else math.nan,
-            "robust_accuracy_ci_low": float(interval.low) if interval is not None else math.nan,
-            "robust_accuracy_ci_high": float(interval.high) if interval is not None else math.nan,
+            **share_with_interval("robust_accuracy", held, total),
             "clean_decision_accuracy": right / total if total else math.nan,
             "attack_success_rate": (right - held) / right if right else math.nan,
             "n_valid": float(right),

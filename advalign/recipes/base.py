@@ -45,7 +45,7 @@ class Inputs(ABC):
             position: for schedules.
 
         Returns:
-            (N, 3, H, W) in [0, 1], without a gradient.
+            (N, 3, H, W) without a gradient, in [0, 1] unless the policy says otherwise.
         """
 
 

@@ -66,6 +66,8 @@ def images(count=6):
             "label": range(count),
             "prediction": [0, 1, 2, 0, 1, 2][:count],
             "probability_top": [0.9, 0.5, 1.0, 0.3, 0.7, 0.2][:count],
+            "log_loss": [0.1, 0.7, 0.0, 3.0, 2.0, 4.0][:count],
+            "brier": [0.02, 0.5, 0.0, 1.2, 1.4, 1.1][:count],
             "correct": [[0], [1, 2], [], [3], [4], [2, 5]][:count],
             "unclear": [[], [], [2], [], [1], []][:count],
             "problematic": [False, False, False, True, False, False][:count],

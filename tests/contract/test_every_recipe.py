@@ -97,7 +97,7 @@ def test_label_smoothing_reaches_the_loss(name):
 
 @every_recipe
 def test_its_name_is_as_published_models_are_named(name):
-    pattern = r"resnet18(_(l2|linf)_eps[0-9.]+(_255)?)?(\.[a-z][a-z0-9.]*)?"
+    pattern = r"resnet18(_(l2|linf)_eps[0-9.]+(_255)?|_noise[0-9.]+)?(\.[a-z][a-z0-9.]*)?"
     published = recipe(name).published_name("resnet18")
     assert re.fullmatch(pattern, published), published
     assert published != "resnet18"
@@ -117,6 +117,7 @@ def test_what_its_models_count_as_and_are_compared_with():
         "robust": ("robust", "resnet18.baseline"),
         "combined": ("robust", "resnet18.baseline"),
         "adversarial": ("robust", "resnet18.baseline"),
+        "noise": ("noise", "resnet18.baseline"),
     } | {name: (name, "resnet18.baseline") for name in ("noisy", "unsure")}
 
 
@@ -135,6 +136,8 @@ def test_published_names_by_value_and_all_different():
     assert recipe("robust", eps=0.25).published_name("resnet18") == "resnet18_l2_eps0.25"
     assert recipe("combined", eps=0.25).published_name("resnet18") == "resnet18_l2_eps0.25.combined"
     assert names["adversarial"] == "resnet18_linf_eps8_255.adversarial"
+    assert names["noise"] == "resnet18_noise0.25"
+    assert recipe("noise", sigma=0.12).published_name("resnet18_cifar") == "resnet18_cifar_noise0.12"
 
 
 @every_recipe
@@ -261,6 +264,7 @@ def test_a_one_hot_mixture_is_its_labels(name):
         ("combined", {"steps": 2, "every": 1}, 10),
         ("combined", {"steps": 7, "every": 2}, 18.5),
         ("combined", {"steps": 2, "lambda_1": 0.0}, 7),
+        ("noise", {}, 3),
     ],
 )
 def test_passes_by_value(name, values, passes):

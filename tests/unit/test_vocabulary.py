@@ -40,8 +40,8 @@ def summary():
     )  # fmt: skip
     images = pd.DataFrame(
         {
-            "label": [0, 1], "prediction": [0, 1], "probability_top": 0.9, "correct": [[0], [1]], "unclear": [[], []],
-            "problematic": False,
+            "label": [0, 1], "prediction": [0, 1], "probability_top": 0.9, "log_loss": 0.2, "brier": 0.1,
+            "correct": [[0], [1]], "unclear": [[], []], "problematic": False,
         }
     )  # fmt: skip
     found = catalog.load("probe", "bounded")().summarise(_evaluation(stimuli))
