@@ -16,7 +16,7 @@ SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
 """Ending of a name -> heading, for the numbers that accompany a mean (`averages.mean_with_interval`)."""
 
 
-def _mean(descriptor: Descriptor) -> tuple[Descriptor, ...]:
+def with_spread(descriptor: Descriptor) -> tuple[Descriptor, ...]:
     """A mean, its standard error and the ends of its bootstrap interval."""
     return (
         descriptor,
@@ -40,21 +40,23 @@ UNITS = {"l2": "l2 norm", "linf": "linf norm, 1/255"}
 
 SEARCHED: tuple[Descriptor, ...] = (
     Descriptor("n_valid", "n_valid", "n", "stimuli"),
-    *_mean(
+    *with_spread(
         Descriptor(
             "perturbation_tolerance", "pt", "PT", UNITS["l2"], "higher", NORM,
             f"perturbation tolerance (PT, mean {UNITS['l2']})",
         )
     ),
     Descriptor("perturbation_tolerance_lower_bound", "pt_lower_bound", "PT at least", UNITS["l2"], "higher"),
-    *_mean(
+    *with_spread(
         Descriptor(
             "adversarial_human_alignment", "aa", "AA", OF_CEILING, "higher", RHO, "adversarial human alignment (AA)"
         )
     ),
-    *_mean(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
-    *_mean(Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")),
-    *_mean(
+    *with_spread(Descriptor("adversarial_human_alignment_raw", "aa_raw", "AA raw", "Spearman's rho", "higher")),
+    *with_spread(
+        Descriptor("adversarial_human_alignment_magnitude", "aa_magnitude", "AA magnitude", OF_CEILING, "higher")
+    ),
+    *with_spread(
         Descriptor(
             "adversarial_human_alignment_mean_map_raw", "aa_mean_map_raw", "AA mean map", "Spearman's rho", "higher"
         )

@@ -17,7 +17,7 @@ from advalign.metrics.base import Evaluation
 from advalign.models.zoo import create_classifier
 from advalign.probes.base import Conditions, Measured, Model, Probe
 from tests import extending
-from tests.conftest import with_stimuli
+from tests.conftest import with_cifar, with_stimuli
 
 torch.set_num_threads(1)
 NAMES = extending.names("probe")
@@ -31,7 +31,7 @@ ATTACKS: tuple[Attack, ...] = (
 
 @pytest.fixture(scope="module")
 def project(sample_root, tmp_path_factory):
-    return with_stimuli(sample_root, tmp_path_factory.mktemp("probes") / "project")
+    return with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("probes") / "project"))
 
 
 def probe(name) -> Probe:
@@ -103,7 +103,7 @@ def test_a_model_that_gives_no_numbers_is_said_so(project, name, spoil):
         assert "not finite" in str(error)
         assert "\n" not in str(error)
     else:
-        assert name not in ("minimum-norm", "bounded", "predictions")
+        assert name not in ("minimum-norm", "bounded", "predictions", "saliency", "shortcut")
 
 
 @every_probe
