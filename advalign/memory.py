@@ -57,7 +57,7 @@ def taken(work: Callable[[], object]) -> int | None:
     """
     _give_back()
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what is resident now
         before = _status("VmRSS:")
     except OSError:
         before = None
@@ -110,6 +110,6 @@ def _numbers(path: Path) -> dict[str, int]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []

@@ -70,6 +70,8 @@ SEARCHED: tuple[Descriptor, ...] = (
     Descriptor("attack_success_rate", "attack_success_rate", "success", "share", "higher"),
     Descriptor("starts_agree", "starts_agree", "starts agree", "share", "higher"),
     Descriptor("queries_per_stimulus", "queries_per_stimulus", "passes", "forward passes"),
+    Descriptor("n_audited", "n_audited", "audited", "stimuli"),
+    Descriptor("n_audit_fell", "n_audit_fell", "lowered by the audit", "stimuli"),
     Descriptor("robust_accuracy_eps{}", "robust_accuracy_eps{}", "right at {}", "share", "higher"),
     Descriptor("adversarial_human_alignment.{}", "within/aa/{}", "AA, {}", OF_CEILING, "higher"),
 )  # fmt: skip
@@ -81,6 +83,7 @@ METRICS: tuple[Descriptor, ...] = (
                "multi-label accuracy (%)"),
     Descriptor("multilabel_accuracy_per_class", "multilabel_per_class", "multi-label per class", "share", "higher"),
     Descriptor("top1_accuracy", "top1_accuracy", "top-1", "share", "higher"),
+    Descriptor("expected_calibration_error", "ece", "ECE", "share", "lower"),
     Descriptor("n_images_left_out", "n_images_left_out", "images left out", "images"),
     Descriptor("robust_accuracy", "robust_accuracy", "robust", "share", "higher"),
     Descriptor("robust_accuracy_ci_low", "robust_accuracy_ci_low", SPREAD["_ci_low"], "share"),

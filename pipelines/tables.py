@@ -9,7 +9,7 @@ from pipelines._stage import run_stage
 
 
 def stage(project: Project, settings: Settings) -> None:
-    """outputs/evaluations -> outputs/comparison/table1.csv, table2.csv, tables.md, figures/robust_accuracy.png."""
+    """outputs/evaluations -> the tables and figures/robust_accuracy.png in outputs/comparison."""
     save(robust_accuracy_figure(project, settings), project.comparison / "figures" / "robust_accuracy.png")
     print(write_tables(project.comparison, *robustsight_tables(project, settings)))
 

@@ -145,7 +145,7 @@ def _notes(project: Project) -> list[str]:
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], notes: list[str]) -> str:
-    """Write table1.csv, table2.csv and tables.md into a folder, and metrics/robustsight.json for `dvc metrics show`.
+    """Write both tables into a folder, as CSV and together as Markdown, and their numbers for `dvc metrics show`.
 
     Returns:
         The Markdown.
@@ -154,7 +154,7 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], notes: list[s
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
     text = "\n".join([*(_markdown(TITLES[name], table) for name, table in tables.items()), *notes, ""])
-    write_text(folder / "tables.md", text)
+    write_text((folder / "tables").with_suffix(".md"), text)
     kept = tables["table2"].set_index("model")[list(TABLES["table2"])].dropna(how="all")
     told = {model: row.dropna().to_dict() for model, row in kept.iterrows()}
     write_text(folder / "metrics" / "robustsight.json", json.dumps(told, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from advalign.models.checkpoints import Card
 from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.zoo import create_network
+
+_counted: dict[str, float | None] = {}
 
 
 def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:
@@ -28,15 +30,18 @@ def pass_flops(classifier: Callable[[Tensor], Tensor], image: Tensor) -> float:
 
 def card_flops(card: Card) -> float | None:
     """The same for one image of a checkpoint's model, by its card; None where its network needs more than shapes."""
-    return _counted(card.architecture, json.dumps(card.arguments), len(card.classes), card.preprocessing.input_size)
+    classes, side = len(card.classes), card.preprocessing.input_size
+    key = json.dumps([card.architecture, card.arguments, classes, side])
+    if key not in _counted:
+        _counted[key] = _count(card.architecture, card.arguments, classes, side)
+    return _counted[key]
 
 
-@lru_cache(maxsize=512)
-def _counted(architecture: str, arguments: str, classes: int, side: int) -> float | None:
+def _count(architecture: str, arguments: dict[str, Any], classes: int, side: int) -> float | None:
     shape = Preprocessing(input_size=side, mean=(0.0,) * 3, std=(1.0,) * 3)
     try:
         with torch.device("meta"):
-            network = create_network(architecture, classes, side, json.loads(arguments))
+            network = create_network(architecture, classes, side, arguments)
             classifier = Classifier(network, shape).eval().requires_grad_(False)
         return pass_flops(classifier, torch.zeros(1, 3, side, side, device="meta"))
     except Exception:  # noqa: BLE001  a network of one's own may do anything; what is wrong shows when it is evaluated

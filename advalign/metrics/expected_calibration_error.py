@@ -1,13 +1,11 @@
 """Expected calibration error (Guo et al. 2017): how far confidence and accuracy lie apart."""
 
 import math
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advalign.metrics.base import Evaluation, Metric
-from advalign.rows import Descriptor
 
 BINS = 15  # of equal width over [0, 1]
 
@@ -31,9 +29,6 @@ class ExpectedCalibrationError(Metric):
     """The l1 calibration error over 15 equal bins."""
 
     probe = "predictions"
-    describes: ClassVar[tuple[Descriptor, ...]] = (
-        Descriptor("expected_calibration_error", "ece", "ECE", "share", "lower"),
-    )
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """`expected_calibration_error`, in [0, 1]."""

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pandas as pd
 
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
-from advalign.rows import AGREE, LARGEST_TRIED, NORMS, QUERIES, SCALES, SECOND_START, STATUS, Status
+from advalign.rows import AGREE, AUDIT, LARGEST_TRIED, NORMS, QUERIES, SCALES, SECOND_START, STATUS, Status
 
 
 class PerturbationTolerance(Metric):
@@ -33,4 +34,12 @@ class PerturbationTolerance(Metric):
             "starts_agree": float((second <= AGREE).mean()) if len(second) else math.nan,
             "clean_decision_accuracy": len(attacked) / len(rows) if len(rows) else math.nan,
             "queries_per_stimulus": float(attacked[QUERIES].mean()) if len(attacked) else math.nan,
+            **_audited(rows),
         }
+
+
+def _audited(rows: pd.DataFrame) -> dict[str, float]:
+    """How many norms a second attack doubted, and how many of those it lowered; nothing of attacks without one."""
+    if AUDIT not in rows:
+        return {}
+    return {"n_audited": float(rows[AUDIT].notna().sum()), "n_audit_fell": float((rows[AUDIT] == 1).sum())}

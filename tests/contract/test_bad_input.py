@@ -494,7 +494,7 @@ def bad_calls():
     for name, command, *told in [
         ("unknown model", ("evaluate", "sound_nett"), "unknown model 'sound_nett'; did you mean 'sound_net'?"),
         ("a model twice", ("evaluate", "sound_net", "sound_net"), "'sound_net' is named twice", "one at a time"),
-        ("unknown protocol", ("evaluate", "sound_net", "--protocol", "fnm"), "'fnm'; did you mean 'fmn'?"),
+        ("unknown protocol", ("evaluate", "sound_net", "--protocol", "fnm"), "'fnm'; did you mean 'fmn' or 'fgsm'?"),
         ("unknown engine", ("evaluate", "sound_net", "--engine", "rai"), "unknown engine 'rai'; did you mean 'ray'?"),
         ("limit 0", ("evaluate", "sound_net", "--limit", "0"), "--limit", "greater than or equal to 1"),
     ]:

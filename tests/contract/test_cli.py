@@ -51,7 +51,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         (["train", "robust", "--epochs", "many"], "--epochs"),
         (["train", "robust", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["train"], "Missing argument"),
-        (["evaluate", "--protocol", "fnm"], "did you mean 'fmn'?"),
+        (["evaluate", "--protocol", "fnm"], "did you mean 'fmn' or 'fgsm'?"),
         (["evaluate", "--protocol", "feng2025-released-7"], "takes no budget"),
         (["evaluate", "--protocol", "fmn-0"], "steps"),
         (["evaluate", "--protocol", "pgd-20-8"], "write pgd-STEPS-linfEPS"),

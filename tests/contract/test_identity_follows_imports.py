@@ -42,7 +42,7 @@ CHANGES = [  # file, old text, new text, what becomes stale
     ("metrics/perturbation_tolerance.py", "float(bounded.mean())", "float(bounded.max())", {"summary"}),
     ("averages.py", "np.std(series, ddof=1)", "np.std(series, ddof=0)", {"summary"}),
     ("metrics/adversarial_human_alignment.py", "magnitude_map(", "released_map(", {"attacked rows"}),
-    ("metrics/robust_accuracy.py", "RADII = (0.25", "RADII = (0.75", set()),
+    ("metrics/robust_accuracy.py", "(0.25, 0.5, 1.0, 2.0)", "(0.75, 0.5, 1.0, 2.0)", set()),
     ("models/classifier.py", "align_corners=False", "align_corners=True", {"training", "attacked rows", "predictions"}),
     ("settings.py", "bootstrap: int = Field(10_000", "bootstrap: int = Field(20_000", set()),
     ("analysis/statistics.py", "ddof=1", "ddof=0", set()),

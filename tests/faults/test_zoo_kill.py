@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from advalign.evaluation.campaign import Campaign, TrainedModel
-from advalign.evaluation.engines.local import _begin, local
+from advalign.evaluation.engines.local import _begin, _Places, local
 from advalign.evaluation.runner import Evaluator
 from advalign.files import Project
 from advalign.models.zoo import create_classifier
@@ -148,7 +148,9 @@ def test_two_evaluations_at_once_end_as_one(calm, tmp_path):
 def begin_worker_and_wait() -> None:
     """A parent of one worker, whose number it prints."""
     context = get_context("spawn")
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(context.Queue(),))
+    free = context.Queue()
+    free.put(0)
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(free, _Places(1)))
     sys.stdout.write(f"{pool.submit(os.getpid).result()}\n")
     time.sleep(600)
 

@@ -34,7 +34,7 @@ NETWORKS = {  # architecture, its arguments, settings
     "batch-norm": ("test_resnet", {}, {"sync_batch_norm": True}),
 }
 BALL = {"eps": 1.0, "steps": 3}
-OWN = {"robust": BALL, "combined": BALL}
+OWN = {"robust": BALL, "combined": BALL, "adversarial": {**BALL, "eps": 0.03, "random_start": False}}
 RECIPES = catalog.names("recipe")
 
 
@@ -285,11 +285,11 @@ def test_parts_of_a_batch_are_the_batch(tmp_path, accumulate):
     assert worst(first["gradients"], one["gradients"]) <= 1e-12
 
 
-@pytest.mark.parametrize("recipe", ["robust", "harmonized"])
+@pytest.mark.parametrize("recipe", ["robust", "adversarial", "harmonized"])
 def test_what_is_drawn_belongs_to_a_part_of_the_batch_whoever_computes_it(tmp_path, recipe):
     """Mixed images, dropped units, random starts: two processes draw what one does that computes in two parts."""
     values = {"mixup": 0.5, "cutmix": 0.5}
-    own = {"random_start": True} if recipe == "robust" else {}
+    own = {} if recipe == "harmonized" else {"random_start": True}
     case = Case(recipe, exact=True, images=3 * BATCH, values=values, own=own, arguments={"drop_rate": 0.3})
     (first, _), one = both(case, tmp_path, values={**values, "accumulate": 2})
     assert first["history"][0] == pytest.approx(one["history"][0], rel=1e-7)

@@ -18,6 +18,7 @@ from tests.pipeline.conftest import REPOSITORY, change_params, make_project, run
 from tests.registered import evaluate, save_version
 
 NAME = "test_resnet.baseline"
+ROBUSTSIGHT = REPOSITORY / "experiments" / "robustsight"
 FOLDERS = [path.parent for path in sorted((REPOSITORY / "experiments").glob("*/dvc.yaml"))]
 
 
@@ -47,19 +48,24 @@ def test_an_experiment_on_stimuli_has_the_stages_of_the_root(experiment):
 
 
 def test_robustsight_trains_and_evaluates_as_the_root_without_stimuli():
-    root, own = (yaml.safe_load((place / "dvc.yaml").read_text())["stages"] for place in (REPOSITORY, FOLDERS[1]))
+    root, own = (yaml.safe_load((place / "dvc.yaml").read_text())["stages"] for place in (REPOSITORY, ROBUSTSIGHT))
     for name in ("train", "evaluate"):
-        wanted = beside(root[name], name)
+        wanted = beside(root[name], name, imported=False)
         inner = wanted.get("do", wanted)
         inner["deps"] = [dep for dep in inner["deps"] if dep != "outputs/stimuli"]
         assert own[name] == wanted, name
 
 
 def test_the_tables_of_robustsight_depend_on_the_code_that_makes_them():
-    module = "advalign.analysis.robustsight_tables"
-    reached = closure(f"{module}:robustsight_tables", f"{module}:write_tables").files
-    told = yaml.safe_load((FOLDERS[1] / "dvc.yaml").read_text())["stages"]["tables"]["deps"]
-    listed = [(FOLDERS[1] / dep).resolve() for dep in told]
+    module = "advalign.analysis.robustsight"
+    made = (
+        f"{module}_tables:robustsight_tables",
+        f"{module}_tables:write_tables",
+        f"{module}_figure:robust_accuracy_figure",
+    )
+    reached = closure(*made).files
+    told = yaml.safe_load((ROBUSTSIGHT / "dvc.yaml").read_text())["stages"]["tables"]["deps"]
+    listed = [(ROBUSTSIGHT / dep).resolve() for dep in told]
     needed = {path for path in reached if path.parent.name != "advalign"}  # floor 0: params and identities hold it
     assert not [path for path in needed if not any(path.is_relative_to(dep) for dep in listed)]
     assert "../../pipelines/tables.py" in told

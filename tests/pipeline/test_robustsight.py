@@ -15,7 +15,7 @@ from tests.pipeline.conftest import CODE, REPOSITORY, reproduce, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 MODEL, ADVERSARIAL = "test_resnet.baseline", "test_resnet_linf_eps8_255.adversarial"
-PROTOCOLS = ("accuracy", "accuracy-swapped", "fgsm-cifar", "pgd-cifar")
+PROTOCOLS = ("accuracy", "accuracy-swapped", "fgsm-cifar", "pgd-cifar", "curve-cifar")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ def test_the_whole_road_from_a_fresh_clone(experiment):
     assert 0.9 < (one["cue"] == one["label"]).mean() < 1
     assert not one["probability_top"].equals(other["probability_top"])
 
+    assert (experiment / "outputs" / "comparison" / "figures" / "robust_accuracy.png").is_file()
     tables = (experiment / "outputs" / "comparison" / "tables.md").read_text()
     assert tables.strip() in done.stdout, "the tables are printed"
     assert f"| {ADVERSARIAL} | adversarial | 0." in tables

@@ -33,14 +33,17 @@ def summary():
     stimuli = pd.DataFrame(
         {
             "superclass": ["dog", "bird"] * 3, "status": "ok", "norm_l2": measured, "largest_tried": measured,
-            "queries": 92, "second_start": 1.0,
+            "queries": 92, "second_start": 1.0, "audit": 0.0,
             **dict.fromkeys(("rho_released", "rho_magnitude", "rho_mean", "rho_shuffled", "rho_partial"), measured),
             "energy_top10": measured,
         }
     )  # fmt: skip
     images = pd.DataFrame(
-        {"label": [0, 1], "prediction": [0, 1], "correct": [[0], [1]], "unclear": [[], []], "problematic": False}
-    )
+        {
+            "label": [0, 1], "prediction": [0, 1], "probability_top": 0.9, "correct": [[0], [1]], "unclear": [[], []],
+            "problematic": False,
+        }
+    )  # fmt: skip
     found = catalog.load("probe", "bounded")().summarise(_evaluation(stimuli))
     for name in catalog.names("metric"):
         metric = catalog.load("metric", name)

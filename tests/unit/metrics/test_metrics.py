@@ -70,6 +70,12 @@ def test_perturbation_tolerance_by_hand():
     assert found["perturbation_tolerance_ci_low"] < 1.0 < found["perturbation_tolerance_ci_high"]
 
 
+def test_an_audit_is_counted_where_there_was_one():
+    assert "n_audited" not in summary("perturbation-tolerance")
+    found = summary("perturbation-tolerance", stimuli().assign(audit=[NAN, 1.0, 0.0, 0.0, 1.0, NAN]))
+    assert (found["n_audited"], found["n_audit_fell"]) == (4, 2)
+
+
 def test_starts_agree_is_nothing_where_the_attack_has_no_starts():
     assert math.isnan(summary("perturbation-tolerance", stimuli().assign(second_start=NAN))["starts_agree"])
 
