@@ -144,7 +144,9 @@ def protocol(
     probe: type[Probe] = catalog.load("probe", spec.probe)
     image_set = spec.image_set or probe.image_set
     offered: type[ImageSet] = catalog.load("image set", image_set)
-    offered.check_offers(image_set, probe.needs, spec.probe)
+    one_of = probe.needs_one_of
+    lacking = () if {*one_of} & {*offered.offers} or not one_of else (" or ".join(one_of),)
+    offered.check_offers(image_set, (*probe.needs, *lacking), spec.probe)
     if offered.grouped and not probe.takes_decisions:
         raise InputError(
             f"protocol {name!r}: probe {spec.probe!r} compares with classes, image set {image_set!r} is labelled with "
@@ -186,7 +188,9 @@ def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[
         found = protocol(name, declared)
         budgets = found.attack.named_budgets if name in catalog.names("attack") else ()
         for one in (found, *(protocol(f"{name}-{budget}") for budget in budgets)):
-            needs = sorted({*one.probe.needs, *(need for metric in one.probe.metrics for need in metric.needs)})
+            alternatives = {" or ".join(one.probe.needs_one_of)} - {""}
+            of_metrics = {need for metric in one.probe.metrics for need in metric.needs}
+            needs = sorted({*one.probe.needs} | alternatives | of_metrics)
             rows.append(
                 {
                     "protocol": one.name,

@@ -74,6 +74,7 @@ class Probe(ABC):
     Attributes:
         image_set: the image set where a protocol names no other.
         needs: extras that items must have.
+        needs_one_of: extras of which items must have at least one; the probe uses the first that it finds.
         takes_decisions: whether labels may be decisions (`ImageSet.grouped`); otherwise they must be classes.
         attacks: the kind of attack that the probe runs; None: no attack.
         keeps: whether tensors are kept in addition to the rows (`Measured.kept`).
@@ -86,6 +87,7 @@ class Probe(ABC):
 
     image_set: ClassVar[str] = "stimuli"
     needs: ClassVar[tuple[str, ...]] = ()
+    needs_one_of: ClassVar[tuple[str, ...]] = ()
     takes_decisions: ClassVar[bool] = True
     attacks: ClassVar[type[Attack] | None] = None
     keeps: ClassVar[bool] = False

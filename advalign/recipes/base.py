@@ -1,6 +1,7 @@
 """Base of recipes: input policy, loss terms, settings, and the names, group and baseline of their models."""
 
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -112,13 +113,17 @@ class Recipe(ABC):
 
         Returns:
             "loss" (scalar, differentiable), "logits" (N, classes) of the images that the loss is computed on, and
-            scalar parts to log: in a recipe with terms "cross_entropy", and NAME_term of each term in this step.
+            scalar parts to log: in a recipe with terms "cross_entropy", and of each term in this step NAME_term and
+            what it notes beside it.
         """
         entering = {name: term for name, term in self._terms.items() if term.enters(position)}
         watched = any(term.twice_differentiable for term in entering.values())
         images = self._inputs(classifier, batch, position).detach().requires_grad_(watched)
         batch = replace(batch, images=images)
-        logits = classifier(images)
+        with ExitStack() as watching:
+            for term in entering.values():
+                watching.enter_context(term.watching(classifier))
+            logits = classifier(images)
         loss = F.cross_entropy(logits, batch.target, label_smoothing=self.label_smoothing)
         result = {"loss": loss, "logits": logits}
         if self._terms:
@@ -127,6 +132,7 @@ class Recipe(ABC):
             value = term(classifier, logits, batch)
             result["loss"] = result["loss"] + term.weight * value
             result[f"{name}_term"] = value.detach()
+            result |= {f"{name}_{key}": noted for key, noted in term.noted(batch).items()}
         return result
 
 

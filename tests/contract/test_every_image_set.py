@@ -4,6 +4,8 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -84,6 +86,30 @@ def test_the_other_map_is_another_items(project):
     order = derangement(len(stimuli), 3)
     assert torch.equal(items.extras["other_ranks"], items.extras["human_ranks"][order])
     assert not torch.equal(stimuli.items(0, 5, seed=4).extras["other_ranks"], items.extras["other_ranks"][:5])
+
+
+@pytest.mark.parametrize("name", ["cifar", "cifar-swapped"])
+def test_the_other_mask_is_another_images_and_counts_as_a_mask_does(project, tmp_path, name):
+    """A third of the images have no mask, a third one of a model's own saliency: neither is given to another image."""
+    copy = type(project)(tmp_path / "project")
+    shutil.copytree(project.data, copy.data)
+    for split in ("test", "swapped"):
+        path = copy.data / "cifar" / f"{split}.parquet"
+        table = pq.read_table(path)
+        columns = table.to_pydict()
+        for row in range(0, len(table), 3):
+            columns["mask"][row] = columns["mask_source"][row] = None
+        for row in range(1, len(table), 3):
+            columns["mask_source"][row] = "own-cam"
+        pq.write_table(pa.table(columns, schema=table.schema), path)
+    image_set = opened(copy, name)
+    found = image_set.items(0, len(image_set), seed=3).extras
+    fair = torch.arange(len(image_set)) % 3 == 2
+    assert torch.equal(found["has_mask"], fair)
+    order = derangement(int(fair.sum()), 3)
+    assert torch.equal(found["other_mask"][fair], found["mask"][fair][order])
+    assert not found["other_mask"][~fair].any()
+    assert not torch.equal(image_set.items(0, len(image_set), seed=4).extras["other_mask"], found["other_mask"])
 
 
 def test_a_probe_that_needs_more_than_a_set_offers_is_refused():

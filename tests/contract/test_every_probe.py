@@ -106,7 +106,15 @@ def test_a_model_that_gives_no_numbers_is_said_so(project, name, spoil):
         assert "not finite" in str(error)
         assert "\n" not in str(error)
     else:
-        assert name not in ("minimum-norm", "bounded", "predictions", "corruptions", "smoothing")
+        assert name not in "minimum-norm bounded predictions corruptions saliency shortcut smoothing".split()
+            "minimum-norm",
+            "bounded",
+            "predictions",
+            "corruptions",
+            "saliency",
+            "shortcut",
+            "smoothing",
+        )
 
 
 @every_probe

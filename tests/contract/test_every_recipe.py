@@ -118,6 +118,8 @@ def test_what_its_models_count_as_and_are_compared_with():
         "combined": ("robust", "resnet18.baseline"),
         "adversarial": ("robust", "resnet18.baseline"),
         "noise": ("noise", "resnet18.baseline"),
+        "aligned": ("aligned", "resnet18.baseline"),
+        "aligned-adversarial": ("robust", "resnet18.baseline"),
     } | {name: (name, "resnet18.baseline") for name in ("noisy", "unsure")}
 
 
@@ -138,6 +140,10 @@ def test_published_names_by_value_and_all_different():
     assert names["adversarial"] == "resnet18_linf_eps8_255.adversarial"
     assert names["noise"] == "resnet18_noise0.25"
     assert recipe("noise", sigma=0.12).published_name("resnet18_cifar") == "resnet18_cifar_noise0.12"
+    assert names["aligned"] == "resnet18.aligned"
+    assert names["aligned-adversarial"] == "resnet18_linf_eps8_255.aligned"
+    assert recipe("aligned", masks="shuffled").published_name("resnet18") == "resnet18.aligned.shuffled"
+    assert recipe("aligned", released=True).published_name("resnet18") == "resnet18.aligned.released"
 
 
 @every_recipe

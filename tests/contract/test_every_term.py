@@ -31,8 +31,10 @@ def test_it_is_a_weighted_part_of_the_loss_that_reaches_the_weights(name):
     model, sample = net(), batch()
     one = recipe(name)
     result = one(model, sample, POSITION)
-    (part,) = set(result) - {"loss", "logits", "cross_entropy"}
-    assert part == f"{name.replace('-', '_')}_term"
+    part = f"{name.replace('-', '_')}_term"
+    noted = set(result) - {"loss", "logits", "cross_entropy"}
+    assert part in noted
+    assert all(key.startswith(part.removesuffix("term")) and not result[key].requires_grad for key in noted)
     (term,) = one._terms.values()
     assert term.weight > 0
     torch.testing.assert_close(result["loss"], result["cross_entropy"] + term.weight * result[part])

@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from advalign.data.cifar import OWN_CAM, CifarSplit, read_split, split_file
 from advalign.data.classes import Classes
 from advalign.data.sets.base import ImageSet, Items
+from advalign.data.sets.stimuli import derangement
 from advalign.files import Project
 from advalign.inputs import digests
 from advalign.settings import digest
@@ -25,7 +27,7 @@ class CifarImages(ImageSet):
         remembered: digests of files (`advalign.inputs`).
     """
 
-    offers: ClassVar[tuple[str, ...]] = ("mask", "has_mask")
+    offers: ClassVar[tuple[str, ...]] = ("mask", "has_mask", "other_mask")
 
     split: CifarSplit
     remembered: Path
@@ -73,19 +75,31 @@ class CifarImages(ImageSet):
     def items(self, first: int, last: int, seed: int) -> Items:
         """Images as they are, values / 255: no scaling per image, so that a radius of 8/255 means what it says.
 
-        Extras: `mask` (N, 32, 32) bool, True on the object; `has_mask` (N,) bool. Masks from a model's own saliency do
-        not count: they are absent here.
+        Extras: `mask` (N, 32, 32) bool, True on the object; `has_mask` (N,) bool; `other_mask` (N, 32, 32) bool, the
+        mask of another image that has one (a seeded derangement of those). Masks from a model's own saliency do not
+        count: they are absent here.
         """
         table = self._table.iloc[first:last].reset_index(drop=True)
         pixels = self.split.pixels(first, last)
         fair = self.split.has_fair_mask[first:last]
         masks = self.split.masks(first, last) & fair[:, None, None]
+        others = torch.zeros_like(masks)
+        for place, row in enumerate(self._others(seed)[first:last].tolist()):
+            if row >= 0:
+                others[place] = self.split.masks(row, row + 1)[0]
         return Items(
             table,
             torch.tensor(table["label"].to_numpy(dtype="int64")),
             lambda _: pixels,
-            {"mask": masks, "has_mask": fair},
+            {"mask": masks, "has_mask": fair, "other_mask": others},
         )
+
+    def _others(self, seed: int) -> Tensor:
+        """(N,) int64: the row whose mask is another's for this one; -1 where there is no mask."""
+        masked = self.split.has_fair_mask.nonzero()[:, 0]
+        found = torch.full((len(self),), -1)
+        found[masked] = masked[derangement(len(masked), seed)]
+        return found
 
     def absent(self) -> list[str]:
         """Name images that went through JPEG, masks that are circular, and masks that are missing."""

@@ -23,7 +23,7 @@ class SwappedCifar(CifarImages):
         originals: test.parquet: the same rows with their own backgrounds.
     """
 
-    offers: ClassVar[tuple[str, ...]] = ("mask", "has_mask", "original")
+    offers: ClassVar[tuple[str, ...]] = (*CifarImages.offers, "original")
 
     originals: CifarSplit
 

@@ -1,6 +1,7 @@
 """Base of loss terms: settings, a weight, the steps that include the term, and its value on a batch."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -40,6 +41,14 @@ class Term(ABC):
     def enters(self, position: Position) -> bool:
         """Whether the term is part of the loss of a step."""
         return self.weight > 0
+
+    def watching(self, classifier: nn.Module) -> AbstractContextManager[object]:
+        """Context of the batch's pass, for a term that reads what layers compute in it; nothing by default."""
+        return nullcontext()
+
+    def noted(self, batch: Batch) -> dict[str, Tensor]:
+        """Further scalars of a batch to log, without gradients: means over the images, as the term; none by default."""
+        return {}
 
     @abstractmethod
     def __call__(self, classifier: nn.Module, logits: Tensor, batch: Batch) -> Tensor:

@@ -211,16 +211,22 @@ def _not_below(gate: str, metric: str, share: float, candidate: Evidence, other:
 
 
 def _shared(metric: str, candidate: Evidence, other: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """A metric's values of both models, on the stimuli where both have a valid one; empty for older rows."""
+    """A metric's values of both models, on the items where both have a valid one; empty for older rows."""
     described = describe(metric)
     column = str(described.column)
     if column not in candidate.rows or column not in other.rows:
         return np.empty(0), np.empty(0)
     divided = (candidate.human_ceiling or math.nan) if described.unit == OF_CEILING else 1.0
     divisor = divided / described.scale
-    frames = [found.rows.loc[found.rows[STATUS] == Status.OK, [STIMULUS, column]] for found in (candidate, other)]
-    joined = frames[0].merge(frames[1], on=STIMULUS, suffixes=("_mine", "_theirs")).dropna().sort_values(STIMULUS)
+    item = STIMULUS if STIMULUS in candidate.rows else "image"
+    frames = [_valid(found.rows)[[item, column]] for found in (candidate, other)]
+    joined = frames[0].merge(frames[1], on=item, suffixes=("_mine", "_theirs")).dropna().sort_values(item)
     return joined[f"{column}_mine"].to_numpy() / divisor, joined[f"{column}_theirs"].to_numpy() / divisor
+
+
+def _valid(rows: pd.DataFrame) -> pd.DataFrame:
+    """All rows, or where an attack made them those that it succeeded on."""
+    return rows[rows[STATUS] == Status.OK] if STATUS in rows else rows
 
 
 def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evidence) -> Verdict:

@@ -165,6 +165,21 @@ def test_not_below_is_a_one_sided_paired_test_against_the_share(pt, noise, holds
     assert verdict.holds == holds == bool(test.pvalue < 0.001)
 
 
+def test_images_that_nothing_attacked_are_compared_too():
+    """Saliency: rows by image, without a status; empty where there is no mask."""
+    scores = np.where(np.arange(N) == 3, np.nan, 0.2 + SPREAD)
+    mine, base = (
+        evidence(rows=pd.DataFrame({"image": range(N), "iou_minus_shuffled": scores + gain}))
+        for gain in (0.1 + NOISE, 0.0)
+    )
+    verdict = ask(against(iou_minus_shuffled={"better_by": 0.05}), mine, base)[0]
+    assert verdict.holds
+    kept = np.arange(N) != 3
+    test = stats.ttest_rel((scores + 0.1 + NOISE)[kept], scores[kept])
+    assert f"p = {test.pvalue:.1g}, n = {N - 1}" in verdict.got
+    assert not ask(against(iou_minus_shuffled={"better_by": 0.2}), mine, base)[0].holds
+
+
 def test_only_stimuli_that_both_got_right_are_compared():
     base = evidence(rho=0.4)
     mine = evidence(rho=0.5, noise=0.1)
