@@ -98,8 +98,8 @@ def edit_card(folder, remove=(), **changes):
     seals.write_json(folder / CARD, {key: value for key, value in card.items() if key not in remove})
 
 
-def save_untrained(project, name, classifier):
-    """A checkpoint of a test_resnet as it is, under a published name."""
+def save_untrained(project, name, classifier, **described):
+    """A checkpoint of a test_resnet as it is, under a published name; `described` overrides what its card says."""
     classes = read_classes(project.data / "classes.yaml")
     card = {
         "name": name,
@@ -113,5 +113,6 @@ def save_untrained(project, name, classifier):
         "inputs_sha256": "0",
         "data_md5": None,
         "metrics": {},
+        **described,
     }
     return save_checkpoint(project.checkpoints / name, classifier, card)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from advalign.analysis.report import Gallery
+from advalign.analysis.gallery import Gallery, gallery_beside
 from advalign.analysis.standing import baseline_of, declared, group_of
 from advalign.analysis.table import check_table, norm_of_table
 from advalign.data.results import Paths, read_gallery
-from advalign.data.sets.stimuli import StimulusSet
+from advalign.data.sets.base import ImageSet
 from advalign.models.declared import Zoo
 from advalign.vocabulary import SEM, ZOO, in_norm, norm_measured
 
@@ -62,7 +62,7 @@ def with_other_norms(table: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.
     return table
 
 
-def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery | None:
+def gallery_of(folder: Path, models: list[str], stimuli: ImageSet) -> Gallery | None:
     """The stimuli of the gallery with every model's perturbations on them; None without a gallery.
 
     Args:
@@ -70,13 +70,4 @@ def gallery_of(folder: Path, models: list[str], stimuli: StimulusSet) -> Gallery
         models: names.
         stimuli: the set of the evaluations.
     """
-    kept = {name: read_gallery(Paths(folder, name)) for name in models}
-    positions = sorted({key for found in kept.values() for key in found})
-    if not positions:
-        return None
-    return Gallery(
-        list(stimuli.manifest["category"].iloc[positions]),
-        stimuli.images[positions].numpy(),
-        stimuli.heatmaps[positions].numpy(),
-        {name: [found[position].numpy() for position in positions] for name, found in kept.items()},
-    )
+    return gallery_beside(stimuli, {name: read_gallery(Paths(folder, name)) for name in models})

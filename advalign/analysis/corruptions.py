@@ -21,7 +21,7 @@ from advalign.data.results import Paths, read_rows
 from advalign.errors import unknown_name
 from advalign.evaluation.protocols import protocol
 from advalign.files import Project
-from advalign.metrics.corruption_error import ALL, HEADLINE, NAME, benchmark_members, errors
+from advalign.metrics.corruption_error import ALL, CLEAN, HEADLINE, NAME, benchmark_members, errors
 from advalign.settings import Settings
 from advalign.tensors.corruptions.constants import NAMES
 
@@ -103,7 +103,7 @@ def corruption_table(found: list[Corrupted], settings: Settings, against: str | 
         row = {
             "protocol": one.protocol,
             "model": one.model,
-            "clean_error": 1 - one.numbers["clean_decision_accuracy"],
+            "clean_error": one.numbers[CLEAN],
             "error": one.numbers[NAME],
             "error_19": one.numbers[ALL],
             **{family: one.numbers[f"{NAME}.{family}"] for family in benchmark_members()},

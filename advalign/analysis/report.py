@@ -19,7 +19,7 @@ from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
 from advalign.analysis.figures import Curve, comparison_plots
-from advalign.analysis.gallery import MAP_COLOURS
+from advalign.analysis.gallery import MAP_COLOURS, Gallery, visible
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
 from advalign.analysis.plots import Plot
@@ -33,22 +33,6 @@ METRICS = (
     "n_valid", "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
     "starts_agree",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Pictured stimuli, and every model's perturbations on them.
-
-    Attributes:
-        names: captions of the K stimuli.
-        images: (K, 3, H, W) in [0, 1]; heatmaps: (K, H, W) in [0, 1].
-        perturbations: model -> K arrays (3, H, W), zero where there is no valid one.
-    """
-
-    names: Sequence[str]
-    images: NDArray[np.float32]
-    heatmaps: NDArray[np.float32]
-    perturbations: Mapping[str, Sequence[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -108,8 +92,6 @@ def render_report(material: Material) -> str:
     Returns:
         HTML with the plotting library, data and pictures inside.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    environment.filters["number"] = _number
     kinds, tracking = kinds_of(material.table), material.provenance.tracking
     data = {
         "models": [_model(row, kinds, material) for row in _rows(material.table)],
@@ -117,19 +99,35 @@ def render_report(material: Material) -> str:
         "pictures": _pictures(material.gallery),
         "mlflow": {"url": tracking.url, "experiment": tracking.experiment_id},
     }
-    drawn = {name: json.loads(to_json(interact(plot))) for name, plot in material.plots.items() if plot.panels}
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        material.plots,
         statistics=material.statistics,
         facts=material.provenance.facts,
-        figures=material.plots,
-        plots=_script(drawn),
         data=_script(plain(data)),
         columns=_script(_columns(norm_of_table(material.table))),
         unit=UNITS[norm_of_table(material.table)],
         further=[UNITS[norm] for norm in NORMS if f"pt_{norm}" in material.table],
-        plotly=get_plotlyjs(),
         count=len(material.table),
     )
+
+
+def page(template: str, plots: Mapping[str, Plot], **material: Any) -> str:
+    """Render a page with figures; it needs no network.
+
+    Args:
+        template: one that extends page.html.j2.
+        plots: figures by the name of their files.
+        material: what else the template shows.
+
+    Returns:
+        HTML with the plotting library, data and pictures inside.
+    """
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.filters["number"] = _number
+    drawn = {name: json.loads(to_json(interact(plot))) for name, plot in plots.items() if plot.panels}
+    shown = {"figures": plots, "plots": _script(drawn), "plotly": get_plotlyjs()}
+    return environment.get_template(template).render(**shown, **material)
 
 
 def _columns(norm: str) -> list[list[str]]:
@@ -149,7 +147,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _model(row: dict[str, Any], kinds: Mapping[str, str], material: Material) -> dict[str, Any]:
     name = str(row["model"])
     deltas = material.gallery.perturbations.get(name) if material.gallery else None
-    strip = _strip([_coloured(np.abs(delta.max(0))) for delta in deltas]) if deltas else None
+    strip = _strip([_coloured(visible(delta)) for delta in deltas]) if deltas else None
     return {**row, "kind": kinds[name], "details": dict(material.details.get(name, {})), "strip": strip}
 
 

@@ -17,7 +17,7 @@ from advalign.metrics.base import Evaluation, Metric
 from advalign.rows import CLEAN_PREDICTION, Descriptor, corrupted_prediction
 from advalign.tensors.corruptions.constants import BENCHMARK, CONDITIONS, FAMILIES, NAMES, SEVERITIES
 
-NAME, ALL = "corruption_error", "corruption_error_19"
+NAME, ALL, CLEAN = "corruption_error", "corruption_error_19", "corruption_error.none"
 HEADLINE = [NAMES.index(name) for name in BENCHMARK]
 SPREAD = {"_sem": "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
 
@@ -49,17 +49,17 @@ class CorruptionError(Metric):
 
         `corruption_error.PART` is the error of a category (over its corruptions among the 15), of a severity (over the
         15), of a corruption, or of a corruption at a severity: noise, severity_1, fog, fog_1. And
-        `clean_decision_accuracy`, of the same images without corruption.
+        `corruption_error.none`, of the same images without corruption.
         """
         rows = evaluation.rows
         found = errors(rows)
         by_image = found[:, HEADLINE].mean((1, 2)) if len(rows) else np.zeros(0)
         told = mean_with_interval(NAME, by_image, evaluation.resamples, evaluation.seed)
         if not len(rows):
-            return {**told, ALL: math.nan, "clean_decision_accuracy": math.nan}
+            return {**told, ALL: math.nan, CLEAN: math.nan}
         shares = found.mean(0)
-        right = float((rows[CLEAN_PREDICTION] == rows["label"]).mean())
-        return {**told, ALL: float(shares.mean()), **_parts(shares), "clean_decision_accuracy": right}
+        clean = float((rows[CLEAN_PREDICTION] != rows["label"]).mean())
+        return {**told, ALL: float(shares.mean()), CLEAN: clean, **_parts(shares)}
 
 
 def _parts(shares: NDArray[np.float64]) -> dict[str, float]:

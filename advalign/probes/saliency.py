@@ -60,6 +60,7 @@ class Saliency(Probe):
         layer: str | None = None
 
     image_set = "cifar"
+    keeps = True
     needs_one_of = ("mask", "human_map")
     describes: ClassVar[tuple[Descriptor, ...]] = _described()
 
@@ -83,7 +84,7 @@ class Saliency(Probe):
         rows["target"] = target.numpy()
         for name, values in columns.items():
             rows[name] = values.double().masked_fill(constant, torch.nan).numpy()
-        return Measured(rows)
+        return Measured(rows, {place: maps[place][None].clone() for place in conditions.kept})
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """Means over the images that have a map and a mask (`saliency_n`); scores and differences with intervals."""

@@ -13,13 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
-from PIL.Image import Image
-
 from advalign.analysis.comparison_files import read_comparison
 from advalign.analysis.drawing import save
-from advalign.analysis.gallery import gallery_figure
+from advalign.analysis.gallery import gallery_beside, gallery_figure
 from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_gallery, read_rows, read_summary
 from advalign.data.sets.base import ImageSet
@@ -238,20 +234,10 @@ def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: I
         (folder / name).mkdir()
         shutil.copy(paths.rows_under(name), folder / name)
     write_text(folder / TABLE, read_rows(paths.rows).to_json(orient="split", index=False))
-    perturbations = read_gallery(paths) if paths.gallery.is_file() else {}
-    if not perturbations or image_set is None or "human_map" not in image_set.offers:
-        return  # nothing to set a perturbation next to
-    positions = sorted(perturbations)
-    items = image_set.items(0, positions[-1] + 1, 0)
-    images = items.pixels(_as_it_is)[positions]
-    maps = items.extras["human_map"][positions]
-    shown = {paths.name: [perturbations[position].numpy() for position in positions]}
-    names = [str(name) for name in items.table.get("category", items.table["label"]).iloc[positions]]
-    save(gallery_figure(images.numpy(), maps.numpy(), shown, names), folder / "gallery.png")
-
-
-def _as_it_is(image: Image) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1) / 255
+    kept = read_gallery(paths) if paths.gallery.is_file() else {}
+    if kept and image_set is not None and (shown := gallery_beside(image_set, {paths.name: kept})) is not None:
+        figure = gallery_figure(shown.images, shown.heatmaps, shown.perturbations, shown.names)
+        save(figure, folder / "gallery.png")
 
 
 def _copy(files: Iterable[Path], folder: Path, into: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
+from advalign.rows import corrupted_prediction
+from advalign.tensors.corruptions.constants import CONDITIONS
 from advalign.tensors.ranks import average_ranks
 from tests import extending
 
@@ -75,8 +77,19 @@ def images(count=6):
     )
 
 
+def corrupted(count):
+    """Images with predictions under every corruption."""
+    table = images(6).iloc[:count]
+    wrong = {
+        corrupted_prediction(*condition): (place % 3) * table["label"] for place, condition in enumerate(CONDITIONS)
+    }
+    return pd.concat([table.assign(clean_prediction=table["label"]), pd.DataFrame(wrong, table.index)], axis=1)
+
+
 def measured(name, status, metrics=NAMES, pictures=6):
     """Rows of the probe that a metric is about."""
+    if extending.load("metric", name).probe == "corruptions":
+        return corrupted(pictures)
     attacked = [one for one in metrics if extending.load("metric", one).probe.startswith("minimum-norm")]
     return rows(attacked, status) if name in attacked else images(6).iloc[:pictures]
 

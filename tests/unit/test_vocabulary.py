@@ -45,8 +45,9 @@ def summary():
         }
     )  # fmt: skip
     found = catalog.load("probe", "bounded")().summarise(_evaluation(stimuli))
-    for name in catalog.names("metric"):
-        metric = catalog.load("metric", name)
+    for metric in (catalog.load("metric", name) for name in catalog.names("metric")):
+        if metric.describes:
+            continue  # its numbers are described there
         found |= metric().summarise(_evaluation(images if metric.probe == "predictions" else stimuli))
     return found
 

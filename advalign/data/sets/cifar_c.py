@@ -30,7 +30,7 @@ class CifarC(CifarImages):
         arrays: corruption -> (5 N, 32, 32, 3) uint8, severity 1 first, read where they lie.
     """
 
-    offers: ClassVar[tuple[str, ...]] = ("mask", "has_mask", "corrupted")
+    offers: ClassVar[tuple[str, ...]] = (*CifarImages.offers, "corrupted")
 
     folder: Path
     arrays: Mapping[str, NDArray[np.uint8]]

@@ -23,7 +23,7 @@ class CorruptedCifar(CifarImages):
         as_meant: as the script means to, where it does something else (docs/corruptions.md).
     """
 
-    offers: ClassVar[tuple[str, ...]] = ("mask", "has_mask", "corrupted")
+    offers: ClassVar[tuple[str, ...]] = (*CifarImages.offers, "corrupted")
     as_meant: ClassVar[bool] = False
 
     @cached_property

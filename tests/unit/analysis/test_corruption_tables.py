@@ -30,7 +30,7 @@ def made_up(model, share, baseline="", seed=0, protocol="corruptions"):
     numbers = {
         NAME: shares[HEADLINE].mean(),
         ALL: shares.mean(),
-        "clean_decision_accuracy": 0.9,
+        "corruption_error.none": 0.1,
         **{f"{NAME}.{family}": shares[members].mean() for family, members in benchmark_members().items()},
     }
     return Corrupted(protocol, model, baseline, numbers, errors)

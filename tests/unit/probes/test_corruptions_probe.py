@@ -73,7 +73,7 @@ def test_numbers_by_value():
     assert benchmark_members()["weather"] == weather
     assert found["corruption_error.saturate"] == pytest.approx(wrong[:, NAMES.index("saturate")].mean())
     assert found["corruption_error.fog_4"] == pytest.approx(wrong[:, NAMES.index("fog"), 3].mean())
-    assert found["clean_decision_accuracy"] == pytest.approx(0.95)
+    assert found["corruption_error.none"] == pytest.approx(0.05)
     assert len(found) == 4 + 1 + 4 + len(SEVERITIES) + 19 + 95 + 1
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import yaml
 
-from advalign.analysis.robustsight_tables import read_publication
+from advalign.analysis.robustsight.published import read_publication
 from advalign.cli.train import parse_eps
 from advalign.files import Project
 from advalign.settings import Training, TrainSettings, load_settings, read_trainings
