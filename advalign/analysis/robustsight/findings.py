@@ -192,6 +192,4 @@ def _answer(sign: int) -> str:
 
 
 def _finding(question: str, answer: str, model: str, told: str, effects: list[Effect]) -> Finding:
-    return Finding(
-        question, model, answer, f"{question} {model}: **{answer}**. {told[0].upper()}{told[1:]}.", tuple(effects)
-    )
+    return Finding(question, model, answer, f"{told[0].upper()}{told[1:]}.", tuple(effects))

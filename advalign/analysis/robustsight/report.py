@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from advalign.analysis.robustsight.findings import Finding, findings
 from advalign.analysis.robustsight.measured import IMAGES, Experiment
 from advalign.analysis.robustsight.published import read_publication
 from advalign.analysis.robustsight.tables import TITLES, robustsight_tables, shown, write_tables
+from advalign.data.classes import read_classes
 from advalign.data.results import Paths, read_gallery
 from advalign.evaluation.tasks import open_set
 from advalign.files import Project, write_text
@@ -63,7 +65,11 @@ def saliency_gallery(experiment: Experiment) -> Gallery | None:
         for summary in one.summaries:
             paths = Paths(experiment.project.evaluations / one.protocol.name, summary["model"])
             kept.setdefault(summary["model"], read_gallery(paths))
-    return gallery_beside(open_set(IMAGES, experiment.project), kept) if any(kept.values()) else None
+    found = gallery_beside(open_set(IMAGES, experiment.project), kept)
+    if found is None:
+        return None
+    classes = read_classes(experiment.project.data / "classes.yaml").entries
+    return replace(found, names=[classes[int(label)].name for label in found.names])
 
 
 def _report(

@@ -188,6 +188,7 @@ def test_files_hold_the_tables_figures_findings_and_page(project, made):
     told = json.loads((folder / "findings.json").read_text())
     assert {one["model"] for one in told} == {ALIGNED}
     assert all(f"- {one['question']} {ALIGNED}: **{one['answer']}**. {one['told']}" in text for one in told)
+    assert all(text.count(one["question"]) == 1 for one in told)
     drawn = ["trade_off", "robust_accuracy", "certified_accuracy", "corruptions", "reliability"]
     files = {*(f"{name}.{ending}" for name in drawn for ending in ("png", "svg")), "saliency.png"}
     assert {path.name for path in (folder / "figures").iterdir()} == files
