@@ -178,7 +178,7 @@ class EvaluateSettings(Strict):
     )
     zoo: tuple[str, ...] = Field((), description="names or patterns of registry/zoo.yaml: for the pipeline too")
     gallery: int = Field(12, ge=0, description="stimuli whose perturbation maps are kept as pictures")
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = Field((), description="of the probes that they are of; other probes have all of theirs")
 
 
 class CompareSettings(Strict):

@@ -121,7 +121,7 @@ def protocol(
     Args:
         name: see the module's docstring.
         declared: of params.yaml.
-        metrics: names of the wanted metrics, of any probe; None: all in the catalog.
+        metrics: names of the wanted metrics; None: all in the catalog. Probes with none of them among theirs have all.
 
     >>> protocol("fmn-100").attack.settings.steps
     100
@@ -204,14 +204,18 @@ def listed(declared: Mapping[str, ProtocolSettings] | None = None) -> list[dict[
 
 
 def _metrics(probe: str, offered: type[ImageSet], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics of a probe, and of the probe that it derives from, whose extras the image set has."""
-    classes = {name: catalog.load("metric", name) for name in (wanted or catalog.names("metric"))}
-    asked = catalog.load("probe", probe)
-    return tuple(
-        name
-        for name, metric in classes.items()
-        if issubclass(asked, catalog.load("probe", metric.probe)) and {*metric.needs} <= {*offered.offers}
-    )
+    """The metrics of a probe, and of the probe that it derives from, whose extras the image set has.
+
+    The wanted ones of these; all where none of them is wanted by name: a choice for one probe is none for others.
+    """
+    asked, names = catalog.load("probe", probe), wanted or catalog.names("metric")
+    chosen = [name for name in names if _is_about(name, asked)]
+    found = chosen or [name for name in catalog.names("metric") if _is_about(name, asked)]
+    return tuple(name for name in found if {*catalog.load("metric", name).needs} <= {*offered.offers})
+
+
+def _is_about(metric: str, probe: type[Probe]) -> bool:
+    return issubclass(probe, catalog.load("probe", catalog.load("metric", metric).probe))
 
 
 def _declared(name: str, told: ProtocolSettings) -> Spec:

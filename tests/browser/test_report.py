@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from advalign.analysis.comparison import compare_table
-from advalign.analysis.report import Gallery, Material, Provenance, Tracking, render_report
+from advalign.analysis.gallery import Gallery
+from advalign.analysis.plots import Axis, Cells, Panel, Plot, Points
+from advalign.analysis.report import Material, Provenance, Tracking, render_report
+from advalign.analysis.report import page as rendered
 from advalign.analysis.table import check_table
 from advalign.analysis.zoo import zoo_statistics
 
@@ -190,4 +193,42 @@ def test_degenerate_tables_give_sentences(browser, tmp_path, broken):
     assert problems == []
     assert "nan" not in page.inner_text("body").lower().split()
     assert "NaN" not in page.inner_text("body")
+    context.close()
+
+
+def test_the_page_of_robustsight_shows_findings_tables_and_every_plot(browser, tmp_path):
+    points = Points(np.array([0.9, 0.8]), np.array([0.1, 0.4]), "#0072B2", "circle", "CNN (2)", ["one", "two"])
+    cells = Cells(np.array([[0.1, -0.2]]), [["+10", "-20"]], 0.2, 1)
+    ticks = Axis("corruption", ticks=["fog"])
+    plots = {
+        "trade_off": Plot("Accuracy and robustness", "2 models", [Panel(Axis("accuracy"), Axis("robust"), [points])]),
+        "corruptions": Plot("Corruptions", "", [Panel(Axis("severity"), ticks, [cells])], notes=["Two severities."]),
+        "none": Plot("Certified accuracy", "No model here has certificates."),
+    }
+    finding = {"question": "Does it help?", "answer": "not seen", "model": "<b>two</b>", "told": "By +0.1."}
+    tables = {
+        "Table 1": {"headings": ["model", "ece"], "cells": [["one", "0.010"]]},
+        "Table 2": {"headings": [], "cells": []},
+    }
+    html = rendered(
+        "robustsight.html.j2", plots, count=2, facts={"test images": "500"}, findings=[finding], tables=tables,
+        notes=["Drawn."], gallery=None,
+    )  # fmt: skip
+    (tmp_path / "report.html").write_text(html)
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    for name in ("trade_off", "corruptions"):
+        page.locator(f"#plot-{name}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#plot-{name} .main-svg")
+    assert problems == []
+    assert page.inner_text(".finding b") == "not seen"
+    assert page.inner_text(".finding i") == "<b>two</b>"
+    assert page.locator("td").all_inner_texts() == ["one", "0.010"]
+    assert "No model here has been measured so." in page.inner_text("body")
+    assert "No model here has certificates." in page.inner_text("body")
+    assert "Two severities." in page.inner_text("body")
     context.close()

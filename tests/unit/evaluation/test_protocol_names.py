@@ -32,6 +32,7 @@ def test_wanted_metrics_are_each_probes_own():
     wanted = ["multilabel-accuracy", "perturbation-tolerance"]
     assert protocol("fmn-fast", metrics=wanted).spec.metrics == ("perturbation-tolerance",)
     assert protocol("predictions", metrics=wanted).spec.metrics == ("multilabel-accuracy",)
+    assert protocol("corruptions", metrics=wanted).spec.metrics == ("corruption-error",)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_cost_of_robustness_is_looked_for_where_there_is_some(given):
     found = answers(given(means))["Does alignment cost robustness?", OWN]
     assert found.answer == "yes"
     assert found.effects[0].difference == pytest.approx(-1.0)
-    assert found.told.endswith("robust accuracy cannot show a cost here, both are near zero (0.010 and 0.000).")
+    assert found.told.endswith("robust accuracy cannot show a cost here, both are near zero (0.000 and 0.010).")
     held = answers(given(means | {(PGD, OWN): [1.0] * 100}))["Does alignment cost robustness?", OWN]
     assert "cannot show" not in held.told
 
