@@ -134,14 +134,19 @@ def corruption_heat_map(found: list[Corrupted], against: str | None = None) -> P
         [
             Panel(
                 Axis(f"severity\n{label}"),
-                Axis("" if place else "corruption", ticks=names),
-                [Cells(differences, [[f"{100 * one:+.0f}" for one in row] for row in differences], largest, 1)],
+                Axis("", ticks=[""] * len(names)) if place else Axis("corruption", ticks=names),
+                [Cells(differences, [[_hundredths(one) for one in row] for row in differences], largest, 1)],
             )
             for place, (label, differences) in enumerate(panels)
         ],
         notes=["The last four corruptions are not among the 15 of the benchmark."],
-        size=(1.2 + 4.0 * len(panels), 6.8),
+        size=(2.0 + 3.0 * len(panels), 6.8),
     )
+
+
+def _hundredths(difference: float) -> str:
+    rounded = round(100 * difference)
+    return f"{rounded:+d}" if rounded else "0"
 
 
 def _pairs(found: list[Corrupted], against: str | None) -> Iterator[tuple[Corrupted, Corrupted]]:
