@@ -25,7 +25,7 @@ BEYOND = 1.05  # the last radius of a curve, relative to the largest certified o
 def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
     """A panel per protocol of the probe `smoothing`, a curve per model.
 
-    Models that were not trained with noise are named below: their certificates are valid and small.
+    Models that were not trained with noise are named below: their certificates are valid, and smaller than could be.
 
     Args:
         project: owner of the evaluations.
@@ -48,7 +48,7 @@ def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
             kinds[model] = group_of(summary, zoo)
             curves.setdefault(name, {})[model] = _curve(project, name, model)
             without |= set() if trained_with_noise(summary["recipe"]) else {model}
-    told = f"Not trained with noise: {', '.join(sorted(without))}. Their certificates are valid, and small."
+    told = f"Not trained with noise: {', '.join(sorted(without))}. Their certificates are valid, and smaller than could be."
     return certified_accuracy_curves(curves, kinds, [told] if without else [])
 
 

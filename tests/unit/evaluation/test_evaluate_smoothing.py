@@ -68,7 +68,7 @@ def test_rows_numbers_and_the_curve(project, tmp_path):
     assert set(lines) == {PLAIN, NOISY}
     right = np.where(rows["correct"], rows["certified_radius_l2"], -1)
     np.testing.assert_allclose(lines[PLAIN].y, [(right >= radius).mean() for radius in lines[PLAIN].x])
-    assert plot.notes == [f"Not trained with noise: {PLAIN}. Their certificates are valid, and small."]
+    assert plot.notes == [f"Not trained with noise: {PLAIN}. Their certificates are valid, and smaller than could be."]
     save(plot, tmp_path / "certified.png")
     assert (tmp_path / "certified.png").stat().st_size > 10_000
     assert interact(plot)
