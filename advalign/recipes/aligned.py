@@ -4,20 +4,11 @@
 
 Published: accuracy .921 and .887, IoU .423 and .387 (Kannappan 2025, Table 4), with masks from a model's own saliency.
 The controls are settings: `masks: shuffled` and `masks: centre`, which say nothing of where the image's object is.
+With `removal` above 0 the decision must also stay when the surroundings are removed.
 """
 
-from advalign.recipes.base import Recipe
-from advalign.recipes.terms.saliency import Saliency
+from advalign.recipes._aligned import OnMasks
 
 
-class Aligned(Recipe):
-    """L = CE + beta * saliency term."""
-
-    class Settings(Saliency.Settings):
-        """Weight of the saliency term, and what it is computed from."""
-
-    terms = (Saliency,)
-
-    def published_name(self, architecture: str) -> str:
-        """resnet18 -> resnet18.aligned; the controls resnet18.aligned.shuffled and resnet18.aligned.centre."""
-        return f"{architecture}.{self.settings.ending()}"
+class Aligned(OnMasks):
+    """L = CE + beta * saliency term + removal * removal term."""

@@ -5,19 +5,17 @@
 Whether alignment and robustness can be had together is RobustSight's question (Kannappan 2025); it has no such model.
 """
 
+from advalign.recipes._aligned import AlignedSettings, OnMasks
 from advalign.recipes.adversarial import SomeBatches
-from advalign.recipes.base import Recipe
-from advalign.recipes.terms.saliency import Saliency
 
 
-class AlignedAdversarial(Recipe):
+class AlignedAdversarial(OnMasks):
     """`aligned` on the images of `adversarial`."""
 
-    class Settings(SomeBatches.Settings, Saliency.Settings):
-        """The threat model, which batches it is for, and the saliency term."""
+    class Settings(SomeBatches.Settings, AlignedSettings):
+        """The threat model, which batches it is for, and the terms of `aligned`."""
 
     inputs = SomeBatches
-    terms = (Saliency,)
     group = "robust"
 
     def published_name(self, architecture: str) -> str:

@@ -13,12 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from advalign.data.batches import Batch
-from advalign.errors import InputError
 from advalign.models.watched import METHODS, Watched
 from advalign.recipes.terms.base import Term
 from advalign.settings import Strict
 from advalign.tensors.heatmaps import standardise
-from advalign.tensors.localisation import discs, enlarged
+from advalign.tensors.localisation import enlarged
 
 
 class Saliency(Term):
@@ -28,20 +27,12 @@ class Saliency(Term):
     needs_maps = True
 
     class Settings(Strict):
-        """Weight, kind of map, and what it is pulled onto."""
+        """Weight and kind of map."""
 
         beta: float = Field(0.1, ge=0)
         explanation: Literal["grad-cam", "rollout"] = Field("grad-cam", description="rollout: for vision transformers")
         layer: str | None = Field(None, description="of grad-cam; default: the last feature map")
-        masks: Literal["own", "shuffled", "centre"] = Field(
-            "own", description="controls: another image's mask, or a centred disc of the mask's area"
-        )
         released: bool = Field(False, description="as printed: the rectified map itself, which leaves a floor")
-
-        def ending(self) -> str:
-            """The end of a published name: aligned, aligned.shuffled, aligned.released."""
-            control = "" if self.masks == "own" else f".{self.masks}"
-            return f"aligned{control}{'.released' if self.released else ''}"
 
     @property
     def weight(self) -> float:
@@ -63,23 +54,13 @@ class Saliency(Term):
         assert self._watched is not None, "the batch's pass was watched"
         maps = self._watched.maps(logits, batch.target, differentiable=True)
         self._watched = None  # it holds the pass
-        masks, has_mask = self._wanted(batch)
+        masks = batch.heatmaps
         squashed = squash(enlarged(maps, (masks.shape[1], masks.shape[2])), released=self.settings.released)
-        return alignment(squashed, masks, has_mask)
+        return alignment(squashed, masks, batch.has_heatmap)
 
     def noted(self, batch: Batch) -> dict[str, Tensor]:
         """`floor`: what the best map would leave."""
-        masks, has_mask = self._wanted(batch)
-        return {"floor": floor(masks, has_mask, released=self.settings.released)}
-
-    def _wanted(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Masks (N, H, W) that maps are pulled onto, and which images have one (N,)."""
-        masks, has_mask = batch.heatmaps, batch.has_heatmap
-        if self.settings.masks == "shuffled":
-            if len(masks) < 2:
-                raise InputError("masks: shuffled needs two images in a part of a batch: lower train.accumulate")
-            return masks.roll(1, 0), has_mask.roll(1, 0)
-        return (discs(masks > 0.5).to(masks) if self.settings.masks == "centre" else masks), has_mask
+        return {"floor": floor(batch.heatmaps, batch.has_heatmap, released=self.settings.released)}
 
 
 def squash(maps: Tensor, *, released: bool) -> Tensor:

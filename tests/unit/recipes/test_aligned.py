@@ -13,8 +13,9 @@ from advalign.models.zoo import create_classifier
 from advalign.recipes.aligned import Aligned
 from advalign.recipes.aligned_adversarial import AlignedAdversarial
 from advalign.recipes.base import Position
+from advalign.recipes.terms.removal import divergence, without_surroundings
 from advalign.recipes.terms.saliency import alignment, floor, squash
-from tests.tiny_recipes import batch, double, smooth_net
+from tests.tiny_recipes import batch, double, net, smooth_net
 
 torch.set_num_threads(1)
 POSITION = Position(0, 10)
@@ -166,3 +167,73 @@ def test_on_adversarial_batches_the_term_is_of_the_adversarial_images():
     assert attacked["cross_entropy"] > clean["cross_entropy"]
     assert attacked["saliency_term"] != clean["saliency_term"]
     assert attacked["saliency_floor"] == clean["saliency_floor"]
+
+
+def test_surroundings_become_the_mean_colour():
+    image = torch.zeros(1, 3, 2, 2)
+    image[0, 0], image[0, 2] = torch.tensor([[1.0, 0.0], [0.0, 0.6]]), 0.5
+    removed = without_surroundings(image, torch.tensor([[[1.0, 0.0], [0.25, 0.0]]]))
+    torch.testing.assert_close(removed[0, 0], torch.tensor([[1.0, 0.4], [0.3, 0.4]]))  # the red mean is 0.4
+    torch.testing.assert_close(removed[0, 1:], image[0, 1:])
+
+
+def test_the_divergence_by_value():
+    """KL(p || q) of p = (1/2, 1/2) and q = (1/4, 3/4) is log(2) / 2 + log(2/3) / 2; without a mask it is 0."""
+    logits = torch.zeros(2, 2, dtype=torch.float64)
+    removed = torch.tensor([[0.0, math.log(3)], [5.0, -5.0]], dtype=torch.float64)
+    apart = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    found = divergence(logits + 7, removed, torch.tensor([True, False]))
+    assert found.item() == pytest.approx(apart / 2, rel=1e-12)
+
+
+def test_removal_is_part_of_the_loss_by_value():
+    sample, model = double(batch()), smooth_net()
+    plain = Aligned(Aligned.Settings())(model, sample, POSITION)
+    assert "removal_term" not in plain
+    result = Aligned(Aligned.Settings(removal=3.0))(model, sample, POSITION)
+    kept = sample.heatmaps[:, None].numpy()
+    means = sample.images.mean((2, 3), keepdim=True).numpy()
+    removed = torch.from_numpy(kept * sample.images.numpy() + (1 - kept) * means)
+    p, q = (torch.softmax(model(images), 1).detach().numpy() for images in (sample.images, removed))
+    term = (sample.has_heatmap.numpy() * (p * np.log(p / q)).sum(1)).mean()
+    assert result["removal_term"].item() == pytest.approx(term, rel=1e-9)
+    assert result["loss"].item() == pytest.approx(plain["loss"].item() + 3 * term, rel=1e-9)
+
+
+def test_what_lies_off_the_object_is_what_removal_punishes():
+    """A network that reads the object alone has no term; one that reads the background has."""
+    sample = batch()
+    masks = torch.zeros(6, 16, 16)
+    masks[:, :8] = 1
+
+    class Reads(nn.Module):
+        def __init__(self, rows):
+            super().__init__()
+            self.rows, self.fc = rows, nn.Linear(3 * 8 * 16, 5)
+
+        def forward(self, images):
+            return self.fc(images[:, :, self.rows].flatten(1))
+
+    term = Aligned(Aligned.Settings(removal=1.0, beta=0.0))
+    sample = replace(sample, heatmaps=masks)
+    on, off = (term(Reads(rows), sample, POSITION)["removal_term"].item() for rows in (slice(8), slice(8, 16)))
+    assert on == pytest.approx(0, abs=1e-7)
+    assert off > 1e-3
+
+
+def test_removal_leaves_the_running_statistics_alone():
+    def statistics(removal):
+        model = net()
+        Aligned(Aligned.Settings(beta=0.0, removal=removal))(model, batch(), POSITION)
+        return model[1].state_dict()
+
+    plain, removing = statistics(0.0), statistics(1.0)
+    assert all(torch.equal(plain[key], removing[key]) for key in plain)
+
+
+def test_the_controls_remove_around_another_mask():
+    sample, model = double(batch()), smooth_net()
+    moved = replace(sample, heatmaps=sample.heatmaps.roll(1, 0), has_heatmap=sample.has_heatmap.roll(1, 0))
+    control = Aligned(Aligned.Settings(masks="shuffled", removal=1.0))(model, sample, POSITION)
+    own, other = (Aligned(Aligned.Settings(removal=1.0))(model, one, POSITION) for one in (sample, moved))
+    assert control["removal_term"] == other["removal_term"] != own["removal_term"]
