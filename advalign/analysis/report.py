@@ -23,6 +23,7 @@ from advalign.analysis.gallery import MAP_COLOURS
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
 from advalign.analysis.plots import Plot
+from advalign.analysis.saliency import saliency_columns
 from advalign.analysis.table import norm_of_table
 from advalign.analysis.zoo import plain
 from advalign.rows import NORMS
@@ -124,7 +125,7 @@ def render_report(material: Material) -> str:
         figures=material.plots,
         plots=_script(drawn),
         data=_script(plain(data)),
-        columns=_script(_columns(norm_of_table(material.table))),
+        columns=_script(_columns(material.table)),
         unit=UNITS[norm_of_table(material.table)],
         further=[UNITS[norm] for norm in NORMS if f"pt_{norm}" in material.table],
         plotly=get_plotlyjs(),
@@ -132,14 +133,15 @@ def render_report(material: Material) -> str:
     )
 
 
-def _columns(norm: str) -> list[list[str]]:
+def _columns(table: pd.DataFrame) -> list[list[str]]:
     """Columns of the table: key, heading, and "bar" where a bar is drawn in addition; further norms stand beside."""
-    found = [["model", "model"], ["group", "group"]]
+    norm, found = norm_of_table(table), [["model", "model"], ["group", "group"]]
     for short in METRICS:
         bar = ["bar"] if short in PAIRED else []
         found.append([short, in_norm(short, norm).label, *bar])
         found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in NORMS if bar]
-    return [*found, ["flags", "flags"]]
+    saliency = [[column, column.replace("_", " ")] for column in saliency_columns(map(str, table))]
+    return [*found, *saliency, ["flags", "flags"]]
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
