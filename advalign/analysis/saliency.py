@@ -14,7 +14,6 @@ from advalign.analysis.plots import Axis, Panel, Plot, Words
 from advalign.analysis.protocols import agreement
 from advalign.analysis.scatter import LABELLED, points_of
 from advalign.analysis.table import norm_of_table
-from advalign.rows import with_norm
 from advalign.vocabulary import SALIENCY, in_norm
 
 RHO = "saliency_rho"
@@ -76,7 +75,7 @@ def compare_saliency(
                 {
                     "first": str(table["protocol"].iloc[0]),
                     "second": protocol,
-                    "perturbations": with_norm(one, norm),
+                    "perturbations": one,
                     "saliency": column,
                     "what": f"{in_norm(one, norm).label} and saliency {in_norm(two, norm).label}",
                     "n": ranks.rho.n,
