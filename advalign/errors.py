@@ -30,6 +30,10 @@ class DataError(InputError):
     """A data file is missing, truncated, corrupt or of another shape than its format promises."""
 
 
+class InapplicableError(InputError):
+    """What is asked cannot be asked of this kind of model: where several are evaluated, it is left out."""
+
+
 class CheckFailed(AdvalignError):  # noqa: N818  a verdict, not a fault
     """A check said no (validation, gate, verification): nothing is wrong with the command itself."""
 

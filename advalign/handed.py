@@ -91,7 +91,7 @@ def evaluate(
             return error
 
     (outcome,) = Campaign(evaluator, [TrainedModel(folder)], local(1, work)).run()
-    if outcome.state == "failed":
+    if not outcome.measured:
         raise CheckFailed(f"{name}: {outcome.error}")
     return _evaluated(evaluator, card)
 

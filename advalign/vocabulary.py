@@ -102,6 +102,12 @@ ZOO = (
 )  # fmt: skip
 """Short names of the metrics in zoo.csv, in its order."""
 
+SALIENCY = (
+    "saliency_rho", "saliency_rho_sem", "saliency_rho_ci_low", "saliency_rho_ci_high", "rho_vs_shuffled",
+    "rho_vs_centre",
+)  # fmt: skip
+"""Short names of the metrics that a protocol of saliency in `evaluate.also` adds to zoo.csv."""
+
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
 """Short names of the metrics in the zoo's statistics."""
 

@@ -12,7 +12,7 @@ from advalign.analysis.table import check_table, norm_of_table
 from advalign.data.results import Paths, read_gallery
 from advalign.data.sets.base import ImageSet
 from advalign.models.declared import Zoo
-from advalign.vocabulary import SEM, ZOO, in_norm, norm_measured
+from advalign.vocabulary import SALIENCY, SEM, ZOO, describe, in_norm, norm_measured
 
 BESIDE = ("pt", f"pt{SEM}", "aa", f"aa{SEM}")
 """Columns that a zoo table also has in another norm."""
@@ -22,6 +22,7 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
 
     The columns of what a search measures (`pt`, `aa`, `n_valid`, ...) are of the protocol's norm, which `norm` names.
+    A protocol that scores saliency maps has further columns (`vocabulary.SALIENCY`).
 
     Args:
         summaries: of all models under one protocol (`analysis.evaluated`).
@@ -43,6 +44,8 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
             "baseline": baseline_of(summary),
         }
         row["n_valid"] = int(row["n_valid"] or 0)
+        if SALIENCY[0] in summary["protocol_metrics"]:
+            row |= {column: summary["metrics"][describe(column).name] for column in SALIENCY}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -48,7 +48,8 @@ def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
             kinds[model] = group_of(summary, zoo)
             curves.setdefault(name, {})[model] = _curve(project, name, model)
             without |= set() if trained_with_noise(summary["recipe"]) else {model}
-    told = f"Not trained with noise: {', '.join(sorted(without))}. Their certificates are valid, and smaller than could be."
+    names = ", ".join(sorted(without))
+    told = f"Not trained with noise: {names}. Their certificates are valid, and smaller than could be."
     return certified_accuracy_curves(curves, kinds, [told] if without else [])
 
 

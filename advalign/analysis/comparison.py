@@ -10,10 +10,11 @@ import pandas as pd
 from advalign.analysis.assembly import gallery_of, with_other_norms, zoo_table
 from advalign.analysis.comparison_files import write_comparison
 from advalign.analysis.details import details_of, estimates_of, facts_of
-from advalign.analysis.evaluated import SHARED, Evaluated, evaluated
+from advalign.analysis.evaluated import SHARED, Evaluated, evaluated, unmeasured
 from advalign.analysis.figures import Curve
 from advalign.analysis.protocols import compare_protocols
 from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tracking
+from advalign.analysis.saliency import compare_saliency, measures_saliency, with_saliency
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
@@ -62,8 +63,8 @@ def compare(
     ceiling: float | None = summaries[0]["human_ceiling"]  # None where the stimuli have no maps
     paired = paired_statistics(frames, twins, seed=settings.seed, resamples=settings.compare.bootstrap, ceiling=ceiling)
     statistics = zoo_statistics(table, paired) | _described(summaries, stimuli)
-    others, statistics["protocols"], left_out = _other_protocols(project, settings, table, statistics["setting"])
-    table = with_other_norms(table, others.values())
+    tables, left_out = _tables(project, settings, table, statistics["setting"])
+    others, table = _set_beside(settings, tables, statistics)
     statistics["left_out"] = [*found.left_out, *left_out]
     statistics["notes"] += _notes(statistics["left_out"], summaries)
     material = Material(
@@ -153,19 +154,24 @@ def _described(summaries: list[dict[str, Any]], stimuli: StimulusSet) -> dict[st
     }
 
 
-def _other_protocols(
-    project: Project, settings: Settings, table: pd.DataFrame, setting: dict[str, Any]
-) -> tuple[dict[str, pd.DataFrame], Any, list[dict[str, str]]]:
-    """What stands beside the headline.
+def _set_beside(
+    settings: Settings, tables: dict[str, pd.DataFrame], statistics: dict[str, Any]
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Compare the protocols, and put the answers into the statistics.
 
     Returns:
-        Zoo tables of the other protocols with a tolerance, by name; the comparison of all protocols; and models that
-        cannot stand beside the headline.
+        Zoo tables of the other protocols with a tolerance, by name; and the headline's table with what stands beside.
     """
-    tables, left_out = _tables(project, settings, table, setting)
-    compared = plain(compare_protocols(tables, seed=settings.seed, resamples=settings.compare.bootstrap))
-    others = {name: one for name, one in list(tables.items())[1:] if one["pt"].notna().any()}
-    return others, compared, left_out
+    (headline, table), *further = tables.items()
+    drawn = {"seed": settings.seed, "resamples": settings.compare.bootstrap}
+    saliency = {name: one for name, one in further if measures_saliency(one)}
+    compared = {name: one for name, one in further if name not in saliency}
+    statistics["protocols"] = plain(compare_protocols({headline: table, **compared}, **drawn))
+    others = {name: one for name, one in compared.items() if one["pt"].notna().any()}
+    table = with_saliency(with_other_norms(table, others.values()), saliency)
+    if saliency:
+        statistics["saliency"] = plain(compare_saliency(table, list(saliency), **drawn))
+    return others, table
 
 
 def _tables(
@@ -175,7 +181,10 @@ def _tables(
     zoo = read_zoo(project.zoo)
     tables, left_out = {str(table["protocol"].iloc[0]): table}, []
     for name in dict.fromkeys((settings.evaluate.protocol, *settings.evaluate.also)):
-        if name not in tables and any((project.evaluations / name).glob("*.json")):
+        if name in tables:
+            continue
+        left_out += unmeasured(project, name, table["model"])
+        if any((project.evaluations / name).glob("*.json")):
             found = evaluated(project, settings.evaluate, name, setting)
             left_out += found.left_out
             if found.summaries:

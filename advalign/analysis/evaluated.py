@@ -1,7 +1,7 @@
 """Evaluations on disk as statistics read them: results that can be compared, with numbers computed from their rows."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from advalign.data.results import Paths, read_summaries
 from advalign.evaluation.summaries import Outdated, checked_metrics, setting_of
 from advalign.files import Project
 from advalign.settings import EvaluateSettings
+from advalign.strict_files import read_json
 
 DIFFERENCES = {
     "stimuli_sha256": "evaluated on other stimuli",
@@ -72,3 +73,19 @@ def evaluated(
             why = f"evaluated again since under another protocol: {paths.mend}"
             left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
     return Evaluated(chosen, left_out)
+
+
+def unmeasured(project: Project, protocol: str, models: Iterable[str]) -> list[dict[str, str]]:
+    """Models whose evaluation under a protocol failed, or left them out: rows of protocol, model and why.
+
+    Args:
+        project: owner of the results.
+        protocol: its name.
+        models: the ones that are asked about.
+    """
+    found = []
+    for model in models:
+        record = Paths(project.evaluations / protocol, model).failure
+        if record.is_file():
+            found.append({"protocol": protocol, "model": model, "why": str(read_json(record)["error"])})
+    return found

@@ -10,6 +10,7 @@ import pandas as pd
 
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.plots import DASHES, Axis, Bars, Line, Mark, Panel, Plot, Vector, Words, axis_of
+from advalign.analysis.saliency import saliency_scatter
 from advalign.analysis.scatter import LABELLED, against_accuracy, points_of, pt_aa_plane
 from advalign.analysis.table import norm_of_table
 from advalign.errors import InputError
@@ -36,6 +37,9 @@ def comparison_plots(
     plots = {"pt_aa_plane": pt_aa_plane(table, twins)}
     if "protocols" in statistics:
         plots["pt_protocols"] = protocol_scatter(statistics["protocols"], kinds)
+    if "saliency" in statistics:
+        centre = statistics["reference"]["centred_gaussian_aa_raw"]
+        plots["saliency_alignment"] = saliency_scatter(table, statistics["saliency"], kinds, centre)
     return plots | {
         "pt_against_accuracy": against_accuracy(table, "pt"),
         "aa_against_accuracy": against_accuracy(table, "aa"),

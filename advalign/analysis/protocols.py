@@ -8,6 +8,7 @@ pooled.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -22,6 +23,35 @@ ROUNDING = 1e-9  # a rho of 1 is not always 1 in binary
 REVERSE = "do not agree: one is the other's reverse"
 ALIKE = 0.8
 """Rankings agree where the whole interval of rho lies at or above this, and do not where it lies below."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two columns rank models alike.
+
+    Attributes:
+        rho: Spearman's, over the models that have both; interval: of it, over models.
+        verdict: whether the rankings agree, in a sentence; note: what could not be computed and why, else None.
+    """
+
+    rho: Spearman
+    interval: Interval
+    verdict: str
+    note: str | None
+
+
+def agreement(one: "pd.Series[float]", two: "pd.Series[float]", *, seed: int, resamples: int) -> Agreement:
+    """Whether two columns rank models alike; models that lack one of them are left out.
+
+    Args:
+        one, two: A value per model, with the same index.
+        seed, resamples: Of the interval (`statistics.spearman_interval`).
+    """
+    known = one.notna() & two.notna()
+    rho = spearman(one[known], two[known])
+    interval = spearman_interval(one[known], two[known], resamples, seed=seed)
+    note = "; ".join(note for note in (rho.note, interval.note) if note) or None
+    return Agreement(rho, interval, _verdict(rho, interval), note)
 
 
 def compare_protocols(tables: Mapping[str, pd.DataFrame], *, seed: int = 0, resamples: int = 10_000) -> dict[str, Any]:
@@ -79,34 +109,33 @@ def _agreement(
 ) -> dict[str, Any]:
     shared = tables[first].index.intersection(tables[second].index)
     one, two = tables[first].loc[shared], tables[second].loc[shared]
-    tolerance, alignment = spearman(one["pt"], two["pt"]), spearman(one["aa"], two["aa"])
-    known = one["pt"].notna() & two["pt"].notna()
-    interval = spearman_interval(one["pt"][known], two["pt"][known], resamples, seed=seed)
+    tolerance = agreement(one["pt"], two["pt"], seed=seed, resamples=resamples)
+    alignment = spearman(one["aa"], two["aa"])
     same, mean = norm_of_table(one) == norm_of_table(two), float(two["pt"].mean())
     return {
         "first": first,
         "second": second,
-        "n": tolerance.n,
-        "rho_pt": tolerance.rho,
-        "rho_pt_ci_low": interval.low,
-        "rho_pt_ci_high": interval.high,
-        "p_pt": tolerance.p,
+        "n": tolerance.rho.n,
+        "rho_pt": tolerance.rho.rho,
+        "rho_pt_ci_low": tolerance.interval.low,
+        "rho_pt_ci_high": tolerance.interval.high,
+        "p_pt": tolerance.rho.p,
         "rho_aa": alignment.rho,
         "p_aa": alignment.p,
         "ratio_of_mean_pt": float(one["pt"].mean()) / mean if same and mean else float("nan"),
-        "verdict": _verdict(tolerance, interval),
-        "note": "; ".join(note for note in (tolerance.note, interval.note) if note) or None,
+        "verdict": tolerance.verdict,
+        "note": tolerance.note,
     }
 
 
-def _verdict(tolerance: Spearman, interval: Interval) -> str:
-    """Whether two rankings of models by tolerance agree, in a sentence."""
-    models = f"{tolerance.n} model{'' if tolerance.n == 1 else 's'}"
-    if math.isnan(tolerance.rho):
-        return f"Whether the rankings of {models} agree cannot be said: {tolerance.note}."
-    rho = f"rho {tolerance.rho:.2f} over {models}"
-    if abs(tolerance.rho) > 1 - ROUNDING and tolerance.n >= LEAST_FOR_INTERVAL:
-        same = tolerance.rho > 0
+def _verdict(found: Spearman, interval: Interval) -> str:
+    """Whether two rankings of models agree, in a sentence."""
+    models = f"{found.n} model{'' if found.n == 1 else 's'}"
+    if math.isnan(found.rho):
+        return f"Whether the rankings of {models} agree cannot be said: {found.note}."
+    rho = f"rho {found.rho:.2f} over {models}"
+    if abs(found.rho) > 1 - ROUNDING and found.n >= LEAST_FOR_INTERVAL:
+        same = found.rho > 0
         return f"The rankings {'agree: both are the same' if same else REVERSE} ({rho})."
     if math.isnan(interval.low):
         return f"Whether the rankings agree is open ({rho}, no interval: {interval.note})."

@@ -23,6 +23,7 @@ from advalign.analysis.gallery import MAP_COLOURS, Gallery, visible
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
 from advalign.analysis.plots import Plot
+from advalign.analysis.saliency import saliency_columns
 from advalign.analysis.table import norm_of_table
 from advalign.analysis.zoo import plain
 from advalign.rows import NORMS
@@ -105,7 +106,7 @@ def render_report(material: Material) -> str:
         statistics=material.statistics,
         facts=material.provenance.facts,
         data=_script(plain(data)),
-        columns=_script(_columns(norm_of_table(material.table))),
+        columns=_script(_columns(material.table)),
         unit=UNITS[norm_of_table(material.table)],
         further=[UNITS[norm] for norm in NORMS if f"pt_{norm}" in material.table],
         count=len(material.table),
@@ -130,14 +131,15 @@ def page(template: str, plots: Mapping[str, Plot], **material: Any) -> str:
     return environment.get_template(template).render(**shown, **material)
 
 
-def _columns(norm: str) -> list[list[str]]:
+def _columns(table: pd.DataFrame) -> list[list[str]]:
     """Columns of the table: key, heading, and "bar" where a bar is drawn in addition; further norms stand beside."""
-    found = [["model", "model"], ["group", "group"]]
+    norm, found = norm_of_table(table), [["model", "model"], ["group", "group"]]
     for short in METRICS:
         bar = ["bar"] if short in PAIRED else []
         found.append([short, in_norm(short, norm).label, *bar])
         found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in NORMS if bar]
-    return [*found, ["flags", "flags"]]
+    saliency = [[column, column.replace("_", " ")] for column in saliency_columns(map(str, table))]
+    return [*found, *saliency, ["flags", "flags"]]
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -75,13 +75,18 @@ def compare(
 
 
 def _print_models(rows: list[dict[str, Any]], statistics: dict[str, Any], unit: str) -> None:
-    """The zoo's table, tolerance and alignment in a second norm where there is one, and whether protocols agree."""
+    """The zoo's table, what other protocols put beside it where there are any, and whether they agree."""
+    from advalign.analysis.saliency import saliency_columns
+
     beside = [f"{short}_{norm}" for norm in NORMS for short in PAIRED if f"{short}_{norm}" in rows[0]]
+    beside += saliency_columns(rows[0])
     named = {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
     print_table(rows, [*COLUMNS, *beside], f"protocol {statistics['protocol']} ({unit})", named)
     for entry in statistics.get("protocols", {}).get("agreement", ()):
         if "verdict" in entry:  # an earlier advalign may have written what --show prints
             typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")
+    for entry in statistics.get("saliency", ()):
+        typer.echo(f"{entry['first']} and {entry['second']}, {entry['what']}: {entry['verdict']}")
 
 
 def _compare_table(path: Path, output: Path | None, publication: "Publication | None", as_json: bool) -> None:

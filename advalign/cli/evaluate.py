@@ -72,7 +72,7 @@ def evaluate(
 
 
 def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]", as_json: bool) -> None:
-    """Log and print every model's outcome; a failure sets the exit code."""
+    """Log and print every model's outcome; a failure sets the exit code, and so does a zoo that is left out whole."""
     rows = _publish(project, evaluator, outcomes)
     columns = _columns(rows)
     print_json(rows) if as_json else print_table(
@@ -82,6 +82,8 @@ def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]
     if failed:
         rest = "; the others are finished" if failed < len(outcomes) else ""
         raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}")
+    if outcomes and not any(outcome.measured for outcome in outcomes):
+        raise CheckFailed(f"nothing is measured; {outcomes[0].name}: {outcomes[0].error}")
 
 
 def _print_costs(costs: list[dict[str, Any]]) -> None:
@@ -109,7 +111,9 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
     store = open_store(project)
     rows: list[dict[str, Any]] = [{"model": outcome.name, **vars(outcome)} for outcome in outcomes]
-    for row in (row for row in rows if row["state"] != "failed"):
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if not outcome.measured:
+            continue
         paths = evaluator.paths(row["model"])
         publish_evaluation(project, store, paths.summary, evaluator.image_set, Published())
         row |= _headline(read_summary(paths))

@@ -65,7 +65,7 @@ class Paths:
 
     @property
     def failure(self) -> Path:
-        """Why the last evaluation of the model failed; absent if it did not."""
+        """Why the last evaluation of the model failed, or left it out; absent if it did not."""
         return self.folder / "failed" / f"{self.name}.json"
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Literal, Protocol
 
-from advalign.errors import quoted
+from advalign.errors import InapplicableError, quoted
 from advalign.evaluation import tally
 from advalign.evaluation.engines import Engine, TaskOutcome
 from advalign.evaluation.runner import Evaluator, Subject
@@ -65,11 +65,23 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome for one model: "kept" (its rows were finished), "evaluated" or "failed" (with the error's line)."""
+    """The outcome for one model.
+
+    Attributes:
+        name: of the model.
+        state: "kept" (its rows were finished), "evaluated", "failed", or "left out" (the protocol cannot be asked of
+            this kind of model).
+        error: why it failed or was left out, in a line.
+    """
 
     name: str
-    state: Literal["kept", "evaluated", "failed"]
+    state: Literal["kept", "evaluated", "failed", "left out"]
     error: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """Whether the model has results."""
+        return self.state in ("kept", "evaluated")
 
 
 @dataclass
@@ -169,10 +181,13 @@ class Campaign:
         self._tell(entry.source.name)
 
     def _fail(self, source: Source, error: Exception) -> None:
-        line = quoted(error, named=True)
+        left_out = isinstance(error, InapplicableError)
+        line = quoted(error).removeprefix(f"{source.name}: ") if left_out else quoted(error, named=True)
         with suppress(OSError):  # a full disk: the outcome still has the error
+            if left_out:  # results of other settings would stand beside those of the other models
+                self.evaluator.paths(source.name).remove()
             self.evaluator.record_failure(source.name, line)
-        self._end(source, Outcome(source.name, "failed", line))
+        self._end(source, Outcome(source.name, "left out" if left_out else "failed", line))
 
     def _end(self, source: Source, outcome: Outcome) -> None:
         self.outcomes[source.name] = outcome

@@ -219,7 +219,7 @@ class Evaluator:
         write_table(paths.rows, rows, subject.identities[name], probe=self.parts[name].protocol.spec.probe)
 
     def record_failure(self, name: str, line: str) -> None:
-        """Record why a model failed; the record is removed once the model is finished."""
+        """Record why a model failed or was left out; the record is removed once the model is finished."""
         write_text(self.paths(name).failure, json.dumps({"model": name, "error": line}) + "\n")
 
     def summarise(self, subject: Subject) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from advalign.errors import InputError
+from advalign.errors import InapplicableError, InputError
 from advalign.tensors.heatmaps import magnitude_map
 from advalign.tensors.saliency import aimed_at, attention_rollout, grad_cam
 
@@ -67,7 +67,7 @@ class Watched(ABC):
             (N, h, w) in the method's own resolution; signed.
 
         Raises:
-            InputError: the method cannot explain a network of this kind.
+            InapplicableError: the method cannot explain a network of this kind.
         """
 
 
@@ -103,7 +103,7 @@ class GradCam(Watched):
             return [module.register_forward_hook(self._see) for module in self.network.modules()]
         names = dict(self.network.named_modules())
         if self.layer not in names or not self.layer:
-            raise InputError(f"{self._kind} has no layer {self.layer!r}: it has {', '.join(_outer(names))}")
+            raise InapplicableError(f"{self._kind} has no layer {self.layer!r}: it has {', '.join(_outer(names))}")
         return [names[self.layer].register_forward_hook(self._see)]
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
@@ -129,12 +129,12 @@ class GradCam(Watched):
         channels_last = getattr(self.network, "output_fmt", None) == "NHWC"
         if features is None or self._tokens_follow or channels_last:
             where = "" if self.layer is None else f" at {self.layer!r}"
-            raise InputError(
+            raise InapplicableError(
                 f"Grad-CAM needs a convolutional feature map, and {self._kind} ends without one{where}: use rollout "
                 "for a vision transformer, or input-gradient"
             )
         if features.shape[2:].numel() == 1:
-            raise InputError(
+            raise InapplicableError(
                 f"the last convolutional feature map of {self._kind} is 1x1 at this input size, so Grad-CAM says "
                 "nothing: name an earlier layer, or build it with less stride (timm's ResNets: output_stride 8)"
             )
@@ -152,9 +152,9 @@ class Rollout(Watched):
         attentions = [part for part in self.network.modules() if hasattr(part, "fused_attn") and _drops(part)]
         grid = getattr(getattr(self.network, "patch_embed", None), "grid_size", None)
         if not attentions or grid is None:
-            raise InputError(f"rollout needs a vision transformer of timm, got {self._kind}: use grad-cam")
+            raise InapplicableError(f"rollout needs a vision transformer of timm, got {self._kind}: use grad-cam")
         if getattr(self.network, "cls_token", None) is None or self.network.global_pool != "token":
-            raise InputError(
+            raise InapplicableError(
                 f"rollout follows the class token, and this {self._kind} decides without one (global_pool: "
                 f"{self.network.global_pool}): use input-gradient"
             )
@@ -179,7 +179,9 @@ class Rollout(Watched):
         tokens = self.network.num_prefix_tokens + height * width
         shapes = {tuple(attention.shape[2:]) for attention in self._seen.values()}
         if len(self._seen) < len(self._fused) or shapes != {(tokens, tokens)}:
-            raise InputError(f"rollout needs attention of all {tokens} tokens in every layer, {self._kind} has another")
+            raise InapplicableError(
+                f"rollout needs attention of all {tokens} tokens in every layer, {self._kind} has another"
+            )
         rolled = attention_rollout(list(self._seen.values()))
         rolled = rolled if differentiable else rolled.detach()
         return rolled[:, 0, self.network.num_prefix_tokens :].reshape(-1, height, width)

@@ -121,6 +121,7 @@ class Probe(ABC):
 
         Raises:
             DataError: the model gives nothing that can be measured (its logits are not finite, say).
+            InapplicableError: the question cannot be asked of this kind of model, which is then left out.
         """
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:

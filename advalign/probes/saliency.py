@@ -72,7 +72,8 @@ class Saliency(Probe):
 
         Raises:
             DataError: the model's logits or maps are not finite, or a mask is empty.
-            InputError: the method cannot explain this model.
+            InapplicableError: the method cannot explain this model.
+            InputError: the method does not take the layer that the settings name.
         """
         target, maps = self._maps(model, items, conditions)
         columns = _against_masks(maps, items) if "mask" in items.extras else _against_people(maps, items)
@@ -110,7 +111,7 @@ class Saliency(Probe):
                 target = right_class(logits.detach(), items.labels[some].to(model.device), model.groups)
                 found = watched.maps(logits, target).detach()
             except InputError as error:
-                raise InputError(f"{model.name}: {error}") from None
+                raise type(error)(f"{model.name}: {error}") from None
             if not (logits.isfinite().all() and found.isfinite().all()):
                 raise DataError(f"{model.name}: {NOT_FINITE}")
             targets.append(target.cpu())

@@ -116,7 +116,7 @@ def _evaluate(evaluator: Evaluator, folders: list[Path], settings: Settings) -> 
     engine = create_engine("local", evaluator.device, settings.evaluate.threads)
     with progress(f"evaluating {len(folders)} cells") as advance:
         outcomes = Campaign(evaluator, [TrainedModel(folder) for folder in folders], engine, advance).run()
-    failed = [f"{one.name}: {one.error}" for one in outcomes if one.state == "failed"]
+    failed = [f"{one.name}: {one.error}" for one in outcomes if not one.measured]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(outcomes)} cells failed: {'; '.join(failed)}")
 
