@@ -123,7 +123,7 @@ def robustsight_tables(experiment: Experiment, published: Publication) -> tuple[
 
 def _recipe(name: str) -> str:
     """The recipe of a published model, from its name."""
-    return name.rpartition(".")[2]
+    return name.split(".")[-1 if not name.endswith(".released") else -2]
 
 
 def _table(name: str, whole: pd.DataFrame) -> pd.DataFrame:
