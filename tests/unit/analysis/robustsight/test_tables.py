@@ -152,14 +152,21 @@ def test_saliency_errors_and_certificates_are_those_of_the_rows(project, made):
         votes = rows(project, "votes-cifar", name)
         held = votes["correct"] & (votes["certified_radius_l2"] >= 0.25)
         assert certified.loc[name, "certified_0.25"] == pytest.approx(held.mean())
-    assert three.loc["resnet18_cifar.aligned.released", ["iou_published", "iou_sd_published"]].tolist() == [0.423, 0.112]
+    assert three.loc["resnet18_cifar.aligned.released", ["iou_published", "iou_sd_published"]].tolist() == [
+        0.423,
+        0.112,
+    ]
     change = five.loc[ALIGNED, "error"] - five.loc[MODEL, "error"]
     assert five.loc[ALIGNED, "change"] == pytest.approx(change)
     assert five.loc[ALIGNED, "change_low"] <= change <= five.loc[ALIGNED, "change_high"]
     assert math.isnan(five.loc[MODEL, "change"])
     adversarial = five.loc["resnet18_cifar_linf_eps8_255.adversarial"]
     assert adversarial[["mce_published", "mce_noise_published"]].tolist() == [1.37, 1.45]
-    assert list(made[0]["table4"].index) == ["resnet18_cifar.aligned.released", ALIGNED, "vit_small_patch2_32.aligned.released"]
+    assert list(made[0]["table4"].index) == [
+        "resnet18_cifar.aligned.released",
+        ALIGNED,
+        "vit_small_patch2_32.aligned.released",
+    ]
 
 
 def test_the_papers_totals_are_means_of_four_categories():
