@@ -1,6 +1,7 @@
 """Registered versions with evaluations whose numbers are given, made in a second: no training, no attack."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def evaluate(
     aa: float,
     accuracy: float,
     protocol: str = "fmn-fast",
+    predicted: Mapping[str, object] | None = None,
     **columns: object,
 ) -> Path:
     """Files of an evaluation with these means: each stimulus has its own value, the same for every model.
@@ -92,6 +94,7 @@ def evaluate(
         pt: mean norm, of linf in 1/255; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as
             images allow.
         protocol: of the rows.
+        predicted: further columns of the companion's rows, with a value for all.
         columns: further ones of the rows, with a value for all.
     """
     evaluator = Evaluator(project, load_settings(project.root), protocol)
@@ -108,11 +111,12 @@ def evaluate(
     images = evaluator.parts["predictions"].image_set.listing()
     right = np.arange(len(images)) < round(accuracy * len(images))
     labels = images["correct"].str[0]
-    predicted = images.assign(
+    companion = images.assign(
         model=name, protocol="predictions", prediction=np.where(right, labels, (labels + 1) % 36),
         probability_label=0.5, probability_top=0.5, log_loss=0.7, brier=0.5,
+        **(predicted or {}),
     )  # fmt: skip
-    for part, table in ((protocol, rows), ("predictions", predicted)):
+    for part, table in ((protocol, rows), ("predictions", companion)):
         paths, identity = evaluator.paths(name, part), subject.identities[part]
         write_table(paths.rows, table, identity, probe=evaluator.parts[part].protocol.spec.probe)
         write_kept(paths.gallery, {}, identity)
