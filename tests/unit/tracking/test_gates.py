@@ -335,7 +335,10 @@ def test_the_projects_own_gates_are_those_that_the_readme_tells():
         ({"champion": {"protocol": "fmn", "bounds": {"n_valid": {}}}}, "at_least or at_most"),
         ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {}}}}}, "better_by, not_below or drop_at_most"),
         (asking("top1_accuracy", better_by=1), "against baseline: top1_accuracy has no value per stimulus"),
-        (asking("shortcut_drop", not_below=0.9), "not_below: shortcut_drop is better when it is lower: demand drop_at_m"),
+        (
+            asking("shortcut_drop", not_below=0.9),
+            "shortcut_drop is better when it is lower: demand drop_at_m",
+        ),
         (asking("aa_raw", not_below=0.9), "against baseline: adversarial_human_alignment_raw has no value per"),
         (asking("perturbation_tolerence", better_by=1), "unknown metric 'perturbation_tolerence'; did you mean 'pert"),
         (
