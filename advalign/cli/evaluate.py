@@ -81,7 +81,8 @@ def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         rest = "; the others are finished" if failed < len(outcomes) else ""
-        raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}")
+        why = next(f": {outcome.error}" for outcome in outcomes if outcome.state == "failed") if failed == 1 else ""
+        raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}{why}")
 
 
 def _print_costs(costs: list[dict[str, Any]]) -> None:

@@ -77,7 +77,10 @@ class Saliency(Term):
         masks, has_mask = batch.heatmaps, batch.has_heatmap
         if self.settings.masks == "shuffled":
             if len(masks) < 2:
-                raise InputError("masks: shuffled needs two images in a part of a batch: lower train.accumulate")
+                raise InputError(
+                    f"masks: shuffled gives each image another's mask, and a part of a batch has {len(masks)}, "
+                    "expected 2 or more: raise train.batch_size, or lower train.accumulate"
+                )
             return masks.roll(1, 0), has_mask.roll(1, 0)
         return (discs(masks > 0.5).to(masks) if self.settings.masks == "centre" else masks), has_mask
 
