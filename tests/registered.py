@@ -103,10 +103,10 @@ def evaluate(
     spread = np.linspace(-0.3, 0.3, evaluator.count)
     noise = np.random.default_rng(len(name)).normal(0, 0.02, evaluator.count)
     rows = evaluator.image_set.listing()[COLUMNS].assign(
-        model=name, protocol=protocol, clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
+        model=name, protocol=protocol, clean_prediction=0, status="ok", queries=100, largest_tried=1.0,
         **{NORMS[norm]: pt / SCALES[norm] * (1 + spread + noise - noise.mean())}, second_start=1.0,
         rho_released=(aa + 0.2 * spread + noise - noise.mean()) * CEILING,
-        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **columns,
+        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **{"flags": "", **columns},
     )  # fmt: skip
     images = evaluator.parts["predictions"].image_set.listing()
     right = np.arange(len(images)) < round(accuracy * len(images))
