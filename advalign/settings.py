@@ -233,7 +233,15 @@ def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
             raise InputError(f"{source}: {message}") from None
         got = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
         said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{source}: {_shown_key(key)}: {said[:1].lower()}{said[1:]}{got}") from None
+        raise InputError(_line(source, key, said, got)) from None
+
+
+def _line(source: str, key: str, said: str, got: str) -> str:
+    """What is wrong with a value, in words that do not need Python; of settings that contradict each other, which."""
+    if not key and not said.startswith("Input should"):
+        return f"{source}: {said}"
+    said = f"{said[:1].lower()}{said[1:]}".replace("tuple", "list")
+    return f"{source}: {_shown_key(key)}: {said}{got}"
 
 
 def _shown_key(key: str) -> str:

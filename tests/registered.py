@@ -1,6 +1,7 @@
 """Registered versions with evaluations whose numbers are given, made in a second: no training, no attack."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def evaluate(
     aa: float,
     accuracy: float,
     protocol: str = "fmn-fast",
+    predicted: Mapping[str, object] | None = None,
     **columns: object,
 ) -> Path:
     """Files of an evaluation with these means: each stimulus has its own value, the same for every model.
@@ -92,6 +94,7 @@ def evaluate(
         pt: mean norm, of linf in 1/255; aa: mean alignment, divided by the ceiling; accuracy: multi-label, as near as
             images allow.
         protocol: of the rows.
+        predicted: further columns of the companion's rows, with a value for all.
         columns: further ones of the rows, with a value for all.
     """
     evaluator = Evaluator(project, load_settings(project.root), protocol)
@@ -100,19 +103,20 @@ def evaluate(
     spread = np.linspace(-0.3, 0.3, evaluator.count)
     noise = np.random.default_rng(len(name)).normal(0, 0.02, evaluator.count)
     rows = evaluator.image_set.listing()[COLUMNS].assign(
-        model=name, protocol=protocol, clean_prediction=0, status="ok", flags="", queries=100, largest_tried=1.0,
+        model=name, protocol=protocol, clean_prediction=0, status="ok", queries=100, largest_tried=1.0,
         **{NORMS[norm]: pt / SCALES[norm] * (1 + spread + noise - noise.mean())}, second_start=1.0,
         rho_released=(aa + 0.2 * spread + noise - noise.mean()) * CEILING,
-        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **columns,
+        rho_magnitude=0.1, rho_shuffled=0.0, rho_partial=0.1, energy_top10=0.2, **{"flags": "", **columns},
     )  # fmt: skip
     images = evaluator.parts["predictions"].image_set.listing()
     right = np.arange(len(images)) < round(accuracy * len(images))
     labels = images["correct"].str[0]
-    predicted = images.assign(
+    companion = images.assign(
         model=name, protocol="predictions", prediction=np.where(right, labels, (labels + 1) % 36),
         probability_label=0.5, probability_top=0.5, log_loss=0.7, brier=0.5,
+        **(predicted or {}),
     )  # fmt: skip
-    for part, table in ((protocol, rows), ("predictions", predicted)):
+    for part, table in ((protocol, rows), ("predictions", companion)):
         paths, identity = evaluator.paths(name, part), subject.identities[part]
         write_table(paths.rows, table, identity, probe=evaluator.parts[part].protocol.spec.probe)
         write_kept(paths.gallery, {}, identity)

@@ -81,7 +81,8 @@ def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if failed:
         rest = "; the others are finished" if failed < len(outcomes) else ""
-        raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}")
+        why = next(f": {outcome.error}" for outcome in outcomes if outcome.state == "failed") if failed == 1 else ""
+        raise CheckFailed(f"{failed} of {len(outcomes)} models failed{rest}{why}")
     if outcomes and not any(outcome.measured for outcome in outcomes):
         raise CheckFailed(f"nothing is measured; {outcomes[0].name}: {outcomes[0].error}")
 

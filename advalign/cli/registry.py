@@ -60,9 +60,10 @@ def _headline(row: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     from advalign.tracking.registry.model_card import evaluations
 
     metrics = evaluations(row["tags"]).get(protocol, {})
-    shown = {"pt": "pt", "aa": "aa", "accuracy": "multilabel_accuracy"}
+    accuracy = "multilabel_accuracy" if "multilabel_accuracy" in metrics else "top1_accuracy"
     norm = norm_measured(metrics) or "l2"
-    numbers = {heading: metrics.get(in_norm(short, norm).name) for heading, short in shown.items()}
+    shown = {"pt": in_norm("pt", norm).name, "aa": in_norm("aa", norm).name, "accuracy": accuracy}
+    numbers = {heading: metrics.get(name) for heading, name in shown.items()}
     aliases = [f"{alias} ({BY_HAND})" if alias in row["by_hand"] else alias for alias in row["aliases"]]
     return {**row, "aliases": aliases, "recipe": row["tags"].get("advalign.recipe"), **numbers}
 

@@ -140,7 +140,7 @@ def protocol(
     elif name in catalog.names("probe") and catalog.load("probe", name).attacks is None:
         spec = Spec(name, name, "", "", "{}")
     else:
-        spec = _of_attack(name)
+        spec = _of_attack(name, declared)
     probe: type[Probe] = catalog.load("probe", spec.probe)
     image_set = spec.image_set or probe.image_set
     offered: type[ImageSet] = catalog.load("image set", image_set)
@@ -231,12 +231,12 @@ def _declared(name: str, told: ProtocolSettings) -> Spec:
     return Spec(name, probe, told.attack, told.image_set or "", json.dumps(told.settings))
 
 
-def _of_attack(name: str) -> Spec:
+def _of_attack(name: str, declared: Mapping[str, ProtocolSettings] | None) -> Spec:
     """An attack's own protocol, or the one under another budget."""
     known = catalog.names("attack")
     attack = name if name in known else max((one for one in known if name.startswith(f"{one}-")), key=len, default="")
     if not attack:
-        raise unknown_name("protocol", name, names())
+        raise unknown_name("protocol", name, names(declared))
     attack_class: type[Attack] = catalog.load("attack", attack)
     values: dict[str, Any] = {}
     if attack != name:

@@ -53,7 +53,10 @@ def controlled(batch: Batch, masks: Masks) -> Batch:
     """
     if masks == "shuffled":
         if len(batch) < 2:
-            raise InputError("masks: shuffled needs two images in a part of a batch: lower train.accumulate")
+            raise InputError(
+                f"masks: shuffled gives each image another's mask, and a part of a batch has {len(batch)}, expected 2 or "
+                "more: raise train.batch_size, or lower train.accumulate"
+            )
         return replace(batch, heatmaps=batch.heatmaps.roll(1, 0), has_heatmap=batch.has_heatmap.roll(1, 0))
     if masks == "centre":
         return replace(batch, heatmaps=discs(batch.heatmaps > 0.5).to(batch.heatmaps))

@@ -97,6 +97,10 @@ def _data(project: Project) -> Finding:
 
 def _stimuli(project: Project) -> Finding:
     if not (project.stimuli / "manifest.parquet").is_file():
+        from advalign.data.sets.stimuli import has_stage
+
+        if not has_stage(project):
+            return Finding("stimuli", "ok", "none: no stage of this experiment makes them")
         return Finding("stimuli", "absent", "not frozen yet", "dvc repro stimuli")
     return Finding("stimuli", "ok", "outputs/stimuli")
 

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from advalign.errors import InputError
 from advalign.files import Project
 from advalign.models.checkpoints import Card
 from advalign.progress import Advance, progress
@@ -112,6 +113,11 @@ def train_tracked(
         except BaseException as error:
             for run in watch.runs:
                 run.cut_off(error)
+            if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # torch's own words
+                raise InputError(
+                    f"{planned.training.model} normalises over the batch, and a part of a batch has one image, "
+                    "expected 2 or more: raise train.batch_size, or lower train.accumulate"
+                ) from None
             raise
     watch.finish(folder)
     return Tracked(card, watch.trained, "; ".join(watch.outages))

@@ -103,7 +103,7 @@ def test_a_key_like_no_other_lists_the_known_ones(tmp_path, values):
         ("stimuli/crop", 1.01, "less than or equal to 1", "1.01"),
         ("stimuli/size", 8, "greater than or equal to 16", "8"),
         ("stimuli/split", "tests", "'train', 'val', 'test' or 'imagenet'", "'tests'"),
-        ("evaluate/metrics", "perturbation-tolerance", "tuple", "'perturbation-tolerance'"),
+        ("evaluate/metrics", "perturbation-tolerance", "list", "'perturbation-tolerance'"),
         ("evaluate/protocol", 7, "string", "7"),
         ("compare/bootstrap", 99, "greater than or equal to 100", "99"),
         ("seed", -1, "greater than or equal to 0", "-1"),

@@ -15,6 +15,7 @@ from advalign.data.classes import Classes
 from advalign.data.corrupted_arrays import array_files, open_arrays
 from advalign.data.sets.base import Items
 from advalign.data.sets.cifar import CifarImages
+from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import content_digest, digests
 from advalign.settings import digest
@@ -43,7 +44,12 @@ class CifarC(CifarImages):
             DataError: a file is missing or damaged, or an array is not of the test images.
         """
         split = read_split(split_file(project, "test"), len(classes))
-        folder = project.need_data(project.data / "cifar" / "corruptions")
+        folder = project.data / "cifar" / "corruptions"
+        if not folder.is_dir():
+            raise DataError(
+                "data/cifar/corruptions is missing: `advalign data import cifar-c FOLDER` brings the official arrays; "
+                "the image set cifar-corrupted makes its own"
+            )
         return cls(split, project.digests, folder, open_arrays(folder, split.table["label"].to_numpy()))
 
     @cached_property

@@ -20,6 +20,7 @@ from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import content_digest, digests
 from advalign.seals import need_whole
+from advalign.strict_files import read_yaml
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.tensors.ranks import average_ranks
 
@@ -160,6 +161,25 @@ def derangement(count: int, seed: int) -> Tensor:
             return torch.from_numpy(order)
 
 
+def has_stage(project: Project) -> bool:
+    """Whether a stage of the experiment's dvc.yaml freezes stimuli; True where there is no dvc.yaml.
+
+    Raises:
+        InputError: dvc.yaml is not valid.
+    """
+    path = project.root / "dvc.yaml"
+    return not path.is_file() or "stimuli" in (read_yaml(path) or {}).get("stages", {})
+
+
+def _missing(project: Project) -> str:
+    if has_stage(project):
+        return "outputs/stimuli is missing: make it with `dvc repro stimuli`"
+    return (
+        "outputs/stimuli is missing, and no stage of this experiment makes it: name a protocol on another image set, "
+        "such as those that its params.yaml declares (`advalign protocols` lists them)"
+    )
+
+
 def load_stimuli(project: Project) -> StimulusSet:
     """Read the frozen stimulus set.
 
@@ -172,7 +192,7 @@ def load_stimuli(project: Project) -> StimulusSet:
         for path in (manifest, tensors):
             need_whole(path, mend)
     except FileNotFoundError:
-        raise DataError("outputs/stimuli is missing: make it with `dvc repro stimuli`") from None
+        raise DataError(_missing(project)) from None
     if stored_identity(manifest) != stored_identity(tensors):
         raise DataError(f"outputs/stimuli: manifest and tensors are of two sets: {mend}")
     with safe_open(tensors, "pt") as file:

@@ -20,7 +20,7 @@ from advalign.data.results import SUMMARY_VERSION, TRIAL, read_rows
 from advalign.errors import CheckFailed, InputError
 from advalign.evaluation.summaries import checked_metrics, setting_of
 from advalign.files import sha256
-from advalign.rows import norm_of
+from advalign.rows import FLAGS, norm_of
 from advalign.seals import Damaged
 from advalign.settings import EvaluateSettings
 from advalign.strict_files import read_json
@@ -42,11 +42,13 @@ class Logged:
     Attributes:
         summary: as logged.
         rows: of the protocol.
+        flags: sanity flags in the rows and the companions' rows, and what speaks against their images.
         metrics: computed from the rows now.
     """
 
     summary: dict[str, Any]
     rows: pd.DataFrame
+    flags: tuple[str, ...]
     metrics: dict[str, float | None]
 
 
@@ -97,9 +99,17 @@ def _checked(store: Store, run: Run, model: str, label: str, evaluate: EvaluateS
         rows = {one: _artifact(store, run_id, file, label, folder) for one, file in files.items()}
         try:
             metrics = checked_metrics(summary, rows.__getitem__, evaluate)
-            return Logged(summary, read_rows(rows[summary["protocol"]]), metrics)
+            tables = {one: read_rows(path) for one, path in rows.items()}
+            flags = dict.fromkeys(flag for table in tables.values() for flag in _flags(table))
+            return Logged(summary, tables[summary["protocol"]], tuple(flags), metrics)
         except (CheckFailed, Damaged) as error:
             raise CheckFailed(f"{label}: {error}") from None
+
+
+def _flags(rows: pd.DataFrame) -> list[str]:
+    """Sanity flags that an attack put into its rows, and what speaks against the rows' images."""
+    raised = {flag for flags in rows.get(FLAGS, ()) for flag in flags.split(",") if flag}
+    return [*sorted(raised), *image_flags(rows)]
 
 
 def _summary(store: Store, run: Run, model: str, label: str) -> dict[str, Any] | None:
@@ -128,7 +138,7 @@ def read_evidence(store: Store, version: ModelVersion, protocol: str, evaluate: 
         stimuli=summary["stimuli_sha256"],
         protocol=summary["protocol_sha256"],
         setting=setting_of(summary),
-        flags=(*summary["flags"], *image_flags(found.rows)),
+        flags=found.flags,
         metrics=found.metrics,
         rows=found.rows,
         human_ceiling=summary["human_ceiling"],

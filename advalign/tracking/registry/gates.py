@@ -13,9 +13,10 @@ import pandas as pd
 from advalign.analysis.pareto import beyond_front
 from advalign.analysis.statistics import paired
 from advalign.analysis.table import is_standard
-from advalign.evaluation.protocols import protocol
+from advalign.evaluation.protocols import Protocol, protocol
 from advalign.inputs import Tracked
 from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
+from advalign.settings import ProtocolSettings
 from advalign.tracking.registry.policies import Bound, Demand, Demands, Policy
 from advalign.vocabulary import PAIRED, describe, in_norm
 
@@ -87,7 +88,13 @@ class Verdict:
     holds: bool
 
 
-def judge(policy: Policy, case: Case, zoo: pd.DataFrame | str, also: Mapping[str, Case] | None = None) -> list[Verdict]:
+def judge(
+    policy: Policy,
+    case: Case,
+    zoo: pd.DataFrame | str,
+    also: Mapping[str, Case] | None = None,
+    declared: Mapping[str, ProtocolSettings] | None = None,
+) -> list[Verdict]:
     """Check every gate of a policy.
 
     Args:
@@ -96,27 +103,29 @@ def judge(policy: Policy, case: Case, zoo: pd.DataFrame | str, also: Mapping[str
         zoo: models evaluated under the same protocol on the same stimuli: columns model, group, pt, aa, without flagged
             ones and without other versions of the candidate; or a sentence why they cannot be read.
         also: protocol -> evidence under it, for every protocol of `policy.also`.
+        declared: protocols of params.yaml, which a policy may name as well.
 
     Returns:
         Verdicts in the policy's order; a single one for a protocol that the candidate is not evaluated under.
     """
-    verdicts = [_minimum_norm(policy)] if policy.minimum_norm else []
-    evaluated, found = _under(policy.protocol, policy, policy, case)
+    own = protocol(policy.protocol, declared)
+    verdicts = [_minimum_norm(own)] if policy.minimum_norm else []
+    evaluated, found = _under(own, policy, policy, case)
     verdicts += found
     if evaluated is not None and policy.pareto_front:
         verdicts.append(_front(evaluated, zoo))
     for name, demands in policy.also.items():
-        _, found = _under(name, demands, policy, (also or {})[name])
+        _, found = _under(protocol(name, declared), demands, policy, (also or {})[name])
         verdicts += [replace(verdict, gate=f"{verdict.gate} under {name}") for verdict in found]
     return verdicts
 
 
-def _under(name: str, demands: Demands, policy: Policy, case: Case) -> tuple[Evidence | None, list[Verdict]]:
+def _under(asked: Protocol, demands: Demands, policy: Policy, case: Case) -> tuple[Evidence | None, list[Verdict]]:
     """The candidate's evidence under a protocol, None where it is of none or of earlier settings, and the verdicts."""
     candidate = case.candidate
-    if candidate is None or candidate.protocol != protocol(name).sha256:
+    if candidate is None or candidate.protocol != asked.sha256:
         got = "not evaluated under it" if candidate is None else "evaluated under earlier settings of it"
-        return None, [Verdict("evaluation", f"under {name}", got, False)]
+        return None, [Verdict("evaluation", f"under {asked.name}", got, False)]
     verdicts = []
     if policy.current_data:
         assert case.present is not None
@@ -124,15 +133,15 @@ def _under(name: str, demands: Demands, policy: Policy, case: Case) -> tuple[Evi
     if policy.no_flags:
         verdicts.append(Verdict("sanity flags", "none", ", ".join(candidate.flags) or "none", not candidate.flags))
     verdicts += [_bound(metric, bound, candidate) for metric, bound in demands.bounds.items()]
-    for key, asked in demands.against.items():
-        verdicts += _against(key, case.others[key], asked, candidate, policy.p)
+    for key, compared in demands.against.items():
+        verdicts += _against(key, case.others[key], compared, candidate, policy.p)
     return candidate, verdicts
 
 
-def _minimum_norm(policy: Policy) -> Verdict:
-    searches = protocol(policy.protocol).minimum_norm
-    got = policy.protocol if searches else f"{policy.protocol}, whose norms are not the smallest"
-    return Verdict("protocol", "searches for minimum norms", got, searches)
+def _minimum_norm(own: Protocol) -> Verdict:
+    found = f"{own.name}, whose norms are not the smallest" if own.spec.attack else f"{own.name}, which attacks nothing"
+    got = own.name if own.minimum_norm else found
+    return Verdict("protocol", "searches for minimum norms", got, own.minimum_norm)
 
 
 def _current_data(candidate: Evidence, present: Present) -> Verdict:
@@ -230,13 +239,14 @@ def _valid(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evidence) -> Verdict:
+    """Whether a metric gets worse by no more than allowed: it falls, or rises where lower is better."""
     mine, theirs = candidate.metrics.get(metric), other.metrics.get(metric)
-    wanted = f"falls by at most {most:g}"
+    falls, sign = ("rises", -1) if describe(metric).better == "lower" else ("falls", 1)
+    wanted = f"{falls} by at most {most:g}"
     if mine is None or theirs is None:
         return Verdict(gate, wanted, "not measured", False)
-    return Verdict(
-        gate, wanted, f"{mine:.3f} after {theirs:.3f}: {mine - theirs:+.3f}", theirs - mine <= most + ROUNDING
-    )
+    holds = sign * (theirs - mine) <= most + ROUNDING
+    return Verdict(gate, wanted, f"{mine:.3f} after {theirs:.3f}: {mine - theirs:+.3f}", holds)
 
 
 def _front(candidate: Evidence, zoo: pd.DataFrame | str) -> Verdict:

@@ -6,13 +6,14 @@ The origin of the version is written at registration. The part below a heading i
 from collections.abc import Mapping
 from typing import Any
 
+from advalign.analysis.certified_figure import trained_with_noise
 from advalign.errors import InputError, shown
 from advalign.files import MAIN
 from advalign.models.checkpoints import Card
-from advalign.rows import NORMS, Descriptor
+from advalign.rows import NORMS
 from advalign.strict_files import parse_json
 from advalign.tracking.lineage import COPIED
-from advalign.vocabulary import UNITS, in_norm, norm_measured
+from advalign.vocabulary import SEARCHED, UNITS, describe, in_norm, norm_measured
 
 EVALUATED = "## Evaluated"
 DECISION = ".decision"  # tag `ALIAS.decision`: the promotion in force, as JSON
@@ -20,13 +21,15 @@ ROLLBACK = ".rollback"  # tag `ALIAS.rollback`: the rollback that returned the a
 RUN = ".run_id"  # tag `PROTOCOL.run_id`: the evaluation's run
 RESULT = ".result_sha256"  # tag `PROTOCOL.result_sha256`: digest of the evaluation's summary
 LONGEST = 5000  # characters of a description that every database accepts
-COLUMNS = (
-    "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
-    "starts_agree", "n_valid",
+HEADLINES = (
+    "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "ece", "nll", "brier",
+    "attack_success_rate", "starts_agree", "n_valid",
 )  # fmt: skip
-"""Columns of the table of evaluations: metrics by their short names in l2."""
-NOTED = {one.name: one for norm in NORMS for one in (in_norm(short, norm) for short in COLUMNS)}
-"""Metrics that a version carries as tags `PROTOCOL.NAME`, by their long names."""
+"""Numbers that a card shows, by their short names in l2; and every other one with an interval (`headlines`)."""
+OF_SEARCHES = {in_norm(one.name, norm).name for norm in NORMS for one in SEARCHED}
+ORDER = [in_norm(short, norm).name for norm in NORMS for short in HEADLINES]
+LOW, HIGH = "_ci_low", "_ci_high"
+RADIUS = "average_certified_radius"  # evaluations under the probe `smoothing` have it
 
 
 def first_part(card: Card, tags: Mapping[str, str], run_id: str) -> str:
@@ -70,22 +73,36 @@ def complete(description: str, tags: Mapping[str, str]) -> str:
     return card[: LONGEST - len(cut)].rpartition("\n")[0] + cut
 
 
+def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that a card shows of an evaluation, with the ends of their intervals, by their long names.
+
+    Of a search for minimum norms these are those of `HEADLINES`; of any other probe, one's own included, also every
+    number that has an interval.
+
+    Args:
+        metrics: as a run has them: by short names; advalign 0.1 logged them under long ones.
+
+    >>> list(headlines({"robust_accuracy": 0.5, "robust_accuracy_ci_low": 0.4, "ece": 0.1, "samples_per_image": 9.0}))
+    ['robust_accuracy', 'robust_accuracy_ci_low', 'expected_calibration_error']
+    """
+    found = {_described(name)[0]: value for name, value in metrics.items()}
+    shown = [name for name in found if name in ORDER or (f"{name}{LOW}" in found and name not in OF_SEARCHES)]
+    return {key: found[key] for name in shown for key in (name, f"{name}{LOW}", f"{name}{HIGH}") if key in found}
+
+
 def evaluations(tags: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Protocol -> metric -> value, from a version's tags.
 
     >>> evaluations({"fmn.run_id": "f00", "fmn.n_valid": "12.0", "git.commit": "1a"})
     {'fmn': {'n_valid': 12.0}}
     """
-    protocols = sorted(name.removesuffix(RUN) for name in tags if name.endswith(RUN))
-    return {
-        protocol: {name: value for name in NOTED if (value := number(tags.get(f"{protocol}.{name}"))) is not None}
-        for protocol in protocols
-    }
-
-
-def logged(metrics: Mapping[str, float], metric: Descriptor) -> float | None:
-    """A metric's value in a run; advalign 0.1 logged it under the long name."""
-    return metrics.get(metric.short, metrics.get(metric.name))
+    found: dict[str, dict[str, float]] = {name.removesuffix(RUN): {} for name in sorted(tags) if name.endswith(RUN)}
+    for tag in sorted(tags):
+        protocol = max((one for one in found if tag.startswith(f"{one}.")), key=len, default=None)
+        value = number(tags[tag])
+        if protocol is not None and value is not None and not tag.endswith((RUN, RESULT)):
+            found[protocol][tag.removeprefix(f"{protocol}.")] = value
+    return found
 
 
 def number(text: str | None) -> float | None:
@@ -100,15 +117,35 @@ def _evaluations(tags: Mapping[str, str]) -> list[str]:
     found = evaluations(tags)
     if not found:
         return ["Not yet."]
-    headings = " | ".join(in_norm(short, "l2").label for short in COLUMNS)
-    lines = [f"| protocol | {headings} | run |", "|---" * (len(COLUMNS) + 2) + "|"]
+    lines = ["| protocol | measured, with 95 % intervals | run |", "|---|---|---|"]
     for protocol, metrics in found.items():
         norm = norm_measured(metrics) or "l2"
-        values = (metrics.get(in_norm(short, norm).name) for short in COLUMNS)
-        cells = ["-" if value is None else f"{value:.4g}" for value in values]
         named = protocol if norm == "l2" else f"{protocol} ({UNITS[norm]})"
-        lines.append(f"| {named} | {' | '.join(cells)} | `{tags[protocol + RUN]}` |")
+        lines.append(f"| {named} | {'; '.join(_numbers(metrics)) or '-'} | `{tags[protocol + RUN]}` |")
+    certified = [protocol for protocol, metrics in found.items() if RADIUS in metrics]
+    if certified and not trained_with_noise(tags.get("advalign.recipe", "")):
+        lines += ["", f"Not trained with noise: the certificates under {', '.join(certified)} are valid, and small."]
     return lines
+
+
+def _numbers(metrics: Mapping[str, float]) -> list[str]:
+    """Headline numbers with their intervals, as a card says them."""
+    told = [name for name in metrics if not name.endswith((LOW, HIGH))]
+    lines = []
+    for name in sorted(told, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        low, high = metrics.get(f"{name}{LOW}"), metrics.get(f"{name}{HIGH}")
+        interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
+        lines.append(f"{_described(name)[1]}: {metrics[name]:.4g}{interval}")
+    return lines
+
+
+def _described(name: str) -> tuple[str, str]:
+    """A metric's long name and its label; its name as it is, where nothing describes it."""
+    try:
+        found = describe(name)
+    except InputError:
+        return name, name
+    return found.name, found.label
 
 
 def _decisions(tags: Mapping[str, str]) -> list[str]:

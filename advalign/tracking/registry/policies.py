@@ -35,7 +35,7 @@ class Demand(Strict):
     Attributes:
         better_by: the mean paired difference is at least this, in the metric's units, and above 0 at the policy's p.
         not_below: the metric is above this share of the other's, at the policy's p (non-inferiority).
-        drop_at_most: the largest allowed fall of the metric, in its units; no test.
+        drop_at_most: how much worse the metric may get, in its units: fall, or rise where lower is better; no test.
     """
 
     better_by: float | None = Field(None, ge=0)
@@ -139,6 +139,11 @@ def _named(policy: Asks, source: str) -> Asks:
             if describe(metric).column is None and (demand.better_by is not None or demand.not_below is not None):
                 raise InputError(
                     f"{source}: against {key}: {metric} has no value per stimulus: demand only drop_at_most"
+                )
+            if demand.not_below is not None and describe(metric).better == "lower":
+                raise InputError(
+                    f"{source}: against {key}: not_below: {metric} is better when it is lower: demand drop_at_most (it "
+                    "rises by at most that) or better_by"
                 )
     return policy.model_copy(update={"bounds": _by_metric(policy.bounds, f"{source}: bounds"), "against": against})
 

@@ -124,6 +124,8 @@ def _judge(
     project: Project, store: Store, policy: Policy, version: ModelVersion, holder: int | None, baseline: str | None
 ) -> list[Verdict]:
     evaluate = load_settings(project.root).evaluate
+    for name in (policy.protocol, *policy.also):
+        _check_protocol(name, evaluate)
 
     def case_of(name: str, demands: Demands) -> Case:
         evidence = read_evidence(store, version, name, evaluate)
@@ -149,7 +151,18 @@ def _judge(
             zoo = evaluated_zoo(store, policy.protocol, case.candidate, version.name, evaluate)
         except AdvalignError as error:
             zoo = str(error)
-    return judge(policy, case, zoo, {name: case_of(name, demands) for name, demands in policy.also.items()})
+    also = {name: case_of(name, demands) for name, demands in policy.also.items()}
+    return judge(policy, case, zoo, also, evaluate.protocols)
+
+
+def _check_protocol(name: str, evaluate: EvaluateSettings) -> None:
+    """Refuse a policy whose protocol neither params.yaml declares nor the catalog has."""
+    try:
+        protocol(name, evaluate.protocols)
+    except InputError as error:
+        raise InputError(
+            f"gates.yaml: {error}; one that an experiment declares in its params.yaml is known where that file is"
+        ) from None
 
 
 def _opponent(store: Store, name: str, key: str, holder: int | None, baseline: str | None) -> ModelVersion | str | None:

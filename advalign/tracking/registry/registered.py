@@ -15,13 +15,13 @@ from advalign.models.checkpoints import CARD, WEIGHTS, Card
 from advalign.names import Reference, check_name, is_name
 from advalign.tracking.registry.model_card import (
     DECISION,
-    NOTED,
     RESULT,
     ROLLBACK,
     RUN,
     complete,
+    evaluations,
     first_part,
-    logged,
+    headlines,
     number,
 )
 from advalign.tracking.registry.packaging import active, log_classifier
@@ -160,9 +160,8 @@ def note_evaluation(store: Store, version: ModelVersion, label: str, run: Run) -
         label: of the protocol, or of a trial ("fmn-fast.first6").
         run: of the evaluation, finished.
     """
-    metrics, label = run.data.metrics, store.named(label)
-    values = {name: logged(metrics, metric) for name, metric in NOTED.items()}
-    found = {f"{label}.{name}": str(value) for name, value in values.items() if value is not None}
+    label = store.named(label)
+    found = {f"{label}.{name}": str(value) for name, value in headlines(run.data.metrics).items()}
     noted = {f"{label}{RUN}": run.info.run_id, f"{label}{RESULT}": run.data.tags[RESULT_TAG]}
     set_tags(store, version, {**noted, **found})
 
@@ -218,12 +217,13 @@ def compare_versions(store: Store, first: ModelVersion, second: ModelVersion) ->
     """
     rows = [{"what": "version", "first": f"{first.name}/{first.version}", "second": f"{second.name}/{second.version}"}]
     facts = [{**_params(store, version), **version.tags} for version in (first, second)]
+    measured = {f"{name}.{metric}" for name, found in evaluations(first.tags).items() for metric in found}
     for name in sorted({*facts[0], *facts[1]}):
         one, two = (found.get(name, "-") for found in facts)
         if one == two or name.endswith((DECISION, ROLLBACK)):
             continue
         values = number(one), number(two)
-        if name.rpartition(".")[2] in NOTED and values[0] is not None and values[1] is not None:
+        if name in measured and values[0] is not None and values[1] is not None:
             one, two = f"{values[0]:.4g}", f"{values[1]:.4g} ({values[1] - values[0]:+.3g})"
         elif name.endswith("sha256"):
             one, two = one[:12], two[:12]

@@ -15,6 +15,7 @@ from advalign.evaluation.protocols import protocol
 from advalign.inputs import Tracked
 from advalign.metrics.base import Metric
 from advalign.rows import Descriptor
+from advalign.settings import ProtocolSettings
 from advalign.tracking.registry.gates import Case, Evidence, Present, judge
 from advalign.tracking.registry.policies import Bound, Demand, Demands, Policy, previous_alias, read_policy
 from tests.conftest import REPOSITORY
@@ -205,6 +206,28 @@ def test_drop(accuracy, holds):
     assert ask(against(multilabel_accuracy={"drop_at_most": 0.02}), mine, evidence())[0].holds == holds
 
 
+@pytest.mark.parametrize(("error", "holds"), [(0.1, True), (0.22, True), (0.221, False)])
+def test_where_less_is_better_a_drop_is_a_rise(error, holds):
+    mine, other = (evidence(metrics={"corruption_error.noise": value}) for value in (error, 0.2))
+    verdict = ask(against(**{"corruption_error.noise": {"drop_at_most": 0.02}}), mine, other)[0]
+    assert (verdict.wanted, verdict.holds) == ("rises by at most 0.02", holds)
+
+
+def test_a_policy_names_protocols_that_params_declare():
+    declared = {"votes": ProtocolSettings(probe="smoothing", image_set="cifar", settings={"n": 200})}
+    votes = evidence(protocol=protocol("votes", declared).sha256, metrics={"certified_accuracy_eps0.25": 0.5})
+    asked = {"bounds": {"certified_accuracy_eps0.25": Bound(at_least=0.4)}}
+    policy = Policy(protocol="fmn-fast", also={"votes": Demands(**asked)}, **OPEN)
+    (verdict,) = judge(policy, Case(evidence(), {}, None), EMPTY, {"votes": Case(votes, {}, None)}, declared)
+    assert (verdict.gate, verdict.holds) == ("certified_accuracy_eps0.25 under votes", True)
+    other = {"votes": declared["votes"].model_copy(update={"settings": {"n": 300}})}
+    (verdict,) = judge(policy, Case(evidence(), {}, None), EMPTY, {"votes": Case(votes, {}, None)}, other)
+    assert (verdict.got, verdict.holds) == ("evaluated under earlier settings of it", False)
+    about_it = Policy(protocol="votes", **{**OPEN, "minimum_norm": True}, **asked)
+    first, second = judge(about_it, Case(votes, {}, None), EMPTY, None, declared)
+    assert (first.got, first.holds, second.holds) == ("votes, which attacks nothing", False, True)
+
+
 def test_another_that_is_missing_fails_but_nobody_before_does_not():
     demands = against(multilabel_accuracy={"drop_at_most": 0.02})
     missing = ask(demands, evidence(), "m.baseline is not evaluated")
@@ -312,6 +335,10 @@ def test_the_projects_own_gates_are_those_that_the_readme_tells():
         ({"champion": {"protocol": "fmn", "bounds": {"n_valid": {}}}}, "at_least or at_most"),
         ({"champion": {"protocol": "fmn", "against": {"baseline": {"x": {}}}}}, "better_by, not_below or drop_at_most"),
         (asking("top1_accuracy", better_by=1), "against baseline: top1_accuracy has no value per stimulus"),
+        (
+            asking("shortcut_drop", not_below=0.9),
+            "shortcut_drop is better when it is lower: demand drop_at_m",
+        ),
         (asking("aa_raw", not_below=0.9), "against baseline: adversarial_human_alignment_raw has no value per"),
         (asking("perturbation_tolerence", better_by=1), "unknown metric 'perturbation_tolerence'; did you mean 'pert"),
         (

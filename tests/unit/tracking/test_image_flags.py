@@ -28,12 +28,20 @@ def test_flags_of_rows(columns, flags):
     assert image_flags(pd.DataFrame(columns)) == flags
 
 
-def test_the_evidence_of_a_promotion_has_them(sample_root, tmp_path):
-    """Beside the model's own: tests/unit/tracking/test_gates.py shows that any flag fails the gate."""
+@pytest.mark.parametrize(
+    ("columns", "flags"),
+    [
+        ({"lossy": True, "mask_source": "own-cam"}, ("lossy-images", "own-cam-masks")),
+        ({"flags": "stochastic,zero-gradients"}, ("stochastic", "zero-gradients")),
+        ({"predicted": {"lossy": True, "flags": "train-mode"}}, ("train-mode", "lossy-images")),
+    ],
+)
+def test_the_evidence_of_a_promotion_has_them(columns, flags, sample_root, tmp_path):
+    """Those of rows and of the companions' rows; test_gates.py shows that any flag fails the gate, under `also` too."""
     project = make_project(sample_root, tmp_path / "project")
     store, settings = open_store(project), load_settings(project.root).evaluate
     publish_checkpoint(project, store, save_version(project, NAME, 0), Published())
-    summary = evaluate(project, NAME, pt=0.5, aa=0.25, accuracy=0.8, lossy=True, mask_source="own-cam")
+    summary = evaluate(project, NAME, pt=0.5, aa=0.25, accuracy=0.8, **columns)
     publish_evaluation(project, store, summary, load_stimuli(project), Published())
     evidence = read_evidence(store, store.client.get_model_version(NAME, "1"), "fmn-fast", settings)
-    assert evidence.flags == ("lossy-images", "own-cam-masks")
+    assert evidence.flags == flags

@@ -6,7 +6,7 @@ import pytest
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.settings import load_settings
 from advalign.tracking.registry.evidence import read_evidence
-from advalign.tracking.registry.model_card import NOTED, evaluations
+from advalign.tracking.registry.model_card import evaluations
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.results import Published
 from advalign.tracking.store import open_store
@@ -74,9 +74,10 @@ def test_a_version_of_a_store_of_0_1_says_the_same_of_itself(project, store, mon
     then, run = version_of(project, store, "then.baseline")
     assert run.data.metrics["perturbation_tolerance"] == 0.5
     assert "pt" not in run.data.metrics
-    measured = NOTED.keys() & METRICS.keys()
-    assert evaluations(then.tags) == evaluations(now.tags) == {"fmn-fast": {name: METRICS[name] for name in measured}}
-    row = "| fmn-fast | 0.5 | 0.4 | 0.1 | 0.8 | - | - | - | 36 |"
+    shown = ("perturbation_tolerance", "adversarial_human_alignment", "aligned_minus_shuffled", "multilabel_accuracy")
+    expected = {name: METRICS[name] for name in (*shown, "n_valid")}
+    assert evaluations(then.tags) == evaluations(now.tags) == {"fmn-fast": expected}
+    row = "| fmn-fast | PT: 0.5; AA: 0.4; aligned − shuffled: 0.1; multi-label: 0.8; n: 36 |"
     assert row in then.description
     assert row in now.description
 

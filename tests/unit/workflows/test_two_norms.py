@@ -95,8 +95,9 @@ def test_mlflow_and_the_model_card_say_the_norm(project, store):
     assert not {"pt", "aa", "n_valid", "robust_accuracy_eps1"} & metrics.keys()
     assert metrics["multilabel_accuracy"] == pytest.approx(0.8, abs=0.05)
     assert float(version.tags["linf-curve.perturbation_tolerance_linf"]) == pytest.approx(4.0)
-    assert "| linf-curve (linf norm, 1/255) | 4 | 0.3 |" in version.description
-    assert "| fmn-fast | 0.9 | 0.4 |" in version.description
+    assert "| linf-curve (linf norm, 1/255) | PT linf: 4 (" in version.description
+    assert "); AA linf: 0.3 (" in version.description
+    assert "| fmn-fast | PT: 0.9 (" in version.description
 
 
 def test_a_promotion_asks_both_norms(project, store):
