@@ -54,8 +54,8 @@ def controlled(batch: Batch, masks: Masks) -> Batch:
     if masks == "shuffled":
         if len(batch) < 2:
             raise InputError(
-                f"masks: shuffled gives each image another's mask, and a part of a batch has {len(batch)}, expected 2 or "
-                "more: raise train.batch_size, or lower train.accumulate"
+                f"masks: shuffled gives each image another's mask, and a part of a batch has {len(batch)}, expected 2 "
+                "or more: raise train.batch_size, or lower train.accumulate"
             )
         return replace(batch, heatmaps=batch.heatmaps.roll(1, 0), has_heatmap=batch.has_heatmap.roll(1, 0))
     if masks == "centre":

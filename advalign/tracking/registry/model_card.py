@@ -124,7 +124,8 @@ def _evaluations(tags: Mapping[str, str]) -> list[str]:
         lines.append(f"| {named} | {'; '.join(_numbers(metrics)) or '-'} | `{tags[protocol + RUN]}` |")
     certified = [protocol for protocol, metrics in found.items() if RADIUS in metrics]
     if certified and not trained_with_noise(tags.get("advalign.recipe", "")):
-        lines += ["", f"Not trained with noise: the certificates under {', '.join(certified)} are valid, and small."]
+        told = f"the certificates under {', '.join(certified)} are valid, and smaller than could be"
+        lines += ["", f"Not trained with noise: {told}."]
     return lines
 
 

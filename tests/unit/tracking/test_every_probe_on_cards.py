@@ -115,7 +115,7 @@ def test_a_card_says_each_probes_headline_with_its_interval(protocol, label, met
 
 def test_a_card_says_that_a_certified_model_saw_no_noise(store):
     version = store.client.get_model_version(TWIN, "1")
-    said = "Not trained with noise: the certificates under votes are valid, and small."
+    said = "Not trained with noise: the certificates under votes are valid, and smaller than could be."
     assert said in version.description
     assert said not in complete("", {**version.tags, "advalign.recipe": "noise"})
     without = {tag: value for tag, value in version.tags.items() if not tag.startswith("votes.")}
