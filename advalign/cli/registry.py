@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advalign.cli._output import JSON, print_json, print_table
+from advalign.errors import InputError
 from advalign.vocabulary import in_norm, norm_measured
 
 if TYPE_CHECKING:  # the help imports nothing heavy
@@ -116,15 +117,22 @@ def promote(
     to: str = ALIAS,
     force: bool = typer.Option(False, "--force", help="Promote although a gate fails; needs --reason."),
     reason: str = typer.Option("", help="Why; is recorded."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check the gates only: nothing is moved or recorded."),
     as_json: bool = JSON,
 ) -> None:
     """Give a version an alias if every gate of registry/gates.yaml holds; otherwise change nothing and exit 1."""
-    from advalign.tracking.registry.promotion import promote as run
+    from advalign.tracking.registry import promotion
 
+    if dry_run and (force or reason):
+        raise InputError("--dry-run decides nothing, so it takes neither --force nor --reason: leave one of them out")
     with _opened() as (project, store):
-        decision = run(project, store, name, version, to, force=force, reason=reason)
+        decision = (
+            promotion.check(project, store, name, version, to)
+            if dry_run
+            else promotion.promote(project, store, name, version, to, force=force, reason=reason)
+        )
     _tell(decision, as_json)
-    if decision.outcome == "refused":
+    if decision.outcome in ("refused", "fails"):
         raise typer.Exit(1)
 
 
@@ -160,6 +168,8 @@ def _tell(decision: "Decision", as_json: bool) -> None:
     failed = sum(not gate.holds for gate in decision.gates)
     before = "nobody before" if decision.before is None else f"version {decision.before} before"
     ends = {
+        "passes": f"{label} would be {decision.alias}: every gate holds ({before}); nothing was changed",
+        "fails": f"{label} would be refused: {failed} of {len(decision.gates)} gates fail; nothing was changed",
         "promoted": f"{label} is {decision.alias} now ({before})",
         "refused": f"{label} was not promoted: {failed} of {len(decision.gates)} gates fail; nothing was changed",
         "kept": f"{label} is {decision.alias} already; nothing was changed",

@@ -78,6 +78,26 @@ def promote(
         return _refuse(project, store, judged)
 
 
+def check(project: Project, store: Store, name: str, version: int | None = None, alias: str = "champion") -> Decision:
+    """What `promote` would decide now, by the same gates; nothing is moved or recorded.
+
+    Args:
+        project, store, name, version, alias: as of `promote`.
+
+    Returns:
+        The decision: "passes" or "fails".
+
+    Raises:
+        InputError, CheckFailed: as `promote`.
+    """
+    policy = read_policy(project.gates, alias)
+    wanted = resolve(store, Reference(name, version=version)) if version else candidate(store, check_name(name))
+    holder, baseline = _holder(store, name, alias), baseline_of(_checked_card(wanted).model_dump())
+    gates = tuple(_judge(project, store, policy, wanted, holder, baseline))
+    outcome = "passes" if all(verdict.holds for verdict in gates) else "fails"
+    return Decision(outcome, name, int(wanted.version), alias, holder, provenance.git_user(project.root), gates)
+
+
 def rollback(project: Project, store: Store, name: str, alias: str = "champion", reason: str = "") -> Decision:
     """Return an alias to the version that held it before. One step back is kept; the audit table lists the others.
 
