@@ -41,6 +41,27 @@ def holders(root, name):
     return {alias: int(version) for alias, version in client(root).get_registered_model(name).aliases.items()}
 
 
+def test_a_dry_run_prints_the_gates_and_changes_nothing(root):
+    before = holders(root, NAME)
+    done = registry(root, "promote", NAME, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"n_valid +at least 1 +\d+ +holds", done.stdout)
+    assert f"{NAME} version 1 would be champion: every gate holds (nobody before); nothing was changed" in done.stdout
+    gates = root / "registry" / "gates.yaml"
+    kept = gates.read_text()
+    gates.write_text(kept.replace("at_least: 1", "at_least: 37"))
+    try:
+        failed = registry(root, "promote", NAME, "--dry-run", "--json")
+    finally:
+        gates.write_text(kept)
+    assert (failed.returncode, json.loads(failed.stdout)["outcome"]) == (1, "fails")
+    assert holders(root, NAME) == before
+    assert json.loads(registry(root, "audit", NAME, "--json").stdout) == []
+    refused = registry(root, "promote", NAME, "--dry-run", "--force", "--reason", "because")
+    assert refused.returncode == 2
+    assert "--dry-run decides nothing" in refused.stderr
+
+
 def test_promotion_prints_the_gates_and_moves_the_alias(root):
     done = registry(root, "promote", NAME)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from tests.pipeline.conftest import CODE, REPOSITORY, reproduce, run, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 MODEL, ADVERSARIAL = "test_resnet.baseline", "test_resnet_linf_eps8_255.adversarial"
+MODELS = (MODEL, ADVERSARIAL, "test_resnet.aligned")
 PROTOCOLS = ("accuracy", "shortcut")
 
 
@@ -35,7 +36,13 @@ def experiment(tmp_path_factory):
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["train"] |= {"epochs": 1}
     params["recipes"]["adversarial"] |= {"steps": 1}
-    params["evaluate"]["protocols"]["pgd-cifar"]["settings"] |= {"steps": 2}
+    params["trainings"] = {name: params["trainings"][name] for name in MODELS}
+    protocols = params["evaluate"]["protocols"]
+    protocols["pgd-cifar"]["settings"] |= {"steps": 2}
+    protocols["votes-cifar"]["settings"] |= {"n0": 2, "n": 10}
+    params["evaluate"]["also"].remove(
+        "corruptions"
+    )  # 95 passes for every image: tests/unit/analysis/robustsight has it
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder
 
@@ -47,7 +54,7 @@ def test_the_whole_road_from_a_fresh_clone(experiment):
     assert pulled.returncode == 0, pulled.stderr
     done = reproduce(experiment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done.stdout)[-1] == "tables"
+    assert stages_run(done.stdout)[-2:] == ["gates", "tables"]
     found = json.loads((experiment / "outputs" / "validation.json").read_text())
     assert {name: found[name]["checked"] for name in ("train", "test", "swapped", "swaps")} == {
         "train": 9, "test": 9, "swapped": 9, "swaps": 4,
@@ -63,12 +70,18 @@ def test_the_whole_road_from_a_fresh_clone(experiment):
     assert 0.9 < (one["cue"] == one["label"]).mean() < 1
     assert not one["probability_top"].equals(other["probability_top"])
 
-    assert (experiment / "outputs" / "comparison" / "figures" / "robust_accuracy.png").is_file()
-    tables = (experiment / "outputs" / "comparison" / "tables.md").read_text()
+    compared = experiment / "outputs" / "comparison"
+    figures = {path.name for path in (compared / "figures").iterdir()}
+    assert {"robust_accuracy.png", "certified_accuracy.svg", "trade_off.png", "saliency.png"} <= figures
+    assert "Does alignment raise IoU over both controls?" in (compared / "report.html").read_text()
+    judged = json.loads((compared / "gates.json").read_text())["sighted"]
+    assert set(judged) == set(MODELS)
+    assert "evaluation under corruptions: under corruptions, got not evaluated under it" in judged[MODEL]["failed"]
+    tables = (compared / "tables.md").read_text()
     assert tables.strip() in done.stdout, "the tables are printed"
     assert f"| {ADVERSARIAL} | adversarial | 0." in tables
-    kept = json.loads((experiment / "outputs" / "comparison" / "metrics" / "robustsight.json").read_text())
-    assert set(kept) == {MODEL, ADVERSARIAL}
+    kept = json.loads((compared / "metrics" / "robustsight.json").read_text())
+    assert set(kept) == set(MODELS)
     assert kept[MODEL]["clean_accuracy"] == pytest.approx((one["prediction"] == one["label"]).mean())
 
 
@@ -76,9 +89,9 @@ def test_its_runs_and_versions_are_in_the_repositorys_store(experiment):
     store = open_store(Project(experiment))
     runs = {kind: store.all_runs(kind) for kind in ("train", "evaluate")}
     assert {run.data.tags[EXPERIMENT] for found in runs.values() for run in found} == {"robustsight"}
-    assert {run.info.run_name for run in runs["train"]} == {f"robustsight/{MODEL}", f"robustsight/{ADVERSARIAL}"}
+    assert {run.info.run_name for run in runs["train"]} == {f"robustsight/{name}" for name in MODELS}
     evaluate = load_settings(experiment).evaluate
-    assert len(runs["evaluate"]) == 2 * len({evaluate.protocol, *evaluate.also})
+    assert len(runs["evaluate"]) == len(MODELS) * len({evaluate.protocol, *evaluate.also})
     assert {path.name for path in experiment.parent.parent.glob("mlflow.db")} == {"mlflow.db"}
     version = store.client.get_model_version_by_alias(ADVERSARIAL, "candidate")
     attacked = store.client.get_run(version.tags[f"robustsight/pgd-cifar{RUN}"])
