@@ -237,17 +237,12 @@ def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
 
 
 def _line(source: str, key: str, said: str, got: str) -> str:
-    """What is wrong with a value, in words that do not need Python; of settings that contradict each other, which."""
+    """What is wrong with a value, or which values contradict each other, in words that do not need Python."""
     if not key and not said.startswith("Input should"):
         return f"{source}: {said}"
-    said = f"{said[:1].lower()}{said[1:]}".replace("tuple", "list")
-    return f"{source}: {_shown_key(key)}: {said}{got}"
-
-
-def _shown_key(key: str) -> str:
-    """A key of a file from outside, as a message shows it: plain where it is plain."""
-    plain = key.isascii() and key.isprintable() and len(key) <= 120
-    return (key if plain else shown(key)) or "value"
+    plain = key.isascii() and key.isprintable() and len(key) <= 120  # it is from outside
+    place = (key if plain else shown(key)) or "value"
+    return f"{source}: {place}: {f'{said[:1].lower()}{said[1:]}'.replace('tuple', 'list')}{got}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

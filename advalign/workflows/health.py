@@ -99,8 +99,11 @@ def _stimuli(project: Project) -> Finding:
     if not (project.stimuli / "manifest.parquet").is_file():
         from advalign.data.sets.stimuli import has_stage
 
-        if not has_stage(project):
-            return Finding("stimuli", "ok", "none: no stage of this experiment makes them")
+        try:
+            if not has_stage(project):
+                return Finding("stimuli", "ok", "none: no stage of this experiment makes them")
+        except AdvalignError as error:
+            return Finding("stimuli", "broken", str(error), "fix dvc.yaml")
         return Finding("stimuli", "absent", "not frozen yet", "dvc repro stimuli")
     return Finding("stimuli", "ok", "outputs/stimuli")
 

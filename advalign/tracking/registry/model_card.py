@@ -27,7 +27,7 @@ HEADLINES = (
 )  # fmt: skip
 """Numbers that a card shows, by their short names in l2; and every other one with an interval (`headlines`)."""
 OF_SEARCHES = {in_norm(one.name, norm).name for norm in NORMS for one in SEARCHED}
-ORDER = [in_norm(short, norm).name for norm in NORMS for short in HEADLINES]
+ORDER = [in_norm(short, norm).name for short in HEADLINES for norm in NORMS]
 LOW, HIGH = "_ci_low", "_ci_high"
 RADIUS = "average_certified_radius"  # evaluations under the probe `smoothing` have it
 

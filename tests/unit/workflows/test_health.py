@@ -6,7 +6,7 @@ import pytest
 
 from advalign.files import Project
 from advalign.inputs import folder_md5
-from advalign.workflows.health import _data
+from advalign.workflows.health import _data, _stimuli
 
 
 @pytest.fixture
@@ -34,3 +34,18 @@ def test_a_pointer_that_names_no_version_is_what_is_broken(project, text):
     (project.root / "data.dvc").write_text(text)
     found = _data(project)
     assert (found.state, found.detail) == ("broken", "data.dvc does not say which version data/ is")
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "detail"),
+    [
+        ("stages: {stimuli: {cmd: x}}\n", "absent", "not frozen yet"),
+        ("stages: {train: {cmd: x}}\n", "ok", "none: no stage of this experiment makes them"),
+        ("stages: [yaml\n", "broken", "is not valid YAML"),
+    ],
+)
+def test_stimuli_are_missed_where_a_stage_makes_them(project, text, state, detail):
+    (project.root / "dvc.yaml").write_text(text)
+    found = _stimuli(project)
+    assert found.state == state
+    assert detail in found.detail
