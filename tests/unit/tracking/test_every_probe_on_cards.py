@@ -18,7 +18,7 @@ from advalign.models.zoo import create_classifier
 from advalign.provenance import data_md5
 from advalign.settings import load_settings
 from advalign.tracking.registry.model_card import complete, evaluations
-from advalign.tracking.registry.policies import Bound, read_policy
+from advalign.tracking.registry.policies import read_policy
 from advalign.tracking.registry.promotion import promote
 from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all
@@ -182,13 +182,15 @@ def test_a_policy_may_name_no_protocol_that_nobody_declares(project, store):
         promote(project, store, TWIN)
 
 
-def test_the_policy_of_the_page_is_one(tmp_path):
-    """docs/registry.md: gates of every probe."""
+def test_the_policy_of_the_page_is_the_registrys(tmp_path):
+    """docs/registry.md: gates of every probe; and its protocols are those of experiments/robustsight."""
     page = (REPOSITORY / "docs" / "registry.md").read_text()
     (block,) = [text.partition("```")[0] for text in page.split("```yaml")[1:] if "iou_minus_shuffled" in text]
     (tmp_path / "gates.yaml").write_text(block)
-    policy = read_policy(tmp_path / "gates.yaml", "robustsight")
-    assert policy.also["smoothing-cifar"].bounds == {"certified_accuracy_eps0.25": Bound(at_least=0.4)}
+    policy = read_policy(REPOSITORY / "registry" / "gates.yaml", "sighted")
+    assert read_policy(tmp_path / "gates.yaml", "sighted") == policy
     assert set(policy.also["corruptions"].against["baseline"]) == {
         f"corruption_error.{family}" for family in ("noise", "blur", "weather", "digital")
     }
+    evaluate = load_settings(REPOSITORY / "experiments" / "robustsight").evaluate
+    assert {policy.protocol, *policy.also} <= {evaluate.protocol, *evaluate.also}
