@@ -123,7 +123,7 @@ def _wrapped(caption: str, width: int = 18) -> str:
     """Break a model's name after its architecture, so that it fits next to the pictures."""
     if len(caption) <= width:
         return caption
-    for mark in ("_l2", "_linf", "."):
+    for mark in ("_l2", "_linf", "_noise", "."):
         head, found, tail = caption.partition(mark)
         if found:
             return f"{head}\n{found}{tail}"

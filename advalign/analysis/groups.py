@@ -30,6 +30,8 @@ LOOKS = {
     "robust": Look("robust", "#D55E00", "x", 60.0),
     "harmonized": Look("harmonized", "#56B4E9", "star", 130.0),
     COMBINED: Look("harmonized + robust", "#000000", "cross", 80.0),
+    "aligned": Look("aligned", "#882255", "triangle-down", 60.0),
+    "noise": Look("noise", "#999933", "triangle-right", 60.0),
     "baseline": Look("baseline", "#7F7F7F", "circle"),
     "standard": Look("standard", "#7F7F7F", "circle"),
 }

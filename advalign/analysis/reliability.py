@@ -11,11 +11,14 @@ from advalign.analysis.groups import look
 from advalign.analysis.plots import DASHES, Axis, Line, Mark, Panel, Plot, Points, Vector
 from advalign.metrics.expected_calibration_error import BINS, calibration_bins, calibration_error
 
+MOST_PANELS = 8
+
 
 def reliability_diagram(rows: Mapping[str, pd.DataFrame], kinds: Mapping[str, str]) -> Plot:
-    """Accuracy against mean confidence in each of 15 equal bins, a line per model, beside the line of equality.
+    """Accuracy against mean confidence in each of 15 equal bins, beside the line of equality; a panel per model.
 
-    A point below the line of equality is overconfident. Its error bar is half of Wilson's 95 % interval.
+    A point below the line of equality is overconfident. Its error bar is half of Wilson's 95 % interval. Many models
+    share one panel, since there is no room for as many.
 
     Args:
         rows: Model -> its rows of the probe `predictions`.
@@ -28,17 +31,24 @@ def reliability_diagram(rows: Mapping[str, pd.DataFrame], kinds: Mapping[str, st
     usable = {model: _confidences(table) for model, table in rows.items() if len(table)}
     if not usable:
         return Plot(title, "No model here has predictions: evaluate one under a protocol of the probe predictions.")
-    bins = {model: _bins(*found) for model, found in usable.items()}
+    bins = {model: _bins(*found) for model, found in sorted(usable.items())}
     errors = [f"{model} {calibration_error(*found):.3f}" for model, found in sorted(usable.items())]
+    alone = len(bins) <= MOST_PANELS
+    panels = [_panel({model: found}, kinds, model) for model, found in bins.items()] if alone else [_panel(bins, kinds)]
+    note = f"Expected calibration error: {', '.join(errors)}."
+    detail = f"{len(bins)} model{'' if len(bins) == 1 else 's'}; {BINS} bins, bars: 95 % intervals"
+    return Plot(title, detail, panels, [note], (3.2 * len(panels) + 2.0 if alone else 7.5, 4.4 if alone else 5.0))
+
+
+def _panel(bins: Mapping[str, tuple[Vector, Vector, Vector]], kinds: Mapping[str, str], name: str = "") -> Panel:
     ends = np.array([0.0, 1.0])
     marks: list[Mark] = [
         Line(ends, ends, label="as often right as sure", dash=DASHES[2], guide=True),
         *model_lines({model: (sure, right) for model, (sure, right, _) in bins.items()}, kinds),
         *(_points(model, kinds[model], *found) for model, found in bins.items()),
     ]
-    axes = (Axis(f"confidence (mean of the bin, {BINS} bins)", low=0.0, high=1.0), Axis("accuracy", low=0.0, high=1.0))
-    note = f"Expected calibration error: {', '.join(errors)}."
-    return Plot(title, f"{len(bins)} model{'' if len(bins) == 1 else 's'}", [Panel(*axes, marks)], [note])
+    title = f"confidence\n{name}" if name else f"confidence (mean of the bin, {BINS} bins)"
+    return Panel(Axis(title, low=0.0, high=1.0), Axis("accuracy", low=-0.02, high=1.02), marks)
 
 
 def _confidences(table: pd.DataFrame) -> tuple[Vector, np.ndarray]:

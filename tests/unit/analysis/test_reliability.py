@@ -29,7 +29,7 @@ def test_points_by_hand():
     np.testing.assert_allclose(points.y_error, [(one.high - one.low) / 2 for one in intervals])
     error = (3 * (0.63 - 1 / 3) + 2 * (0.975 - 0.5)) / 5
     assert plot.notes == [f"Expected calibration error: a.baseline {error:.3f}."]
-    assert plot.detail == "1 model"
+    assert plot.detail == "1 model; 15 bins, bars: 95 % intervals"
     assert draw(plot).axes
     assert interact(plot)
 
