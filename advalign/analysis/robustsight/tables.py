@@ -32,6 +32,7 @@ MEASURES = {  # image set, attack or probe -> column: name of its number in a su
         "pgd_high": "robust_accuracy_ci_high",
         "attack_success": "attack_success_rate",
     },
+    (IMAGES, "linf-curve"): {"curve_accuracy": "robust_accuracy_linf8", "mean_norm": "perturbation_tolerance_linf"},
     (IMAGES, "saliency"): {
         "iou": "saliency_iou",
         "iou_sem": "saliency_iou_sem",
@@ -65,7 +66,7 @@ TABLES = {  # table -> its columns in order, and whether the paper prints them
     "table1": {"clean_accuracy": True, "ece": True, "parameters": True, "hours": True},
     "table2": {
         "clean_accuracy": True, "fgsm_accuracy": True, "pgd_accuracy": True, "pgd_low": False, "pgd_high": False,
-        "attack_success": True, "swapped_accuracy": False,
+        "attack_success": True, "curve_accuracy": False, "mean_norm": False, "ece": False, "swapped_accuracy": False,
     },
     "table3": {
         "iou": True, "iou_sd": True, "shuffled": False, "centre": False, "ceiling": False, "over_shuffled": False,
@@ -81,9 +82,12 @@ TABLES = {  # table -> its columns in order, and whether the paper prints them
 }  # fmt: skip
 UNMEASURED = ("hours", "mce", "mce_noise", "mce_blur", "mce_weather", "mce_digital")
 """What only the paper has: times, and quotients by a reference model that it does not name."""
+BESIDE = ("clean_accuracy", "ece", "swapped_accuracy", "shortcut_drop")
+"""Numbers that stand in a table for context: a model that has no others is not in it."""
 ENDING = "_published"
 DRAWN = "The images are drawn (docs/cifar.md), not CIFAR-10's: measured and published values are of different images."
 UNTIMED = "Hours of training are no part of a result here: MLflow has the begin and the end of each run."
+CURVE = "Table 2: curve accuracy is robust accuracy at 8/255 by minimum norms; mean norm is their mean, in 1/255."
 RELATIVE = (
     "Table 5: measured errors are shares; change is the difference to each model's standard twin over the same images, "
     "with a 95 % interval; relative is the mean quotient by the twin's errors. The paper's mCE divides by the errors "
@@ -132,7 +136,7 @@ def _table(name: str, whole: pd.DataFrame) -> pd.DataFrame:
     for key, is_printed in TABLES[name].items():
         pair = [*([key] if key not in UNMEASURED else []), *([f"{key}{ENDING}"] if is_printed else [])]
         columns += pair
-        own += [] if key == "clean_accuracy" or key in ("shortcut_drop", "swapped_accuracy") else pair
+        own += [] if key in BESIDE and name != "table1" else pair
     if name == "table1":
         whole = whole[whole["recipe"] == STANDARD]
     if name == "table4":
@@ -180,7 +184,7 @@ def _notes(project: Project) -> list[str]:
     images = open_set(IMAGES, project)
     drawn = bool((images.listing()["cue"] >= 0).any())
     absent = [f"{told[0].upper()}{told[1:]}." for told in images.absent()]
-    return [*([DRAWN] if drawn else []), *absent, UNTIMED, CIRCULAR, RELATIVE]
+    return [*([DRAWN] if drawn else []), *absent, UNTIMED, CURVE, CIRCULAR, RELATIVE]
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], sentences: list[str], notes: list[str]) -> str:

@@ -125,6 +125,10 @@ def test_measured_values_are_those_of_the_rows(project, made, name):
     assert told["pgd_accuracy"] == pytest.approx(held)
     assert told["pgd_low"] <= held <= told["pgd_high"]
     assert told["attack_success"] == pytest.approx((right - held) / right)
+    curve = rows(project, "curve-cifar", name)
+    beyond = (curve["status"] == "attack_failed") | (255 * curve["norm_linf"] > 8)
+    assert told["curve_accuracy"] == pytest.approx((beyond & (curve["status"] != "misclassified_clean")).mean())
+    assert told["mean_norm"] == pytest.approx(255 * curve["norm_linf"].mean(), nan_ok=True)
     assert made[0]["table1"].loc[name, "parameters"] == pytest.approx(0.203946, abs=0.2)
 
 
