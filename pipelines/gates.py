@@ -18,9 +18,7 @@ def stage(project: Project, settings: Settings) -> None:
         decision = check(project, store, model, alias=alias)
         failed = [f"{gate.gate}: {gate.wanted}, got {gate.got}" for gate in decision.gates if not gate.holds]
         told[model] = {"gates": len(decision.gates), "failed": failed}
-        print(
-            f"{model} {decision.outcome} {len(decision.gates) - len(failed)} of {len(decision.gates)} gates of {alias}"
-        )
+        print(f"{alias}: {model} {decision.outcome}, {len(failed)} of {len(decision.gates)} gates fail")
         print("".join(f"  {line}\n" for line in failed), end="")
     write_text(project.comparison / "gates.json", json.dumps({alias: told}, indent=1) + "\n")
 
