@@ -39,10 +39,12 @@ def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
     curves: dict[str, dict[str, Curve]] = {}
     kinds: dict[str, str] = {}
     without: set[str] = set()
+    notes: list[str] = []
     for name in dict.fromkeys((evaluate.protocol, *evaluate.also)):
         one = protocol(name, evaluate.protocols, evaluate.metrics or None)
         if not isinstance(one.probe, Smoothing):
             continue
+        notes += [_early(name, one.probe.settings.radii)] if one.probe.settings.sequential else []
         for summary in evaluated(project, evaluate, name).summaries:
             model = summary["model"]
             kinds[model] = group_of(summary, zoo)
@@ -50,7 +52,12 @@ def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
             without |= set() if trained_with_noise(summary["recipe"]) else {model}
     names = ", ".join(sorted(without))
     told = f"Not trained with noise: {names}. Their certificates are valid, and smaller than could be."
-    return certified_accuracy_curves(curves, kinds, [told] if without else [])
+    return certified_accuracy_curves(curves, kinds, [*notes, *([told] if without else [])])
+
+
+def _early(protocol: str, radii: tuple[float, ...]) -> str:
+    wanted = ", ".join(f"{radius:g}" for radius in radii)
+    return f"{protocol} stops counting votes once an image is decided at {wanted}: beyond, all votes would show more."
 
 
 def trained_with_noise(recipe: str) -> bool:

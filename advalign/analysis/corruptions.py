@@ -119,12 +119,13 @@ def corruption_heat_map(found: list[Corrupted], against: str | None = None) -> P
 
     Args, Raises: as `corruption_table`.
     """
-    title = "Errors under corruption: difference to a named model"
+    title = f"Errors under corruption: difference to {against or 'the standard twin'}"
     panels, largest = [], LEAST_LIMIT
     for one, other in _pairs(found, against):
         differences = one.errors.mean(0) - other.errors.mean(0)
         largest = max(largest, float(np.abs(differences).max()))
-        panels.append((f"{one.model}\nminus {other.model}\n({one.protocol})", differences))
+        under = f"\n({one.protocol})" if len({each.protocol for each in found}) > 1 else ""
+        panels.append((f"{one.model}\nminus {other.model}{under}", differences))
     if not panels:
         return Plot(title, "No model has been evaluated under corruptions together with the model to compare it with.")
     names = [name.replace("_", " ") for name in NAMES]

@@ -12,13 +12,14 @@ from advalign.analysis.plots import DASHES, Axis, Line, Mark, Panel, Plot, Point
 from advalign.metrics.expected_calibration_error import BINS, calibration_bins, calibration_error
 
 MOST_PANELS = 8
+FEWEST = 5  # images in a bin that is drawn
 
 
 def reliability_diagram(rows: Mapping[str, pd.DataFrame], kinds: Mapping[str, str]) -> Plot:
     """Accuracy against mean confidence in each of 15 equal bins, beside the line of equality; a panel per model.
 
-    A point below the line of equality is overconfident. Its error bar is half of Wilson's 95 % interval. Many models
-    share one panel, since there is no room for as many.
+    A point below the line of equality is overconfident. Its error bar is half of Wilson's 95 % interval. Bins of fewer
+    than `FEWEST` images are not drawn: there accuracy jumps between 0 and 1. Many models share one panel.
 
     Args:
         rows: Model -> its rows of the probe `predictions`.
@@ -35,7 +36,7 @@ def reliability_diagram(rows: Mapping[str, pd.DataFrame], kinds: Mapping[str, st
     errors = [f"{model} {calibration_error(*found):.3f}" for model, found in sorted(usable.items())]
     alone = len(bins) <= MOST_PANELS
     panels = [_panel({model: found}, kinds, model) for model, found in bins.items()] if alone else [_panel(bins, kinds)]
-    note = f"Expected calibration error: {', '.join(errors)}."
+    note = f"Expected calibration error, over all bins: {', '.join(errors)}. Bins of fewer than {FEWEST} are not drawn."
     detail = f"{len(bins)} model{'' if len(bins) == 1 else 's'}; {BINS} bins, bars: 95 % intervals"
     return Plot(title, detail, panels, [note], (3.2 * len(panels) + 2.0 if alone else 7.5, 4.4 if alone else 5.0))
 
@@ -57,9 +58,9 @@ def _confidences(table: pd.DataFrame) -> tuple[Vector, np.ndarray]:
 
 
 def _bins(confidence: Vector, right: np.ndarray) -> tuple[Vector, Vector, Vector]:
-    """Mean confidence, accuracy, and half of the accuracy's interval, of the bins with images."""
+    """Mean confidence, accuracy, and half of the accuracy's interval, of the bins with enough images."""
     counted = calibration_bins(confidence, right)
-    images, accurate, sure = counted[:, counted[0] > 0]
+    images, accurate, sure = counted[:, counted[0] >= FEWEST]
     pairs = zip(accurate, images, strict=True)
     intervals = [stats.binomtest(int(count), int(total)).proportion_ci(method="wilson") for count, total in pairs]
     halves = np.array([(interval.high - interval.low) / 2 for interval in intervals])

@@ -122,8 +122,12 @@ def _publish(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome
 
 
 def _headline(found: dict[str, Any]) -> dict[str, Any]:
-    """The table's columns of a model's summary: tolerance and its companions, or the protocol's own numbers."""
+    """The table's columns of a model's summary: tolerance and its companions, or the protocol's own numbers.
+
+    Ends of intervals and parts of another number (of a superclass, of a corruption) are in the summary only.
+    """
     own = {short_name(name): name for name in found["protocol_metrics"] if not name.endswith(tuple(SPREAD))}
+    own = {short: name for short, name in own.items() if not short.startswith("within/")}
     norm = norm_measured(found["protocol_metrics"])
     columns = {one.short: one.name for one in (in_norm(short, norm) for short in METRICS)} if norm else own
     return {

@@ -40,11 +40,13 @@ class Shortcut(Predictions):
         return Measured(rows)
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """`shortcut_drop` with its interval over images, and both accuracies; NaN where there are no images."""
+        """`shortcut_drop` with its interval over images, and both accuracies; NaN where there are no images.
+
+        No number of `predictions`: it would be about the swapped images, under a name that is of the others.
+        """
         rows = evaluation.rows
         drop = rows[DROP].to_numpy(np.float64)
         return {
-            **super().summarise(evaluation),
             **mean_with_interval(DROP, drop, evaluation.resamples, evaluation.seed),
             "accuracy_original": float((rows["prediction_original"] == rows["label"]).mean()),
             "accuracy_swapped": float((rows["prediction"] == rows["label"]).mean()),

@@ -14,6 +14,7 @@ from advalign.models.declared import Zoo, read_zoo
 from advalign.models.fetched import REGISTRY, FetchedModel
 from advalign.names import check_distinct, parse_reference
 from advalign.progress import say
+from advalign.settings import read_trainings
 from advalign.tracking.registry.registered import checkpoint_folders, fetch, resolve
 from advalign.tracking.store import open_store, store_errors
 
@@ -123,6 +124,9 @@ def _from_zoo(project: Project, classes: Classes, name: str, trained: list[str])
     try:
         return [_fetched(project, zoo, found, classes) for found in zoo.select([name])]
     except InputError:
+        if name in (listed := read_trainings(project.trainings)):
+            how = f"advalign train {listed[name].recipe} --model {listed[name].model}"
+            raise InputError(f"{name} is not trained here: `{how}` trains it, see registry/trainings.yaml") from None
         raise unknown_name("model", name, [*trained, *zoo.models]) from None
 
 

@@ -72,7 +72,8 @@ def find_model(store: Store, name: str) -> RegisteredModel:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = [model.name for model in all_models(store)]
-        raise unknown_name("registered model", name, known) from None
+        told = unknown_name("registered model", name, known)
+        raise InputError(f"{told}; `advalign publish` registers trained models") from None
 
 
 def candidate(store: Store, name: str) -> ModelVersion:

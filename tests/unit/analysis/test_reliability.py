@@ -16,19 +16,21 @@ def rows(confidence, right):
 
 
 def test_points_by_hand():
-    """Three images in the bin [9/15, 10/15), and two in the last one, which has 1 in it."""
-    table = rows([0.61, 0.62, 0.66, 0.95, 1.0], [True, False, False, True, False])
+    """Six images in the bin [9/15, 10/15), five in the last one, which has 1 in it; one alone, which is not drawn."""
+    sure = [0.61, 0.62, 0.66] * 2 + [0.95, 1.0, 0.95, 1.0, 1.0] + [0.5]
+    table = rows(sure, [True, False, False] * 2 + [True, False, False, True, True] + [True])
     plot = reliability_diagram({"a.baseline": table, "none": table.iloc[:0]}, {"a.baseline": "cnn", "none": "cnn"})
     marks = plot.panels[0].marks
     (line,) = [mark for mark in marks if isinstance(mark, Line) and mark.name == "a.baseline"]
     (points,) = [mark for mark in marks if isinstance(mark, Points)]
     for mark in (line, points):
-        np.testing.assert_allclose(mark.x, [0.63, 0.975])
-        np.testing.assert_allclose(mark.y, [1 / 3, 1 / 2])
-    intervals = [stats.binomtest(1, count).proportion_ci(method="wilson") for count in (3, 2)]
+        np.testing.assert_allclose(mark.x, [0.63, 0.98])
+        np.testing.assert_allclose(mark.y, [1 / 3, 3 / 5])
+    intervals = [stats.binomtest(*one).proportion_ci(method="wilson") for one in ((2, 6), (3, 5))]
     np.testing.assert_allclose(points.y_error, [(one.high - one.low) / 2 for one in intervals])
-    error = (3 * (0.63 - 1 / 3) + 2 * (0.975 - 0.5)) / 5
-    assert plot.notes == [f"Expected calibration error: a.baseline {error:.3f}."]
+    error = (6 * (0.63 - 1 / 3) + 5 * (0.98 - 0.6) + (1 - 0.5)) / 12
+    told = f"Expected calibration error, over all bins: a.baseline {error:.3f}."
+    assert plot.notes == [f"{told} Bins of fewer than 5 are not drawn."]
     assert plot.detail == "1 model; 15 bins, bars: 95 % intervals"
     assert draw(plot).axes
     assert interact(plot)
