@@ -101,7 +101,7 @@ def test_a_card_tells_recipe_data_training_and_metrics(root):
         f"SHA-256 `{summary['weights_sha256']}`",
         f"data: `{summary['data_md5']}`",
         "licence: MIT",
-        f"| fmn-5 | {summary['metrics']['perturbation_tolerance']:.4g} |",
+        f"| fmn-5 | PT: {summary['metrics']['perturbation_tolerance']:.4g} (",
         version.tags["fmn-5.run_id"],
         "| feng2025-released |",
     ):
