@@ -6,12 +6,11 @@ A certificate is a lower bound in l2; attacks give upper bounds. Robust accuracy
 import numpy as np
 
 from advalign import catalog
-from advalign.analysis.evaluated import evaluated
+from advalign.analysis.evaluated import each_protocol
 from advalign.analysis.figures import Curve, certified_accuracy_curves
 from advalign.analysis.plots import Plot
 from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_rows
-from advalign.evaluation.protocols import protocol
 from advalign.files import Project
 from advalign.models.declared import read_zoo
 from advalign.probes.smoothing import RADIUS, Smoothing, certified_accuracy
@@ -40,12 +39,10 @@ def certified_accuracy_figure(project: Project, settings: Settings) -> Plot:
     kinds: dict[str, str] = {}
     without: set[str] = set()
     notes: list[str] = []
-    for name in dict.fromkeys((evaluate.protocol, *evaluate.also)):
-        one = protocol(name, evaluate.protocols, evaluate.metrics or None)
-        if not isinstance(one.probe, Smoothing):
-            continue
+    for one, found in each_protocol(project, evaluate, lambda one: isinstance(one.probe, Smoothing)):
+        name = one.name
         notes += [_early(name, one.probe.settings.radii)] if one.probe.settings.sequential else []
-        for summary in evaluated(project, evaluate, name).summaries:
+        for summary in found.summaries:
             model = summary["model"]
             kinds[model] = group_of(summary, zoo)
             curves.setdefault(name, {})[model] = _curve(project, name, model)

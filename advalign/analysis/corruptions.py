@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advalign.analysis.evaluated import evaluated
+from advalign.analysis.evaluated import each_protocol
 from advalign.analysis.plots import Axis, Cells, Panel, Plot
 from advalign.analysis.statistics import paired
 from advalign.averages import bootstrap_interval
 from advalign.data.results import Paths, read_rows
 from advalign.errors import unknown_name
-from advalign.evaluation.protocols import protocol
 from advalign.files import Project
 from advalign.metrics.corruption_error import ALL, CLEAN, HEADLINE, NAME, benchmark_members, errors
 from advalign.settings import Settings
@@ -70,11 +69,10 @@ def corrupted_models(project: Project, settings: Settings) -> list[Corrupted]:
         InputError: no model is evaluated under one of these protocols.
         Damaged, CheckFailed: a result is damaged, or its numbers are not those of its rows.
     """
-    evaluate, found = settings.evaluate, []
-    for name in dict.fromkeys((evaluate.protocol, *evaluate.also)):
-        if protocol(name, evaluate.protocols, evaluate.metrics or None).spec.probe != PROBE:
-            continue
-        for summary in evaluated(project, evaluate, name).summaries:
+    found = []
+    for one, measured in each_protocol(project, settings.evaluate, lambda one: one.spec.probe == PROBE):
+        for summary in measured.summaries:
+            name = one.name
             model, baseline = summary["model"], summary["baseline"] or ""
             rows = read_rows(Paths(project.evaluations / name, model).rows)
             other = "" if baseline == model else baseline

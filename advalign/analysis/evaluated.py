@@ -1,11 +1,12 @@
 """Evaluations on disk as statistics read them: results that can be compared, with numbers computed from their rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from advalign.data.results import Paths, read_summaries
+from advalign.evaluation.protocols import Protocol, protocol
 from advalign.evaluation.summaries import Outdated, checked_metrics, setting_of
 from advalign.files import Project
 from advalign.settings import EvaluateSettings
@@ -40,39 +41,53 @@ class Evaluated:
 
 
 def evaluated(
-    project: Project, evaluate: EvaluateSettings, protocol: str, wanted: Mapping[str, object] | None = None
+    project: Project, evaluate: EvaluateSettings, name: str, wanted: Mapping[str, object] | None = None
 ) -> Evaluated:
     """Read the evaluations under a protocol: the largest group of models with one setting.
 
     Args:
         project: owner of the results.
         evaluate: settings: declared protocols and metrics.
-        protocol: its name; of a trial with the number of items.
+        name: of the protocol; of a trial with the number of items.
         wanted: values that the setting must have (keys of `DIFFERENCES`), such as those of another protocol's results.
 
     Raises:
         InputError: there are none.
         Damaged, CheckFailed: a summary or its rows are damaged, or do not belong together.
     """
-    summaries, wanted = read_summaries(project, protocol), dict(wanted or {})
+    summaries, wanted = read_summaries(project, name), dict(wanted or {})
     settings = [setting_of(summary) for summary in summaries]
     groups = Counter(repr(one) for one in settings if wanted.items() <= one.items())
     largest = max(groups, key=groups.__getitem__, default="")  # of equally large ones the first, by name
     shown = next((one for one in settings if repr(one) == largest), wanted)
     chosen, left_out = [], []
     for summary, setting in zip(summaries, settings, strict=True):
-        paths = Paths(project.evaluations / protocol, summary["model"])
+        paths = Paths(project.evaluations / name, summary["model"])
         differing = [key for key in DIFFERENCES if key in shown and setting[key] != shown[key]]
         if differing:
             why = f"{DIFFERENCES[differing[0]]} than the other models: {paths.mend}"
-            left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
+            left_out.append({"protocol": name, "model": summary["model"], "why": why})
             continue
         try:
             chosen.append({**summary, "metrics": checked_metrics(summary, paths.rows_under, evaluate)})
         except Outdated:
             why = f"evaluated again since under another protocol: {paths.mend}"
-            left_out.append({"protocol": protocol, "model": summary["model"], "why": why})
+            left_out.append({"protocol": name, "model": summary["model"], "why": why})
     return Evaluated(chosen, left_out)
+
+
+def each_protocol(
+    project: Project, evaluate: EvaluateSettings, asked: Callable[[Protocol], bool] = lambda _: True
+) -> Iterator[tuple[Protocol, Evaluated]]:
+    """Those protocols of `evaluate.protocol` and `evaluate.also` that are asked for, each with its evaluations.
+
+    Raises:
+        InputError, Damaged, CheckFailed: as `evaluated`.
+    """
+    for name in dict.fromkeys((evaluate.protocol, *evaluate.also)):
+        one = protocol(name, evaluate.protocols, evaluate.metrics or None)
+        if asked(one):
+            yield one, evaluated(project, evaluate, name)
 
 
 def unmeasured(project: Project, protocol: str, models: Iterable[str]) -> list[dict[str, str]]:

@@ -44,7 +44,7 @@ def reliability_diagram(rows: Mapping[str, pd.DataFrame], kinds: Mapping[str, st
 def _panel(bins: Mapping[str, tuple[Vector, Vector, Vector]], kinds: Mapping[str, str], name: str = "") -> Panel:
     ends = np.array([0.0, 1.0])
     marks: list[Mark] = [
-        Line(ends, ends, label="as often right as sure", dash=DASHES[2], guide=True),
+        Line(ends, ends, label="accuracy equals confidence", dash=DASHES[2], guide=True),
         *model_lines({model: (sure, right) for model, (sure, right, _) in bins.items()}, kinds),
         *(_points(model, kinds[model], *found) for model, found in bins.items()),
     ]

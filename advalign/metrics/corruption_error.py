@@ -16,10 +16,10 @@ from advalign.averages import mean_with_interval
 from advalign.metrics.base import Evaluation, Metric
 from advalign.rows import CLEAN_PREDICTION, Descriptor, corrupted_prediction
 from advalign.tensors.corruptions.constants import BENCHMARK, CONDITIONS, FAMILIES, NAMES, SEVERITIES
+from advalign.vocabulary import with_spread
 
 NAME, ALL, CLEAN = "corruption_error", "corruption_error_19", "corruption_error.none"
 HEADLINE = [NAMES.index(name) for name in BENCHMARK]
-SPREAD = {"_sem": "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
 
 
 def errors(rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -38,8 +38,7 @@ class CorruptionError(Metric):
 
     probe = "corruptions"
     describes: ClassVar[tuple[Descriptor, ...]] = (
-        Descriptor(NAME, NAME, "error, 15 corruptions", "share", "lower"),
-        *(Descriptor(f"{NAME}{ending}", f"{NAME}{ending}", label, "share") for ending, label in SPREAD.items()),
+        *with_spread(Descriptor(NAME, NAME, "error, 15 corruptions", "share", "lower")),
         Descriptor(ALL, ALL, "error, 19 corruptions", "share", "lower"),
         Descriptor(f"{NAME}.{{}}", f"within/{NAME}/{{}}", "error, {}", "share", "lower"),
     )

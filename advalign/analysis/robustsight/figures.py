@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from advalign.analysis.certified_figure import certified_accuracy_figure
-from advalign.analysis.corruptions import corrupted_models, corruption_heat_map
+from advalign.analysis.corruptions import corruption_heat_map
 from advalign.analysis.figures import Curve, robust_accuracy_curves
 from advalign.analysis.groups import look
 from advalign.analysis.plots import Axis, Panel, Plot, Points, Words
@@ -37,7 +37,7 @@ def robustsight_plots(experiment: Experiment) -> dict[str, Plot]:
         "trade_off": trade_off_plane(experiment),
         "robust_accuracy": robust_accuracy_figure(experiment),
         "certified_accuracy": certified_accuracy_figure(project, settings),
-        "corruptions": corruption_heat_map(corrupted_models(project, settings)),
+        "corruptions": corruption_heat_map(experiment.corrupted),
         "reliability": _reliability(experiment),
     }
 

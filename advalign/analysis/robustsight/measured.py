@@ -12,22 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advalign.analysis.evaluated import evaluated
+from advalign.analysis.corruptions import Corrupted, corrupted_models
+from advalign.analysis.evaluated import each_protocol
 from advalign.analysis.standing import group_of
 from advalign.data.results import Paths, read_rows
 from advalign.errors import InputError
-from advalign.evaluation.protocols import Protocol, protocol
+from advalign.evaluation.protocols import Protocol
 from advalign.files import Project
 from advalign.metrics.corruption_error import HEADLINE, errors
 from advalign.models.declared import read_zoo
 from advalign.rows import NORMS, SCALES, STATUS, Status
 from advalign.settings import Settings
 
-IMAGES, SWAPPED, CORRUPTED = "cifar", "cifar-swapped", "cifar-corrupted"  # image sets
+IMAGES, SWAPPED = "cifar", "cifar-swapped"  # image sets
 NORM = "linf"
-
-Values = "pd.Series[float]"
-"""A value for each image, indexed by the image's number; NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Measured:
     Attributes:
         protocol: the protocol.
         summaries: of the models that can be compared.
-        folder: of its results.
+        project: owner of the results.
     """
 
     protocol: Protocol
@@ -73,11 +71,15 @@ class Experiment:
     @cached_property
     def protocols(self) -> list[Measured]:
         """In the order of the settings."""
-        evaluate, found = self.settings.evaluate, []
-        for name in dict.fromkeys((evaluate.protocol, *evaluate.also)):
-            one = protocol(name, evaluate.protocols, evaluate.metrics or None)
-            found.append(Measured(one, evaluated(self.project, evaluate, name).summaries, self.project))
-        return found
+        return [
+            Measured(one, found.summaries, self.project)
+            for one, found in each_protocol(self.project, self.settings.evaluate)
+        ]
+
+    @cached_property
+    def corrupted(self) -> list[Corrupted]:
+        """Every model under corruptions."""
+        return corrupted_models(self.project, self.settings)
 
     @cached_property
     def models(self) -> dict[str, dict[str, Any]]:

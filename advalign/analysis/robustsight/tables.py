@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from advalign.analysis.corruptions import corrupted_models, corruption_table
+from advalign.analysis.corruptions import corruption_table
 from advalign.analysis.robustsight.measured import IMAGES, SWAPPED, Experiment
 from advalign.analysis.robustsight.published import Publication
 from advalign.evaluation.tasks import open_set
@@ -153,9 +153,7 @@ def _measured(experiment: Experiment) -> dict[str, dict[str, Any]]:
             for summary in one.summaries:
                 numbers = {column: summary["metrics"].get(key) for column, key in columns.items()}
                 found.setdefault(summary["model"], {"recipe": summary["recipe"]}).update(numbers)
-    for _, row in corruption_table(
-        corrupted_models(experiment.project, experiment.settings), experiment.settings
-    ).iterrows():
+    for _, row in corruption_table(experiment.corrupted, experiment.settings).iterrows():
         numbers = {key: row[key] for key in TABLES["table5"] if key in row}
         found.setdefault(row["model"], {"recipe": experiment.models[row["model"]]["recipe"]}).update(numbers)
     for model, numbers in found.items():
