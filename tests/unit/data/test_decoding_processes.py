@@ -17,29 +17,36 @@ def with_workers(found, count=2):
     return replace(found, settings=found.settings.model_copy(update={"workers": count}))
 
 
-def kill_one():
+@pytest.fixture
+def started():
+    """Lists the processes that this test started: an earlier one's may live until its memory is collected."""
+    before = multiprocessing.active_children()
+    return lambda: [process for process in multiprocessing.active_children() if process not in before]
+
+
+def kill(process):
     """PyTorch raises where the main thread is: here, before what is decoded already lets the epoch end."""
-    multiprocessing.active_children()[0].kill()
+    process.kill()
     for _ in range(500):
         time.sleep(0.01)
 
 
-def test_one_that_dies_while_the_training_computes_is_a_line():
+def test_one_that_dies_while_the_training_computes_is_a_line(started):
     batches = with_workers(data()).epoch(0, 0, Share())
     with pytest.raises(AdvalignError, match=LINE), decoding():
         next(batches)
-        kill_one()
+        kill(started()[0])
     batches.close()
 
 
-def test_one_that_dies_in_a_training_ends_it_with_a_line(tmp_path):
+def test_one_that_dies_in_a_training_ends_it_with_a_line(tmp_path, started):
     trained = fit(tmp_path, epochs=2)
     trained.data = with_workers(trained.data)
 
     class Killer:
         def on_step(self, position):
             if position.step == 1:
-                kill_one()
+                kill(started()[0])
 
         def on_epoch(self, row):
             raise AssertionError("it went on")
@@ -50,7 +57,7 @@ def test_one_that_dies_in_a_training_ends_it_with_a_line(tmp_path):
         trained.run([Killer()])
 
 
-def test_those_of_an_epoch_have_ended_before_the_validation_begins(tmp_path):
+def test_those_of_an_epoch_have_ended_before_the_validation_begins(tmp_path, started):
     trained, alive = fit(tmp_path, epochs=2), []
     trained.data = with_workers(trained.data)
     plain = trained.validation
@@ -60,7 +67,7 @@ def test_those_of_an_epoch_have_ended_before_the_validation_begins(tmp_path):
             return len(plain)
 
         def all(self, share):
-            alive.append(len(multiprocessing.active_children()))
+            alive.append(len(started()))
             return plain.all(share)
 
     trained.validation = Looking()
