@@ -10,7 +10,7 @@ from advalign.attacks.base import Status
 from advalign.attacks.fmn_fast import SLOTS, FastMinimumNormSearch
 from advalign.attacks.linf_curve import LinfCurve
 from advalign.errors import InputError, quoted, shown
-from advalign.settings import parse
+from advalign.strict_settings import parse
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import rank_correlation
 

@@ -63,6 +63,16 @@ class Project:
         return self.root / "data"
 
     @property
+    def participants(self) -> Path:
+        """Trials of single participants, from which human maps are made (`data.participants`)."""
+        return self.data / "participants"
+
+    @property
+    def human_maps(self) -> Path:
+        """What the trials come to: cleaning, agreement among people, pictures."""
+        return self.root / "outputs" / "maps"
+
+    @property
     def stimuli(self) -> Path:
         """The frozen stimulus set."""
         return self.root / "outputs" / "stimuli"

@@ -1,76 +1,17 @@
 """`params.yaml` as frozen, typed settings: the only source of run values. An unknown key is an error, not a default."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from advalign.errors import InputError, shown, unknown_name
-from advalign.names import ARCHITECTURE_RULE, NAME_RULE, check_distinct, is_architecture, is_name
+from advalign.errors import InputError
+from advalign.names import check_distinct
 from advalign.strict_files import read_yaml
+from advalign.strict_settings import PublishedName, Strict, parse
 
 PARAMS = "params.yaml"
-NUMBERS = (int, float, int | None, float | None)
-
-
-def _name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(NAME_RULE)  # `parse` adds the key and what was got
-    return text
-
-
-PublishedName = Annotated[str, AfterValidator(_name)]
-"""Type of a field that may become a path or a query: see `names.check_name`."""
-
-
-def _architecture(text: str) -> str:
-    if not is_architecture(text):
-        raise ValueError(ARCHITECTURE_RULE)
-    return text
-
-
-ArchitectureName = Annotated[str, AfterValidator(_architecture)]
-"""Type of a field that says which network is meant: a timm name, torchvision:NAME, python:package.module:function."""
-
-
-def fraction(text: str) -> float:
-    """Read a number or a quotient of two.
-
-    >>> fraction("0.5/255") == 0.5 / 255
-    True
-
-    Raises:
-        ValueError: neither, or divided by zero.
-    """
-    above, slash, below = text.partition("/")
-    if slash and not float(below):
-        raise ValueError(f"{text!r} divides by zero")
-    return float(above) / float(below) if slash else float(text)
-
-
-class Strict(BaseModel):
-    """Base of all settings: immutable, and a key it does not know is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")  # pydantic would take `true` for 1
-    @classmethod
-    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in NUMBERS:
-            raise ValueError("a number is wanted, an integer or a fraction")
-        return value
 
 
 class StimuliSettings(Strict):
@@ -83,6 +24,36 @@ class StimuliSettings(Strict):
     crop: float = Field(0.875, gt=0, le=1, description="share of the resized image that the centre crop keeps")
     categories_per_superclass: int = Field(20, ge=1)
     images_per_category: int = Field(4, ge=1)
+
+
+class HumanMapSettings(Strict):
+    """How trials of participants become human maps, ceilings and floors (docs/human-maps.md)."""
+
+    catch: float = Field(0.95, ge=0, le=1, description="least share of catch trials that a participant passed")
+    drop_mobile: bool = Field(True, description="drop trials from a mobile device")
+    min_clicks: int = Field(10, ge=0, description="trials with so few clicks, or fewer, are dropped")
+    max_clicks: int | None = Field(75, ge=1, description="first clicks of a trial that are kept; null: all")
+    min_subjects: int = Field(5, ge=2, description="images with fewer participants are dropped")
+    outlier_z: float = Field(-3.0, lt=0, description="robust z of a participant's agreement that is suspicious")
+    drop_outliers: bool = Field(False, description="drop suspicious participants, who are listed in any case")
+
+    resize: int = Field(256, ge=16, description="short side in pixels of the image that clicks are counted on")
+    crop: float = Field(0.875, gt=0, le=1, description="share of the resized image that the centre crop keeps")
+    side: int = Field(64, ge=8, description="side of the square maps that agreement is computed on, in pixels")
+    kernel: Literal["gaussian", "disc"] = Field("gaussian", description="disc: a flat disc, applied twice")
+    window: int = Field(21, ge=1, description="side of the kernel in pixels of the resized image, odd")
+    sigma: float | None = Field(None, gt=0, description="of the Gaussian, in the same pixels; null: sqrt(window)")
+    clicks_up_to: int | None = Field(None, ge=1, description="of every trial, in order of time; null: all")
+
+    splits: int = Field(100, ge=100, description="seeded random halves of the participants of every image")
+    bootstrap: int = Field(200, ge=100, description="resamples of the participants, for the intervals of ceilings")
+    grid: int = Field(8, ge=2, le=16, description="side of the grid that the earth mover's distance is computed on")
+
+    @model_validator(mode="after")
+    def _odd_window(self) -> "HumanMapSettings":
+        if self.window % 2 == 0:
+            raise ValueError(f"window {self.window} is even and would shift the map by half a pixel: give an odd one")
+        return self
 
 
 class TrainSettings(Strict):
@@ -201,61 +172,13 @@ class Settings(Strict):
     """All of params.yaml."""
 
     seed: int = Field(0, ge=0, lt=2**31)
+    human_maps: HumanMapSettings = Field(default_factory=lambda: HumanMapSettings.model_validate({}))
     stimuli: StimuliSettings
     train: TrainSettings
     recipes: dict[str, dict[str, Any]]
     trainings: dict[PublishedName, Training]
     evaluate: EvaluateSettings
     compare: CompareSettings
-
-
-AnySettings = TypeVar("AnySettings", bound=Strict)
-
-
-def parse(model: type[AnySettings], values: object, source: str) -> AnySettings:
-    """Turn plain values into settings.
-
-    Args:
-        model: the settings class.
-        values: a mapping as YAML gives it.
-        source: where the values come from, for the message ("params.yaml: train").
-
-    Raises:
-        InputError: one line naming the key, what was got and what is wanted.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            message = str(unknown_name("key", str(first["loc"][-1]), _keys_at(model, first["loc"][:-1])))
-            raise InputError(f"{source}: {message}") from None
-        got = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(_line(source, key, said, got)) from None
-
-
-def _line(source: str, key: str, said: str, got: str) -> str:
-    """What is wrong with a value, or which values contradict each other, in words that do not need Python."""
-    if not key and not said.startswith("Input should"):
-        return f"{source}: {said}"
-    plain = key.isascii() and key.isprintable() and len(key) <= 120  # it is from outside
-    place = (key if plain else shown(key)) or "value"
-    return f"{source}: {place}: {f'{said[:1].lower()}{said[1:]}'.replace('tuple', 'list')}{got}"
-
-
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of the settings class that lies at a path of keys below `model`."""
-    kind: Any = model
-    for part in path:
-        if get_origin(kind) is dict:
-            kind = get_args(kind)[1]
-        elif isinstance(kind, type) and issubclass(kind, BaseModel) and str(part) in kind.model_fields:
-            kind = kind.model_fields[str(part)].annotation
-        else:
-            return []
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
 
 
 def load_settings(root: Path) -> Settings:
@@ -290,9 +213,3 @@ def read_trainings(path: Path) -> dict[str, Training]:
     if not os.path.lexists(path):
         return {}
     return dict(parse(Trainings, read_yaml(path), str(path)).trainings)
-
-
-def digest(values: object) -> str:
-    """SHA-256 of plain values (or settings) in canonical JSON: the identity of what a result was made from."""
-    plain = values.model_dump(mode="json") if isinstance(values, BaseModel) else values
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()

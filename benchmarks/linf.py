@@ -19,7 +19,7 @@ from advalign.analysis.drawing import save
 from advalign.attacks.autoattack import CLASSES
 from advalign.attacks.base import Bounded
 from advalign.evaluation.protocols import protocol
-from advalign.settings import parse
+from advalign.strict_settings import parse
 from advalign.tensors.norms import linf_norm
 from benchmarks._peers import Run, grouped, ours, peers
 from benchmarks._timing import Cost

@@ -21,9 +21,10 @@ from advalign.analysis.zoo import plain
 from advalign.errors import InputError, shown
 from advalign.files import Project
 from advalign.regular_files import read_text
-from advalign.settings import EvaluateSettings, Strict, parse
+from advalign.settings import EvaluateSettings
 from advalign.strict_csv import LARGEST, parse_number, parse_sheet
 from advalign.strict_files import parse_yaml
+from advalign.strict_settings import Strict, parse
 from advalign.vocabulary import describe
 
 RELEASED = "feng2025-released"

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from advalign.errors import InputError
-from advalign.settings import Strict, fraction
+from advalign.strict_settings import Strict, fraction
 from advalign.tensors.norms import Norm, unit_l2
 
 RADIUS = re.compile(r"(l2|linf)([0-9]+(?:\.[0-9]+)?)")

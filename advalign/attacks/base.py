@@ -16,7 +16,7 @@ from advalign.attacks._oracle import Logits as Logits
 from advalign.attacks._oracle import Oracle as Oracle
 from advalign.errors import InputError
 from advalign.rows import Status as Status
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.balls import BALLS
 from advalign.tensors.norms import NORMS, per_sample
 from advalign.tensors.norms import Norm as Norm

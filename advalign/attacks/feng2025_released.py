@@ -12,7 +12,7 @@ from torch import Tensor
 from advalign.attacks._walk import walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Oracle
 from advalign.attacks.fmn import cosine
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 
 class Feng2025Released(MinimumNorm):

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from advalign.attacks.base import MinimumNorm, Oracle
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.balls import clip_to_box, farthest_in_box, project_l2
 from advalign.tensors.norms import TINY, l2_norm, per_sample, unit_l2
 

@@ -33,7 +33,7 @@ from advalign.attacks._plane_steps import Schedules, advance
 from advalign.attacks._slots import Item, Slots
 from advalign.attacks._walk import first_adversarial_noise, walk_until_adversarial
 from advalign.attacks.base import MinimumNorm, Norm, Oracle
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.balls import clip_to_box
 from advalign.tensors.norms import NORMS, per_sample
 

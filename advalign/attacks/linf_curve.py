@@ -16,7 +16,7 @@ from torch import Tensor
 from advalign.attacks.autoattack import AutoAttack
 from advalign.attacks.base import Oracle
 from advalign.attacks.fmn_fast import FastMinimumNormSearch
-from advalign.settings import Strict, fraction, parse
+from advalign.strict_settings import Strict, fraction, parse
 from advalign.tensors.norms import linf_norm
 
 NEAR = 1.5  # times the audited radius: norms up to here are doubted

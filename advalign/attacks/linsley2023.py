@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advalign.attacks._radius import cross_entropy
 from advalign.attacks.base import MinimumNorm, Oracle
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.norms import linf_norm, per_sample, unit_l2
 
 SMALLEST, MIDDLE, LARGEST = 0.001, 1.0, 10.0  # ends of the two ranges in which eps is bisected

@@ -26,8 +26,8 @@ def parse_eps(text: str) -> float:
     Raises:
         InputError: not a positive number.
     """
-    from advalign.settings import fraction
     from advalign.strict_csv import parse_number
+    from advalign.strict_settings import fraction
 
     try:
         for part in text.split("/", 1):

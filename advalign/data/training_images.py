@@ -24,7 +24,8 @@ from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import digests
 from advalign.regular_files import read_bytes
-from advalign.settings import TrainSettings, digest
+from advalign.settings import TrainSettings
+from advalign.strict_settings import digest
 from advalign.tensors.heatmaps import training_maps
 
 KEPT = 2**30  # bytes of decoded images

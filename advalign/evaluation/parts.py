@@ -11,7 +11,8 @@ from advalign.evaluation.tasks import expected_passes
 from advalign.files import sha256
 from advalign.models.checkpoints import Card
 from advalign.rows import BATCH_SIZE
-from advalign.settings import EvaluateSettings, digest
+from advalign.settings import EvaluateSettings
+from advalign.strict_settings import digest
 
 FEWEST = 6  # members of a task, where `evaluate.shard_size` is not smaller
 

@@ -17,7 +17,8 @@ from advalign.data.sets.base import ImageSet
 from advalign.errors import InputError, unknown_name
 from advalign.metrics.base import Metric
 from advalign.probes.base import Probe
-from advalign.settings import ProtocolSettings, digest, parse
+from advalign.settings import ProtocolSettings
+from advalign.strict_settings import digest, parse
 
 
 @dataclass(frozen=True)

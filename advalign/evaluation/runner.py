@@ -38,7 +38,8 @@ from advalign.probes.base import Measured
 from advalign.progress import say
 from advalign.rows import FLAGS
 from advalign.seals import Damaged
-from advalign.settings import Settings, digest
+from advalign.settings import Settings
+from advalign.strict_settings import digest
 
 TASK_SETTINGS = {"shard_size", "task_tflop", "threads", "batch_size", "search_precision"}
 """Settings that change rows, in addition to the protocol."""

@@ -14,9 +14,9 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.origins import origin_of
 from advalign.models.states import check_finite
 from advalign.models.zoo import create_network
-from advalign.settings import ArchitectureName, PublishedName, Strict, parse
 from advalign.strict_csv import parse_number, read_csv
 from advalign.strict_files import read_json
+from advalign.strict_settings import ArchitectureName, PublishedName, Strict, parse
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.json", "history.csv"
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from advalign.errors import InputError, unknown_name
 from advalign.names import check_distinct, plain_architecture
-from advalign.settings import ArchitectureName, PublishedName, Strict, parse
 from advalign.strict_files import read_yaml
+from advalign.strict_settings import ArchitectureName, PublishedName, Strict, parse
 
 Group = Literal["cnn", "vit", "hybrid", "ssl", "harmonized", "robust"]
 GROUPS: tuple[str, ...] = get_args(Group)

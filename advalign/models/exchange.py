@@ -24,7 +24,7 @@ from advalign.models.origins import origin_of
 from advalign.models.origins.timm import current_name
 from advalign.models.states import SUFFIXES, read_states
 from advalign.names import check_name
-from advalign.settings import parse
+from advalign.strict_settings import parse
 
 IMPORTED = "imported"  # key of a card's settings: file and sha256 of what it was imported from
 ROBUSTNESS = {"interpolation": "bilinear", "crop": 0.875}  # the transform of the package's own evaluations

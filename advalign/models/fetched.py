@@ -40,7 +40,7 @@ from advalign.models.states import SUFFIXES, check_kinds, chosen, matching_state
 from advalign.models.zoo import check_input, create_network
 from advalign.names import SCHEME, baseline_name, parse_reference
 from advalign.progress import say
-from advalign.settings import digest, parse
+from advalign.strict_settings import digest, parse
 
 REGISTRY = SCHEME
 

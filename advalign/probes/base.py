@@ -14,7 +14,7 @@ from advalign.metrics.base import Evaluation, Metric
 from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
 from advalign.rows import Descriptor
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.norms import Norm
 
 

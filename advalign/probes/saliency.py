@@ -20,7 +20,7 @@ from advalign.models.zoo import evaluation_transform
 from advalign.probes._sanity import NOT_FINITE
 from advalign.probes.base import Conditions, Measured, Model, Probe
 from advalign.rows import Descriptor
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.localisation import at_resolution, centred, enlarged, expected_overlap, hits, overlap
 from advalign.tensors.ranks import average_ranks, correlation
 from advalign.vocabulary import with_spread

@@ -27,7 +27,7 @@ from advalign.probes._certificate import Plan, radius_of
 from advalign.probes._sanity import NOT_FINITE
 from advalign.probes.base import Conditions, Measured, Model, Probe
 from advalign.rows import Descriptor
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.norms import Norm
 from advalign.vocabulary import UNITS, with_spread
 

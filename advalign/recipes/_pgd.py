@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from advalign.data.batches import Batch
 from advalign.recipes.base import Inputs, Position
-from advalign.settings import Strict, fraction
+from advalign.strict_settings import Strict, fraction
 from advalign.tensors.balls import BALLS, Ball
 from advalign.tensors.norms import Norm
 

@@ -12,7 +12,7 @@ from advalign.data.batches import Batch
 from advalign.names import baseline_name
 from advalign.recipes._position import Position as Position
 from advalign.recipes.terms.base import Term
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 STANDARD_GROUP = "standard"
 """Group of a recipe whose models are in their architecture's group (cnn, vit or hybrid in registry/zoo.yaml)."""

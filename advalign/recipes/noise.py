@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advalign.data.batches import Batch
 from advalign.recipes.base import Inputs, Position, Recipe
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 
 class GaussianNoise(Inputs):

@@ -19,7 +19,7 @@ from advalign.models.checkpoints import CARD, HISTORY, Card, read_history
 from advalign.models.exchange import imported_from
 from advalign.progress import say
 from advalign.recipes.base import Position
-from advalign.settings import digest
+from advalign.strict_settings import digest
 from advalign.tracking.lineage import IDENTITY, IMPORTED_FROM, lineage_tags, training_params
 from advalign.tracking.machine import Machine
 from advalign.tracking.results import now_ms

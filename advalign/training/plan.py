@@ -15,7 +15,8 @@ from advalign.models.origins.timm import current_name
 from advalign.models.zoo import check_input
 from advalign.names import check_name, plain_architecture
 from advalign.recipes.base import STANDARD_GROUP, Recipe
-from advalign.settings import Settings, Training, TrainSettings, digest, parse, read_trainings
+from advalign.settings import Settings, Training, TrainSettings, read_trainings
+from advalign.strict_settings import digest, parse
 
 NO_MAPS = "there are no train-*.tfrecords in data/clickme"
 

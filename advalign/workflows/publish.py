@@ -26,7 +26,8 @@ from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import CARD, need_weights, read_card
 from advalign.models.declared import Zoo, read_zoo
 from advalign.progress import say
-from advalign.settings import digest, load_settings
+from advalign.settings import load_settings
+from advalign.strict_settings import digest
 from advalign.tracking.lineage import LINEAGE, lineage_tags
 from advalign.tracking.locks import exclusive
 from advalign.tracking.lost_files import put_back_artifacts, put_back_version

@@ -9,7 +9,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import Card
 from advalign.progress import Advance, progress
 from advalign.recipes.base import Position
-from advalign.settings import digest
+from advalign.strict_settings import digest
 from advalign.tracking.lineage import training_params
 from advalign.tracking.store import StoreDown, open_store
 from advalign.tracking.training_run import TrainingRun

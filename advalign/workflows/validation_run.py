@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 from advalign.data.expectations import Validation
 from advalign.files import Project, write_text
-from advalign.settings import Settings, digest
+from advalign.settings import Settings
+from advalign.strict_settings import digest
 from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.results import log_result
 from advalign.tracking.store import RESULT, open_store

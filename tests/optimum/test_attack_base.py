@@ -9,7 +9,7 @@ from advalign.attacks.base import STRETCH, MinimumNorm, Oracle, Status
 from advalign.attacks.fmn import FastMinimumNorm
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
-from advalign.settings import Strict, parse
+from advalign.strict_settings import Strict, parse
 
 torch.set_num_threads(1)
 

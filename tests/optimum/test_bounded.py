@@ -9,7 +9,7 @@ from advalign.attacks.fgsm import FastGradient
 from advalign.attacks.pgd import ProjectedGradientDescent
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
-from advalign.settings import Strict, fraction
+from advalign.strict_settings import Strict, fraction
 
 torch.set_num_threads(1)
 COUNT = 40

@@ -11,7 +11,7 @@ from scipy import optimize
 from advalign.attacks.linf_curve import LinfCurve
 from advalign.errors import InputError
 from advalign.evaluation.protocols import protocol
-from advalign.settings import parse
+from advalign.strict_settings import parse
 from tests.conftest import REFERENCE
 from tests.optimum.test_fmn_fast import attack
 from tests.optimum.test_fmn_fast import check as check_norms

@@ -6,7 +6,7 @@ from torch import nn
 
 from advalign.attacks.base import Oracle
 from advalign.evaluation.protocols import protocol
-from advalign.settings import fraction
+from advalign.strict_settings import fraction
 from tests.parity.networks import COUNT, batch, trained
 
 foolbox = pytest.importorskip("foolbox")

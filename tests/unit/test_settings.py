@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from advalign.errors import InputError
-from advalign.settings import Settings, Strict, Training, TrainSettings, digest, load_settings, parse
+from advalign.settings import Settings, Training, TrainSettings, load_settings
+from advalign.strict_settings import Strict, digest, parse
 from tests.conftest import REPOSITORY
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import Field
 
 from advalign.errors import InputError
-from advalign.settings import Strict, parse
 from advalign.strict_files import read_yaml
+from advalign.strict_settings import Strict, parse
 
 Share = Field(None, ge=0, le=1)
 Quotient = Field(None, ge=0, description="error divided by that of a reference model, which the paper does not name")

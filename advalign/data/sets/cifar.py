@@ -15,7 +15,7 @@ from advalign.data.sets.base import ImageSet, Items
 from advalign.data.sets.stimuli import derangement
 from advalign.files import Project
 from advalign.inputs import digests
-from advalign.settings import digest
+from advalign.strict_settings import digest
 
 
 @dataclass(frozen=True)

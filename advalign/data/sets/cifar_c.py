@@ -18,7 +18,7 @@ from advalign.data.sets.cifar import CifarImages
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import content_digest, digests
-from advalign.settings import digest
+from advalign.strict_settings import digest
 from advalign.tensors.corruptions.constants import NAMES, SEVERITIES
 
 

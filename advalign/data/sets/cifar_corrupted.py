@@ -10,7 +10,7 @@ import torch
 from advalign.data.cifar import SIDE
 from advalign.data.sets.base import Items
 from advalign.data.sets.cifar import CifarImages
-from advalign.settings import digest
+from advalign.strict_settings import digest
 from advalign.tensors.corruptions.apply import corrupted
 from advalign.tensors.corruptions.constants import CONSTANTS
 

@@ -12,7 +12,7 @@ from advalign.data.sets.cifar import CifarImages
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import digests
-from advalign.settings import digest
+from advalign.strict_settings import digest
 
 
 @dataclass(frozen=True)

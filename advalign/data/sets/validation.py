@@ -16,7 +16,7 @@ from advalign.data.imagenet import ValidationImage, read_validation
 from advalign.data.sets.base import ImageSet, Items, Transform
 from advalign.files import Project
 from advalign.inputs import digests
-from advalign.settings import digest
+from advalign.strict_settings import digest
 
 DECODERS = 8  # threads that decode images
 

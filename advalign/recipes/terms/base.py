@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advalign.data.batches import Batch
 from advalign.recipes._position import Position
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 
 class Term(ABC):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from advalign.data.batches import Batch
 from advalign.recipes._position import Position
 from advalign.recipes.terms.base import Term
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.heatmaps import standardise
 from advalign.tensors.pyramid import gaussian_pyramid
 from advalign.tensors.saliency import saliency

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from advalign.data.batches import Batch
 from advalign.recipes.terms.base import Term
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 
 
 class Removal(Term):

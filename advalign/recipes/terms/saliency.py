@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advalign.data.batches import Batch
 from advalign.models.watched import METHODS, Watched
 from advalign.recipes.terms.base import Term
-from advalign.settings import Strict
+from advalign.strict_settings import Strict
 from advalign.tensors.heatmaps import standardise
 from advalign.tensors.localisation import enlarged
 

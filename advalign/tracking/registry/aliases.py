@@ -23,8 +23,8 @@ from mlflow.exceptions import MlflowException
 from pydantic import Field
 
 from advalign.errors import CheckFailed, InputError
-from advalign.settings import Strict, parse
 from advalign.strict_files import parse_json
+from advalign.strict_settings import Strict, parse
 from advalign.tracking.locks import may_be_alive
 from advalign.tracking.registry.policies import previous_alias
 from advalign.tracking.registry.registered import find_model

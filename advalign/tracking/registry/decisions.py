@@ -15,7 +15,7 @@ from advalign.errors import InputError, printable
 from advalign.files import Project
 from advalign.names import is_name
 from advalign.progress import say
-from advalign.settings import Strict, parse
+from advalign.strict_settings import Strict, parse
 from advalign.tracking.database import DATABASE, database_file, own_database
 from advalign.tracking.lineage import RESTORED
 from advalign.tracking.registry import audit

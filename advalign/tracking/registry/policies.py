@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from advalign.errors import InputError, unknown_name
 from advalign.names import check_alias
-from advalign.settings import Strict, parse
 from advalign.strict_files import read_yaml
+from advalign.strict_settings import Strict, parse
 from advalign.vocabulary import describe
 
 BASELINE, HOLDER = "baseline", "holder"

@@ -1,0 +1,92 @@
+"""data/participants: every trial of every participant, as the importer verified it, and the images they clicked on.
+
+```
+data/participants/trials.parquet    one row per trial, sorted by image and then by row of the source
+data/participants/images.parquet    one row per image, sorted by name
+```
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from advalign.errors import DataError
+from advalign.files import Project
+
+TRIALS, IMAGES = "trials.parquet", "images.parquet"
+IMAGE, PARTICIPANT, X, Y, CATCH, MOBILE, ROW = "image", "participant", "x", "y", "catch", "mobile", "row"
+
+TRIALS_SCHEMA = pa.schema(
+    [
+        (IMAGE, pa.string()),  # file name of the image with its suffix, without folders; the same in images.parquet
+        (PARTICIPANT, pa.string()),
+        (X, pa.list_(pa.float32())),  # in pixels of the image as it is stored, column 0 the left one; in order of time
+        (Y, pa.list_(pa.float32())),  # row 0 the top one
+        (CATCH, pa.float32()),  # share of catch trials that the participant passed; null: the source does not say
+        (MOBILE, pa.bool_()),  # null: the source does not say
+        (ROW, pa.int64()),  # of the source, from 1 without its header: who came first, and where to look
+    ]
+)
+IMAGES_SCHEMA = pa.schema(
+    [
+        (IMAGE, pa.string()),
+        ("sha256", pa.string()),  # of the image file's bytes: what joins maps with stimuli
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("label", pa.int32()),  # class index; -1: unknown
+    ]
+)
+
+
+def has_participants(project: Project) -> bool:
+    """Whether trials of single participants were imported."""
+    return (project.participants / TRIALS).exists()
+
+
+def read_images(project: Project) -> pd.DataFrame:
+    """The images of data/participants, in the columns of `IMAGES_SCHEMA`.
+
+    Raises:
+        DataError: missing, or not such a table.
+    """
+    path = project.participants / IMAGES
+    with _open(path, IMAGES_SCHEMA) as file:
+        images: pd.DataFrame = file.read().to_pandas()
+        return images
+
+
+def read_trials(project: Project) -> Iterator[pd.DataFrame]:
+    """The trials, one table per image in order of its name; memory is bounded by a row group.
+
+    Raises:
+        DataError: missing, not such a table, or not sorted by image.
+    """
+    path = project.participants / TRIALS
+    held: list[pd.DataFrame] = []
+    before = ""
+    with _open(path, TRIALS_SCHEMA) as file:
+        for number in range(file.num_row_groups):
+            for image, trials in file.read_row_group(number).to_pandas().groupby(IMAGE, sort=False):
+                if held and image != held[0][IMAGE].iloc[0]:
+                    yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0].reset_index(drop=True)
+                    before, held = str(held[0][IMAGE].iloc[0]), []
+                if str(image) < before:
+                    raise DataError(f"{path} is not sorted by image: import it again")
+                held.append(trials)
+    if held:
+        yield pd.concat(held, ignore_index=True)
+
+
+def _open(path: Path, schema: pa.Schema) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: import trials with `advalign data import clicks`") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read ({error}): import it again") from None
+    if not file.schema_arrow.equals(schema):
+        raise DataError(f"{path} has other columns than {', '.join(schema.names)}: import it again")
+    return file
