@@ -19,7 +19,7 @@ def with_workers(found, count=2):
 
 @pytest.fixture
 def started():
-    """Lists the processes that this test started: an earlier one's may live until its memory is collected."""
+    """Lists the processes that this test started: tests of team keep some of theirs in this process."""
     before = multiprocessing.active_children()
     return lambda: [process for process in multiprocessing.active_children() if process not in before]
 
