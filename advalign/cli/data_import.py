@@ -176,6 +176,36 @@ def multilabel(
     _report(done.as_json(), line, as_json)
 
 
+@app.command()
+def clicks(
+    file: Path = typer.Argument(..., help="A CSV with a header, a parquet file, or a NumPy archive (.npz)."),
+    images: Path = typer.Option(..., metavar="DIR", help="Folder that the images of the trials are in, or below."),
+    swap: bool = typer.Option(False, "--swap", help="The source's x is the row of a pixel, and its y the column."),
+    workers: int | None = WORKERS,
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Verify the clicks of participants, trial by trial, and import them into data/participants."""
+    from advalign.data.imports.clicks import import_clicks
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    with progress("importing") as advance:
+        done = import_clicks(Project.find(), file, images, swap, workers, replace, advance)
+    line = (
+        f"{done.trials} trials of {done.participants} participants on {done.images} images in data/participants"
+        f"{' (already imported)' if done.skipped else ''}: {done.clicks} clicks, {done.outside} of them outside their "
+        f"image; {done.empty} trials without clicks"
+    )
+    if done.missing_trials:
+        more = ", ..." if done.missing_images > len(done.missing) else ""
+        line += (
+            f"\n{done.missing_trials} trials left out: {done.missing_images} of their images are not in {images} or "
+            f"below: {', '.join(done.missing)}{more}"
+        )
+    _report(done.as_json(), line, as_json)
+
+
 def _report(
     done: Mapping[str, Any],
     line: str,
