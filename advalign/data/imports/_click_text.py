@@ -33,9 +33,9 @@ def parse_clicks(column: pa.Array, rows: Rows) -> tuple[NDArray[np.float64], NDA
     good = pc.match_substring_regex(text, _CLICKS).to_numpy(zero_copy_only=False)
 
     def flaw(index: int) -> str:
-        said = text[index].as_py()
-        cut = f"of {len(said)} characters, which end in {shown(said[-20:])}, " if len(said) > 120 else ""
-        return f"clicks are {shown(said)} {cut}expected pairs such as {EXAMPLE}"
+        said = text[index].as_py().decode(errors="replace")
+        cut = f" ({len(said)} characters, which end in {shown(said[-20:])})" if len(said) > 120 else ""
+        return f"clicks are {shown(said)}{cut}, expected pairs such as {EXAMPLE}"
 
     rows.refuse_any(~good, flaw)
     lengths = pc.count_substring(text, "(").to_numpy(zero_copy_only=False).astype(np.int64)

@@ -135,7 +135,8 @@ class Rows:
                 if key not in known:
                     known[key] = parse(value)
             except (ValueError, TypeError):
-                self.refuse(index, f"{column} is {shown(value)}, {wanted}")
+                said = value.decode(errors="replace") if isinstance(value, bytes) else value
+                self.refuse(index, f"{column} is {shown(said)}, {wanted}")
             parsed.append(known[key])
         return parsed
 
