@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,24 +29,28 @@ class ImageFolder:
     """All images below a folder, by file name.
 
     Attributes:
-        names: file names, each once, sorted.
+        names: file names (or their keys), each once, sorted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: Callable[[str], str] = str) -> None:
         """List the folder.
+
+        Args:
+            folder: to list.
+            key: of a file name: names of one key mean one image.
 
         Raises:
             DataError: no folder, or no image below it.
         """
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder: name the one that the images of the trials are in")
-        self.folder = folder
+        self.folder, self._key = folder, key
         self._paths: dict[str, list[Path]] = {}
         for parent, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in files:
                 if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                    self._paths.setdefault(name, []).append(Path(parent, name))
+                    self._paths.setdefault(key(name), []).append(Path(parent, name))
         if not self._paths:
             raise DataError(f"{folder}: no images (.JPEG, .jpg, .jpeg, .png) in it or below: name the folder with them")
         self.names = sorted(self._paths)
@@ -62,10 +66,11 @@ class ImageFolder:
             DataError: it may be several files, or two images of one name are meant.
         """
         parts = [part for part in path.replace("\\", "/").split("/") if part]
-        number = self._number.get(parts[-1]) if parts else None
+        name = self._key(parts[-1]) if parts else ""
+        number = self._number.get(name)
         if number is None:
             return None
-        found = self._paths[parts[-1]]
+        found = self._paths[name]
         if len(found) > 1:
             inside = [one for one in found if len(parts) > 1 and one.parent.name == parts[-2]]
             if len(inside) != 1:
