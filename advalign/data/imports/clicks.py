@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from advalign.data.imports._click_archives import read_archive_trials
 from advalign.data.imports._click_tables import read_csv_trials, read_parquet_trials
@@ -33,6 +32,7 @@ from advalign.data.participants import (
     TRIALS_SCHEMA,
     X,
     Y,
+    inside,
 )
 from advalign.errors import DataError, shown
 from advalign.files import Project
@@ -209,18 +209,11 @@ def _write_trials(path: Path, sorter: TrialSorter, found: ImageFolder, table: Im
             clicks = np.repeat(position, batch.column(X).value_lengths().to_numpy())
             x, y = (batch.column(axis).flatten().to_numpy() for axis in (X, Y))
             width, height = table.widths[clicks], table.heights[clicks]
-            outside.given += _count_outside(x, y, width, height)
-            outside.swapped += _count_outside(y, x, width, height)
+            outside.given += int((~inside(x, y, width, height)).sum())
+            outside.swapped += int((~inside(y, x, width, height)).sum())
             columns = [names.take(pa.array(position)), *batch.columns[1:]]
             writer.write_table(pa.Table.from_arrays(columns, schema=TRIALS_SCHEMA), row_group_size=batch.num_rows)
     return outside
-
-
-def _count_outside(
-    x: NDArray[np.float32], y: NDArray[np.float32], width: NDArray[np.int64], height: NDArray[np.int64]
-) -> int:
-    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-    return int((~inside).sum())
 
 
 def _refuse_misplaced(file: Path, outside: _Outside, clicks: int, swap: bool) -> None:
