@@ -54,8 +54,8 @@ def nss(scores: Tensor, clicked: Tensor) -> Tensor:
     """
     scores = scores.double()
     constant = scores.amax(-1) == scores.amin(-1)
-    deviation = scores.std(-1, unbiased=False)
     centred = scores - scores.mean(-1, keepdim=True)
+    deviation = centred.square().mean(-1).sqrt()
     clicks = clicked.sum(-1, dtype=torch.float64)
     return ((centred * clicked).sum(-1) / (clicks * deviation)).masked_fill(constant | (clicks == 0), torch.nan)
 
