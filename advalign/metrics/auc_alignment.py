@@ -5,7 +5,7 @@ from torch import Tensor
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
 from advalign.rows import AUC
-from advalign.tensors.agreement import auc_of_ranks, clicked_pixels
+from advalign.tensors.agreement import auc_of_ranks
 
 
 class AucAlignment(Metric):
@@ -18,8 +18,7 @@ class AucAlignment(Metric):
 
         NaN where one of the maps is constant.
         """
-        clicked = clicked_pixels(shard.extras["human_map"].flatten(1))
-        return {AUC: auc_of_ranks(shard.released_ranks, clicked)}
+        return {AUC: auc_of_ranks(shard.released_ranks, shard.clicked)}
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """`auc_alignment`: the mean over valid stimuli with a value."""

@@ -5,7 +5,7 @@ from torch import Tensor
 from advalign.averages import mean_with_interval
 from advalign.metrics.base import AttackedShard, Evaluation, Metric
 from advalign.rows import NSS
-from advalign.tensors.agreement import clicked_pixels, nss
+from advalign.tensors.agreement import nss
 from advalign.tensors.heatmaps import released_map
 
 
@@ -19,8 +19,7 @@ class NssAlignment(Metric):
 
         NaN where one of the maps is constant.
         """
-        clicked = clicked_pixels(shard.extras["human_map"].flatten(1))
-        return {NSS: nss(released_map(shard.perturbations).flatten(1), clicked)}
+        return {NSS: nss(released_map(shard.perturbations).flatten(1), shard.clicked)}
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
         """`nss_alignment`: the mean over valid stimuli with a value."""
