@@ -1,4 +1,4 @@
-"""AA beside itself: judged by what people agree on image by image (docs/methods.md, section AA by image)."""
+"""AA beside itself: judged by what people agree on image by image (docs/methods.md, section AA beside itself)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Stimuli whose ceilings people told go the whole road: rows, summary, zoo table, twins, report. Without them none do."""
+"""Stimuli of which people's agreement is known go the whole road: rows, summary, zoo table, twins, report."""
 
 import json
 
