@@ -23,9 +23,12 @@ EMD_GRID = 8  # cells per side that maps are averaged to before the earth mover'
 def clicked_pixels(maps: Tensor) -> Tensor:
     """The top 10 % of the pixels of human maps, ties by position: (N, P) -> (N, P) bool; none of a constant map."""
     count = maps.shape[-1]
-    top = maps.argsort(dim=-1, descending=True, stable=True)[..., : max(1, round(TOP_SHARE * count))]
+    wanted = max(1, round(TOP_SHARE * count))
+    least = maps.kthvalue(count - wanted + 1, dim=-1, keepdim=True).values
+    above, level = maps > least, maps == least
+    lacking = wanted - above.sum(-1, keepdim=True)
     constant = maps.amax(-1, keepdim=True) == maps.amin(-1, keepdim=True)
-    return torch.zeros_like(maps, dtype=torch.bool).scatter_(-1, top, True) & ~constant
+    return (above | (level & (level.cumsum(-1) <= lacking))) & ~constant
 
 
 def auc(scores: Tensor, clicked: Tensor) -> Tensor:

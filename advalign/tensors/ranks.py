@@ -1,7 +1,12 @@
 """Rank correlation of maps, batched and exact with ties."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+PLACE_BITS = 20  # of a sorting key: a position among up to 2^20 values, below the value's own 32 bits
+ROWS_AT_ONCE = 16  # that are ranked together: what is held then fits the processor's cache
 
 
 def average_ranks(values: Tensor) -> Tensor:
@@ -10,6 +15,9 @@ def average_ranks(values: Tensor) -> Tensor:
     >>> average_ranks(torch.tensor([10.0, 20.0, 10.0]))
     tensor([1.5000, 3.0000, 1.5000], dtype=torch.float64)
     """
+    if _is_quick(values):
+        flat = values.detach().reshape(-1, values.shape[-1]).numpy()
+        return torch.from_numpy(_quick_ranks(flat)).reshape(values.shape)
     ordered, order = values.sort(dim=-1)
     count = values.shape[-1]
     position = torch.arange(count, device=values.device).expand_as(order)
@@ -19,6 +27,38 @@ def average_ranks(values: Tensor) -> Tensor:
     last = torch.where(torch.cat([differs, edge], -1), position, count).flip(-1).cummin(-1).values.flip(-1)
     mean_rank = (first + last).double() / 2 + 1
     ranks: Tensor = torch.empty_like(mean_rank).scatter_(-1, order, mean_rank)
+    return ranks
+
+
+def _is_quick(values: Tensor) -> bool:
+    """Whether `_quick_ranks` takes them: float32 on the CPU, without NaN."""
+    fits = values.dtype == torch.float32 and values.device.type == "cpu" and 0 < values.shape[-1] <= 2**PLACE_BITS
+    return fits and values.numel() > 0 and not bool(values.isnan().any())
+
+
+def _quick_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Average ranks of rows (N, P), several times as fast as by sorting values and positions apart.
+
+    One integer holds a value and its position: the bits of a float32 are in the order of the values, those of negative
+    ones after an exchange of their bits.
+    """
+    count, places = values.shape
+    ranks = np.empty((count, places))
+    for start in range(0, count, ROWS_AT_ONCE):
+        part = values[start : start + ROWS_AT_ONCE]
+        bits = (part + np.float32(0)).view(np.int32)  # + 0: -0.0 equals 0.0 and must have its bits
+        keys = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
+        keys = (keys << PLACE_BITS) | np.arange(places)
+        keys.sort(axis=1)
+        order = (keys & (2**PLACE_BITS - 1)) + np.arange(len(part))[:, None] * places
+        keys >>= PLACE_BITS
+        opens = np.ones(part.shape, bool)  # a group of ties
+        np.not_equal(keys[:, 1:], keys[:, :-1], out=opens[:, 1:])
+        first = np.flatnonzero(opens)
+        sizes = np.diff(first, append=part.size)
+        filled = np.empty(part.size)
+        filled[order.ravel()] = np.repeat(first % places + (sizes + 1) / 2, sizes)
+        ranks[start : start + ROWS_AT_ONCE] = filled.reshape(part.shape)
     return ranks
 
 
