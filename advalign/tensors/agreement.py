@@ -55,12 +55,21 @@ def nss(scores: Tensor, clicked: Tensor) -> Tensor:
     float64, in standard deviations (biased) of the image's scores; 0 is chance. NaN where the scores are constant, and
     where no pixel was clicked. Source: Peters et al. 2005, Vision Research 45.
     """
+    return nss_of_standardised(standardised(scores), clicked)
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Scores of zero mean and unit (biased) deviation along the last dimension, float64; NaN where constant."""
     scores = scores.double()
-    constant = scores.amax(-1) == scores.amin(-1)
-    deviation = scores.std(-1, unbiased=False)
+    constant = scores.amax(-1, keepdim=True) == scores.amin(-1, keepdim=True)
     centred = scores - scores.mean(-1, keepdim=True)
+    return (centred / centred.square().mean(-1, keepdim=True).sqrt()).masked_fill(constant, torch.nan)
+
+
+def nss_of_standardised(standard: Tensor, clicked: Tensor) -> Tensor:
+    """`nss` of scores that are standardised."""
     clicks = clicked.sum(-1, dtype=torch.float64)
-    return ((centred * clicked).sum(-1) / (clicks * deviation)).masked_fill(constant | (clicks == 0), torch.nan)
+    return ((standard * clicked).sum(-1) / clicks).masked_fill(clicks == 0, torch.nan)
 
 
 def emd(first: Tensor, second: Tensor, grid: int = EMD_GRID) -> Tensor:
@@ -99,9 +108,8 @@ def _moved(surplus: np.ndarray, cost: np.ndarray, solve: Callable[..., Any]) -> 
     source, target = surplus > 0, surplus < 0
     if not source.any() or not target.any():
         return 0.0
-    mass = surplus[source].sum()
-    moved = solve(surplus[source] / mass, surplus[target] / surplus[target].sum(), cost[np.ix_(source, target)])
-    return float(mass * moved)
+    parts = surplus[source], -surplus[target], cost[np.ix_(source, target)]
+    return float(solve(*parts, center_dual=False, check_marginals=False))  # their sums agree to rounding
 
 
 @cache

@@ -1,8 +1,8 @@
 """Clicks -> blurred maps, one per trial, without a grid of the image in between.
 
-A click is one point of the resized image. Blur, centre crop and scaling to the map's size are linear and, for a Gaussian,
-separable: one matrix per axis holds all three, and a trial's map is the sum over its clicks of the outer product of
-two columns. The image's edges are mirrors (scipy.ndimage's mode "reflect"), so that no mass is lost at them.
+A click is one point of the resized image. Blur, centre crop and scaling to the map's size are linear and, for a
+Gaussian, separable: one matrix per axis holds all three, and a trial's map is the sum over its clicks of the outer
+product of two columns. The image's edges are mirrors (scipy.ndimage's mode "reflect"): no mass is lost at them.
 """
 
 from collections.abc import Sequence
