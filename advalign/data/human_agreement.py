@@ -4,10 +4,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from advalign import seals
+from advalign.data.human_maps.make import AGREEMENT
 from advalign.errors import DataError
 from advalign.files import Project
 
-AGREEMENT = "agreement.parquet"
 MEND = "make it again with `dvc repro -f maps`"
 CEILINGS = {"spearman_ceiling": "ceiling", "spearman_corrected": "ceiling_corrected", "spearman_floor": "floor"}
 """Columns of agreement.parquet -> the same of a manifest."""

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from advalign.data.human_agreement import AGREEMENT, with_agreement
+from advalign.data.human_agreement import with_agreement
+from advalign.data.human_maps.make import AGREEMENT
 from advalign.data.participants import IMAGES, TRIALS
 from advalign.data.results import write_table
 from advalign.data.sets.stimuli import load_stimuli

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from advalign.analysis.comparison import compare
-from advalign.data.human_agreement import AGREEMENT
+from advalign.data.human_maps.make import AGREEMENT
 from advalign.data.participants import IMAGES, TRIALS
 from advalign.data.results import read_rows, write_table
 from advalign.data.sets.stimuli import load_stimuli
