@@ -27,12 +27,12 @@ from advalign.analysis.saliency import saliency_columns
 from advalign.analysis.table import norm_of_table
 from advalign.analysis.zoo import plain
 from advalign.rows import NORMS
-from advalign.vocabulary import PAIRED, UNITS, describe, in_norm
+from advalign.vocabulary import BESIDE_AA, PAIRED, PLANE, SEM, UNITS, describe, in_norm
 
 CELL = 112  # side of a gallery picture in pixels
 METRICS = (
-    "n_valid", "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
-    "starts_agree",
+    "n_valid", "pt", "aa", *(short for short in BESIDE_AA if not short.endswith(SEM)), "aligned_minus_shuffled",
+    "multilabel_accuracy", "top1_accuracy", "attack_success_rate", "starts_agree",
 )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def page(template: str, plots: Mapping[str, Plot], **material: Any) -> str:
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["number"] = _number
+    environment.filters["label"] = lambda short: describe(short).label
     drawn = {name: json.loads(to_json(interact(plot))) for name, plot in plots.items() if plot.panels}
     shown = {"figures": plots, "plots": _script(drawn), "plotly": get_plotlyjs()}
     return environment.get_template(template).render(**shown, **material)
@@ -135,9 +136,10 @@ def _columns(table: pd.DataFrame) -> list[list[str]]:
     """Columns of the table: key, heading, and "bar" where a bar is drawn in addition; further norms stand beside."""
     norm, found = norm_of_table(table), [["model", "model"], ["group", "group"]]
     for short in METRICS:
-        bar = ["bar"] if short in PAIRED else []
+        bar = ["bar"] if short in PLANE else []
         found.append([short, in_norm(short, norm).label, *bar])
-        found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in NORMS if bar]
+        others = NORMS if short in PAIRED else ()
+        found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in others]
     saliency = [[column, column.replace("_", " ")] for column in saliency_columns(map(str, table))]
     return [*found, *saliency, ["flags", "flags"]]
 

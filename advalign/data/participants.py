@@ -6,7 +6,7 @@ data/participants/images.parquet    one row per image, sorted by name
 ```
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,19 @@ def read_trials(project: Project) -> Iterator[pd.DataFrame]:
                 held.append(trials)
     if held:
         yield pd.concat(held, ignore_index=True)
+
+
+def read_trials_of(project: Project, images: Collection[str]) -> pd.DataFrame:
+    """The trials of some images, in one table in the file's order; only the row groups that hold them are read.
+
+    Raises:
+        DataError: missing, or not such a table.
+    """
+    path = project.participants / TRIALS
+    with _open(path, TRIALS_SCHEMA):
+        pass
+    found: pd.DataFrame = pq.read_table(path, filters=[(IMAGE, "in", list(images))]).to_pandas()
+    return found
 
 
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetFile:
