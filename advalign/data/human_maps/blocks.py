@@ -1,11 +1,11 @@
 """Cleaned trials in blocks of images: what one process works on at a time, and what waits on disk until then."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from advalign.data.cleaning import Cleaned
 from advalign.data.participants import PARTICIPANT, X, Y
@@ -38,8 +38,8 @@ class ImageTrials:
         return sum(len(x) for x, _ in self.clicks)
 
 
-def of_cleaned(cleaned: Cleaned, image: pd.Series) -> ImageTrials:
-    """The trials that cleaning kept, with what data/participants/images.parquet knows of their image."""
+def of_cleaned(cleaned: Cleaned, image: Mapping[Hashable, Any]) -> ImageTrials:
+    """The trials that cleaning kept, with their image's row of data/participants/images.parquet."""
     pairs = zip(cleaned.trials[X], cleaned.trials[Y], strict=True)
     return ImageTrials(
         cleaned.image,
