@@ -106,7 +106,7 @@ def _maps(project: Project, settings: HumanMapSettings, names: list[str], cleani
     """Maps of the participants of some images, (N, side, side) each, from their trials as they were cleaned."""
     dropped = {entry["participant"] for entry in cleaning["suspicious"] if entry["dropped"]}
     table = read_images(project)
-    images = {str(row[IMAGE]): row for _, row in table[table[IMAGE].isin(names)].iterrows()}
+    images = {str(row[IMAGE]): row for row in table[table[IMAGE].isin(names)].to_dict("records")}
     trials = dict(list(read_trials_of(project, names).groupby(IMAGE)))
     found = []
     for name in names:

@@ -38,7 +38,11 @@ def auc(scores: Tensor, clicked: Tensor) -> Tensor:
     The area under the ROC curve, computed from ranks (Mann-Whitney). float64 in [0, 1]; .5 is chance. NaN where the
     scores are constant, and where no pixel, or every pixel, was clicked.
     """
-    ranks = average_ranks(scores)
+    return auc_of_ranks(average_ranks(scores), clicked)
+
+
+def auc_of_ranks(ranks: Tensor, clicked: Tensor) -> Tensor:
+    """`auc` of scores whose average ranks (N, P) are known."""
     clicks = clicked.sum(-1, dtype=torch.float64)
     others = clicked.shape[-1] - clicks
     wins = (ranks * clicked).sum(-1) - clicks * (clicks + 1) / 2
