@@ -113,12 +113,15 @@ def test_rows_in_linf_have_a_table_and_a_largest_norm_of_their_own(project):
     assert rows.loc[7, "stimulus"] in str(found["evaluations_linf", "norm_linf", "column_values_to_be_null"])
 
 
+OF_DATA = {"manifest", "superclasses", "maps", "labels", "trials", "clicked"}
+
+
 def test_the_stage_does_not_look_at_evaluations_and_a_project_without_any_skips_them(project):
     plant(project, 0, "queries", 0)
-    assert set(validate(project, load_settings(project.root)).checked) == {"manifest", "superclasses", "maps", "labels"}
+    assert set(validate(project, load_settings(project.root)).checked) == OF_DATA
     assert not check(project).success
     shutil.rmtree(project.evaluations)
-    assert set(check(project).checked) == {"manifest", "superclasses", "maps", "labels"}
+    assert set(check(project).checked) == OF_DATA
 
 
 NULL, IN_SET = "column_values_to_not_be_null", "column_values_to_be_in_set"
