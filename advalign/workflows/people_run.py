@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
 from advalign.data.participants import has_participants
 from advalign.errors import DataError
 from advalign.files import Project, sha256, write_text
@@ -19,7 +20,7 @@ from advalign.tracking.lost_files import put_back_artifacts
 from advalign.tracking.results import Published, log_result
 from advalign.tracking.store import RESULT, Store
 
-FILES = ("summary.json", "cleaning.json", "curve.json", "agreement.parquet")
+FILES = (SUMMARY, CLEANING, CURVE, AGREEMENT)
 TABLE = "cleaning_table.json"  # artifact: the steps of cleaning in the UI's format for tables
 COUNTS = ("human_ceiling", "images", "participants", "trials", "above_floor")
 
@@ -85,7 +86,7 @@ def _collect(folder: Path, into: Path) -> None:
     """Write a run's artifacts into a folder: the files of outputs/maps, and cleaning as the UI's table."""
     for name in FILES:
         shutil.copy(folder / name, into)
-    steps = read_json(folder / "cleaning.json", DataError)["steps"]
+    steps = read_json(folder / CLEANING, DataError)["steps"]
     columns = list(steps[0]) if steps else []
     rows = [[", ".join(value) if isinstance(value, list) else value for value in step.values()] for step in steps]
     write_text(into / TABLE, json.dumps({"columns": columns, "data": rows}))
