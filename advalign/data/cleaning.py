@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advalign.data.participants import CATCH, IMAGE, MOBILE, PARTICIPANT, ROW, X, Y
+from advalign.data.participants import CATCH, IMAGE, MOBILE, PARTICIPANT, ROW, X, Y, inside
 from advalign.settings import HumanMapSettings
 
 STEPS = ("catch", "mobile", "repeated", "outside", "few clicks", "suspicious", "few participants")
@@ -80,7 +80,7 @@ def clean_image(
     record.drop("mobile", mobile & settings.drop_mobile)
     record.drop("repeated", _repeated(record))
     clicks = _Clicks.of(trials)
-    lost = clicks.keep(clicks.inside(width, height))
+    lost = clicks.keep(inside(clicks.x, clicks.y, width, height))
     record.change("outside", lost)
     record.drop("few clicks", clicks.lengths <= settings.min_clicks)
     most = min((limit for limit in (settings.max_clicks, settings.clicks_up_to) if limit is not None), default=None)
@@ -142,11 +142,6 @@ class _Clicks:
         lengths = np.array([len(one) for one in trials[X]], np.int64)
         empty = np.empty(0, np.float32)
         return cls(np.concatenate([empty, *trials[X]]), np.concatenate([empty, *trials[Y]]), lengths)
-
-    def inside(self, width: int, height: int) -> NDArray[np.bool_]:
-        """(C,) whether a click lies on a pixel: pixel 0 spans -0.5 .. 0.5. What is not a number lies nowhere."""
-        across = (self.x >= -0.5) & (self.x < width - 0.5)
-        return across & (self.y >= -0.5) & (self.y < height - 0.5)
 
     def order(self) -> NDArray[np.int64]:
         """(C,) how many clicks of the same trial came before."""

@@ -9,10 +9,13 @@ data/participants/images.parquet    one row per image, sorted by name
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from advalign.errors import DataError
 from advalign.files import Project
@@ -42,6 +45,22 @@ IMAGES_SCHEMA = pa.schema(
         ("label", pa.int32()),  # class index; -1: unknown
     ]
 )
+
+
+def inside(
+    x: NDArray[Any], y: NDArray[Any], width: int | NDArray[np.int64], height: int | NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether clicks lie on a pixel of their image.
+
+    Args:
+        x, y: (C,) coordinates in pixels; pixel 0 spans -0.5 .. 0.5. What is not a number lies nowhere.
+        width, height: of the image, or (C,) of each click's image.
+
+    Returns:
+        (C,) bool.
+    """
+    across: NDArray[np.bool_] = (x >= -0.5) & (x < width - 0.5)
+    return across & (y >= -0.5) & (y < height - 0.5)
 
 
 def has_participants(project: Project) -> bool:

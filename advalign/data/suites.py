@@ -34,6 +34,16 @@ MEANINGS = {
     **dict.fromkeys(
         NORMS.values(), "size of the perturbation that flips the decision; present exactly where the status is ok"
     ),
+    "unpaired": "x coordinates of the trial without a y, or the other way round",
+    "not_finite": "clicks of the trial that are not finite numbers",
+    "nameless": "whether the trial has no participant",
+    "clicks": "clicks of the trial",
+    "catch": "share of catch trials that the participant passed",
+    "outside": "mean share of a trial's clicks that lie outside its image: is it the image as people saw it?",
+    "empty": "share of the trials without clicks",
+    "repeated": "share of the trials that are not their participant's first on the image",
+    "known": "whether images.parquet has the image",
+    "trials": "trials on the image",
     "contrast": "standard deviation of the pixels, from 0 to 1: a constant image",
     "mask_share": "share of the image that its mask covers",
     "in_train": "whether the image is also a training image",

@@ -15,20 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advalign.tensors.heatmaps import TOP_SHARE
-from advalign.tensors.ranks import average_ranks
+from advalign.tensors.ranks import average_ranks, ranks_and_top
 
 EMD_GRID = 8  # cells per side that maps are averaged to before the earth mover's distance
 
 
+def clicked_count(pixels: int) -> int:
+    """How many of a map's pixels count as clicked: the top 10 %."""
+    return max(1, round(TOP_SHARE * pixels))
+
+
 def clicked_pixels(maps: Tensor) -> Tensor:
     """The top 10 % of the pixels of human maps, ties by position: (N, P) -> (N, P) bool; none of a constant map."""
-    count = maps.shape[-1]
-    wanted = max(1, round(TOP_SHARE * count))
-    least = maps.kthvalue(count - wanted + 1, dim=-1, keepdim=True).values
-    above, level = maps > least, maps == least
-    lacking = wanted - above.sum(-1, keepdim=True)
+    top = ranks_and_top(maps, clicked_count(maps.shape[-1]))[1]
     constant = maps.amax(-1, keepdim=True) == maps.amin(-1, keepdim=True)
-    return (above | (level & (level.cumsum(-1) <= lacking))) & ~constant
+    return torch.zeros_like(maps, dtype=torch.bool).scatter_(-1, top, True) & ~constant
 
 
 def auc(scores: Tensor, clicked: Tensor) -> Tensor:
@@ -37,14 +38,10 @@ def auc(scores: Tensor, clicked: Tensor) -> Tensor:
     The area under the ROC curve, computed from ranks (Mann-Whitney). float64 in [0, 1]; .5 is chance. NaN where the
     scores are constant, and where no pixel, or every pixel, was clicked.
     """
-    return auc_of_ranks(average_ranks(scores), clicked)
-
-
-def auc_of_ranks(ranks: Tensor, clicked: Tensor) -> Tensor:
-    """`auc` of scores whose average ranks (N, P) are known."""
+    ranks = average_ranks(scores)
     clicks = clicked.sum(-1, dtype=torch.float64)
     others = clicked.shape[-1] - clicks
-    wins = (ranks.double() * clicked).sum(-1) - clicks * (clicks + 1) / 2
+    wins = (ranks * clicked).sum(-1) - clicks * (clicks + 1) / 2
     undefined = (ranks.amax(-1) == ranks.amin(-1)) | (clicks == 0) | (others == 0)
     return (wins / (clicks * others)).masked_fill(undefined, torch.nan)
 
@@ -55,21 +52,12 @@ def nss(scores: Tensor, clicked: Tensor) -> Tensor:
     float64, in standard deviations (biased) of the image's scores; 0 is chance. NaN where the scores are constant, and
     where no pixel was clicked. Source: Peters et al. 2005, Vision Research 45.
     """
-    return nss_of_standardised(standardised(scores), clicked)
-
-
-def standardised(scores: Tensor) -> Tensor:
-    """Scores of zero mean and unit (biased) deviation along the last dimension, float64; NaN where constant."""
     scores = scores.double()
-    constant = scores.amax(-1, keepdim=True) == scores.amin(-1, keepdim=True)
+    constant = scores.amax(-1) == scores.amin(-1)
+    deviation = scores.std(-1, unbiased=False)
     centred = scores - scores.mean(-1, keepdim=True)
-    return (centred / centred.square().mean(-1, keepdim=True).sqrt()).masked_fill(constant, torch.nan)
-
-
-def nss_of_standardised(standard: Tensor, clicked: Tensor) -> Tensor:
-    """`nss` of scores that are standardised."""
     clicks = clicked.sum(-1, dtype=torch.float64)
-    return ((standard * clicked).sum(-1) / clicks).masked_fill(clicks == 0, torch.nan)
+    return ((centred * clicked).sum(-1) / (clicks * deviation)).masked_fill(constant | (clicks == 0), torch.nan)
 
 
 def emd(first: Tensor, second: Tensor, grid: int = EMD_GRID) -> Tensor:

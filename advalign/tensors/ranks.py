@@ -15,19 +15,27 @@ def average_ranks(values: Tensor) -> Tensor:
     >>> average_ranks(torch.tensor([10.0, 20.0, 10.0]))
     tensor([1.5000, 3.0000, 1.5000], dtype=torch.float64)
     """
+    return ranks_and_top(values, 0)[0]
+
+
+def ranks_and_top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`average_ranks`, and the places of the `count` largest values, ties by position: (..., P), (..., count) int64.
+
+    Both come from one sort. The places are in no particular order.
+    """
     if _is_quick(values):
-        flat = values.detach().reshape(-1, values.shape[-1]).numpy()
-        return torch.from_numpy(_quick_ranks(flat)).reshape(values.shape)
-    ordered, order = values.sort(dim=-1)
-    count = values.shape[-1]
-    position = torch.arange(count, device=values.device).expand_as(order)
+        shape, flat = values.shape, values.detach().reshape(-1, values.shape[-1]).numpy()
+        ranks, top = (torch.from_numpy(found) for found in _quick_ranks(flat, count))
+        return ranks.reshape(shape), top.reshape(*shape[:-1], count)
+    ordered, order = values.sort(dim=-1, stable=count > 0, descending=True)
+    places = values.shape[-1]
+    position = torch.arange(places, device=values.device).expand_as(order)
     differs = ordered[..., 1:] != ordered[..., :-1]
     edge = torch.ones_like(order[..., :1], dtype=torch.bool)
     first = torch.where(torch.cat([edge, differs], -1), position, 0).cummax(-1).values
-    last = torch.where(torch.cat([differs, edge], -1), position, count).flip(-1).cummin(-1).values.flip(-1)
-    mean_rank = (first + last).double() / 2 + 1
-    ranks: Tensor = torch.empty_like(mean_rank).scatter_(-1, order, mean_rank)
-    return ranks
+    last = torch.where(torch.cat([differs, edge], -1), position, places).flip(-1).cummin(-1).values.flip(-1)
+    mean_rank = places - (first + last).double() / 2
+    return torch.empty_like(mean_rank).scatter_(-1, order, mean_rank), order[..., :count]
 
 
 def _is_quick(values: Tensor) -> bool:
@@ -36,30 +44,33 @@ def _is_quick(values: Tensor) -> bool:
     return fits and values.numel() > 0 and not bool(values.isnan().any())
 
 
-def _quick_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Average ranks of rows (N, P), several times as fast as by sorting values and positions apart.
+def _quick_ranks(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`ranks_and_top` of rows (N, P), several times as fast as by sorting values and positions apart.
 
-    One integer holds a value and its position: the bits of a float32 are in the order of the values, those of negative
-    ones after an exchange of their bits.
+    One integer holds a value and its position, counted from the end: the bits of a float32 are in the order of the
+    values, those of negative ones after an exchange of their bits.
     """
-    count, places = values.shape
-    ranks = np.empty((count, places))
-    for start in range(0, count, ROWS_AT_ONCE):
+    rows, places = values.shape
+    ranks, top = np.empty((rows, places)), np.empty((rows, count), np.int64)
+    for start in range(0, rows, ROWS_AT_ONCE):
         part = values[start : start + ROWS_AT_ONCE]
         bits = (part + np.float32(0)).view(np.int32)  # + 0: -0.0 equals 0.0 and must have its bits
-        keys = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
-        keys = (keys << PLACE_BITS) | np.arange(places)
+        if (bits < 0).any():
+            bits = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
+        keys = (bits.astype(np.int64) << PLACE_BITS) | np.arange(places - 1, -1, -1)
         keys.sort(axis=1)
-        order = (keys & (2**PLACE_BITS - 1)) + np.arange(len(part))[:, None] * places
+        order = places - 1 - (keys & (2**PLACE_BITS - 1))
+        top[start : start + ROWS_AT_ONCE] = order[:, places - count :]
         keys >>= PLACE_BITS
         opens = np.ones(part.shape, bool)  # a group of ties
         np.not_equal(keys[:, 1:], keys[:, :-1], out=opens[:, 1:])
         first = np.flatnonzero(opens)
         sizes = np.diff(first, append=part.size)
         filled = np.empty(part.size)
+        order += np.arange(len(part))[:, None] * places
         filled[order.ravel()] = np.repeat(first % places + (sizes + 1) / 2, sizes)
         ranks[start : start + ROWS_AT_ONCE] = filled.reshape(part.shape)
-    return ranks
+    return ranks, top
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from advalign.tensors.ranks import rank_correlation
 
 SIZES = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256)
 """Numbers of participants that the curve is measured at."""
-CURVE_SPLITS = 12  # of every image and number of participants
+CURVE_SPLITS = 8  # of every image and number of participants
 Columns = dict[str, float]
-LEFT_OUT = 240  # comparisons without one participant, about so many, over at least
-LEAST_SPLITS = 8
+LEFT_OUT = 120  # comparisons without one participant, about so many, over at least
+LEAST_SPLITS = 6
 LEAST_SHARE = 0.25  # of the contributions' squares that counts as no noise
 
 
@@ -86,7 +86,7 @@ def _contributions(maps: Tensor, halves: Halves, splits: NDArray[np.bool_]) -> V
     """
     count = splits.shape[1]
     used = splits[: max(LEAST_SPLITS, LEFT_OUT // count)]
-    few = max(LEAST_SPLITS // 2, LEFT_OUT // EMD_EVERY // count)  # splits for the earth mover's distance
+    few = max(LEAST_SPLITS - 2, LEFT_OUT // EMD_EVERY // count)  # splits for the earth mover's distance
     changes = {measure: np.empty((len(used), count)) for measure in MEASURES}
     for half, other in ((used, halves.second), (~used, halves.first)):
         split, who = np.nonzero(half)

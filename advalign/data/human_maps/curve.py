@@ -15,6 +15,7 @@ say most of still larger ones. Intervals are percentiles over resamples of the i
 hold the error of the form.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ def _curve(measure: str, values: Floats, sizes: NDArray[np.int64], draws: NDArra
 
 
 def _interval(resampled: Floats) -> dict[str, list[float]]:
-    low, high = np.nanquantile(resampled, (0.025, 0.975), axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a number of participants without any value stays NaN
+        low, high = np.nanquantile(resampled, (0.025, 0.975), axis=0)
     return {"low": low.tolist(), "high": high.tolist()}
 
 
@@ -81,7 +84,8 @@ def _lines(measure: str, values: Floats, sizes: NDArray[np.int64]) -> Floats:
     """Intercept and slope of the transformed values (R, K) against the transformed numbers (K,): (R, 2)."""
     across = 1 / sizes if measure == "nss" else np.log(sizes)
     design = np.stack([np.ones(len(sizes)), across], 1) * np.sqrt(sizes)[:, None]
-    fitted: Floats = (np.linalg.pinv(design) @ (_transform(measure, values) * np.sqrt(sizes)).T).T
+    with np.errstate(invalid="ignore"):  # agreement by chance or below has no such line: NaN
+        fitted: Floats = (np.linalg.pinv(design) @ (_transform(measure, values) * np.sqrt(sizes)).T).T
     return fitted
 
 
