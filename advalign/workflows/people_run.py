@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
-from advalign.data.participants import has_participants
 from advalign.errors import DataError
 from advalign.files import Project, sha256, write_text
 from advalign.provenance import data_md5
@@ -38,11 +37,12 @@ def publish_people(project: Project, store: Store, done: Published) -> None:
         DataError: a file in outputs/maps is missing or cannot be read.
     """
     folder = project.human_maps
-    if not has_participants(project):
-        return
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{folder / missing[0]} is missing: run `dvc repro maps` again")
+    summary, cleaning = (read_json(folder / name, DataError) for name in (SUMMARY, CLEANING))
+    if not cleaning["steps"]:  # no trials were there
+        return
     key = {RESULT: digest({name: sha256(folder / name) for name in FILES})}
     found = store.find_runs("maps", key, finished=True)
     write = partial(_collect, folder)
@@ -50,7 +50,6 @@ def publish_people(project: Project, store: Store, done: Published) -> None:
     done.note("human maps", not found, mended)
     if found:
         return
-    summary, cleaning = (read_json(folder / name, DataError) for name in FILES[:2])
     with TemporaryDirectory() as name:
         write(Path(name))
         log_result(
