@@ -47,7 +47,7 @@ def people_figure(gallery: PeopleGallery) -> Figure:
     """
     rows = SINGLE + 2
     columns = len(gallery.names)
-    figure = Figure(figsize=(1.2 + 1.15 * columns, 0.8 + 1.15 * rows), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(1.2 + 1.15 * columns, 1.1 + 1.15 * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for place, (name, image, told) in enumerate(zip(gallery.names, gallery.images, gallery.told, strict=True)):

@@ -1,7 +1,13 @@
 """Made-up results of stage `maps`, in the form of outputs/maps."""
 
+import json
+
 import numpy as np
 import pandas as pd
+
+from advalign.data.participants import read_images
+from advalign.data.results import write_table
+from advalign.files import write_text
 
 MEASURES = ("spearman", "auc", "nss", "emd")
 COLUMNS = ("ceiling", "ceiling_low", "ceiling_high", "floor", "lower", "upper", "centre", "mean_map")
@@ -41,3 +47,51 @@ def curve():
         }  # fmt: skip
     found["emd"]["low"][0] = None
     return found
+
+
+def summary(table):
+    """The set's numbers, as far as report and runs show them."""
+    measures = {}
+    for measure in MEASURES:
+        measures[measure] = {
+            column: {"mean": float(table[f"{measure}_{column}"].mean()), "ci_low": 0.0, "ci_high": 1.0}
+            for column in (*COLUMNS, "corrected")
+            if f"{measure}_{column}" in table and not column.endswith(("_low", "_high"))
+        }
+    return {
+        "images": len(table), "participants": 40, "trials": 10 * len(table), "measures": measures,
+        "human_ceiling": measures["spearman"]["ceiling"]["mean"],
+        "above_floor": int((table["spearman_corrected"] > table["spearman_floor"]).sum()),
+        "settings_sha256": "0" * 64,
+    }  # fmt: skip
+
+
+def cleaning():
+    """Two steps, and two participants who agree with nobody, of whom one is dropped."""
+    steps = [("catch", 1600, 1588, "fails-catch-trials"), ("suspicious", 1588, 1540, "clicks-anywhere-1")]
+    return {
+        "steps": [
+            {
+                "step": step, "trials_before": before, "trials_after": after, "dropped": before - after,
+                "clicks_dropped": 0, "participants": [name], "images": ["image_000.JPEG"],
+            }
+            for step, before, after, name in steps
+        ],
+        "suspicious": [
+            {"participant": name, "trials": 48, "agreement": 0.07, "z": -39.2, "dropped": name.endswith("1")}
+            for name in ("clicks-anywhere-1", "clicks-anywhere-2")
+        ],
+    }  # fmt: skip
+
+
+def write_maps(project):
+    """Made-up results of stage `maps` for the project's participants, whose images and careless clickers are real."""
+    images = read_images(project)
+    table = agreement(len(images)).assign(image=images["image"], sha256=images["sha256"])
+    told = cleaning()
+    for entry in told["suspicious"]:
+        entry["dropped"] = True
+    write_table(project.human_maps / "agreement.parquet", table, "0" * 64)
+    for name, values in {"summary": summary(table), "cleaning": told, "curve": curve()}.items():
+        write_text(project.human_maps / f"{name}.json", json.dumps(values))
+    return table
