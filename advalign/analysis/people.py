@@ -14,6 +14,7 @@ from advalign.analysis.people_plots import MEASURES, people_plots
 from advalign.analysis.plots import Plot
 from advalign.data.cleaning import clean_image
 from advalign.data.human_maps.blocks import of_cleaned
+from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
 from advalign.data.human_maps.maps import participant_maps
 from advalign.data.participants import IMAGE, has_participants, read_images, read_trials_of
 from advalign.data.sets.stimuli import StimulusSet
@@ -23,7 +24,6 @@ from advalign.seals import need_whole
 from advalign.settings import HumanMapSettings, Settings
 from advalign.strict_files import read_json
 
-SUMMARY, CLEANING, CURVE, AGREEMENT = "summary.json", "cleaning.json", "curve.json", "agreement.parquet"
 MEND = "run `dvc repro maps` again"
 COLUMNS = ("ceiling", "corrected", "floor", "lower", "upper", "centre", "mean_map")
 """Of summary.json's measures, in the order of the report's table; `corrected` is Spearman's alone."""

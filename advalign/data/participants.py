@@ -7,6 +7,7 @@ data/participants/images.parquet    one row per image, sorted by name
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.inputs import digests, tracked
+from advalign.progress import say
 
 TRIALS, IMAGES = "trials.parquet", "images.parquet"
 IMAGE, PARTICIPANT, X, Y, CATCH, MOBILE, ROW = "image", "participant", "x", "y", "catch", "mobile", "row"
@@ -65,6 +68,18 @@ def has_participants(project: Project) -> bool:
     return (project.participants / TRIALS).exists()
 
 
+def say_if_changed(project: Project) -> None:
+    """Say on standard error where the files are not those that data.dvc names: a pipeline takes any content for new.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = digests([project.participants / name for name in (TRIALS, IMAGES)], project.digests)
+    warning = tracked(project.root, found, project.digests).warning
+    if warning:
+        say(warning)
+
+
 def read_images(project: Project) -> pd.DataFrame:
     """The images of data/participants, in the columns of `IMAGES_SCHEMA`.
 
@@ -72,7 +87,7 @@ def read_images(project: Project) -> pd.DataFrame:
         DataError: missing, or not such a table.
     """
     path = project.participants / IMAGES
-    with _open(path, IMAGES_SCHEMA) as file:
+    with _open(path, IMAGES_SCHEMA) as file, _readable(path):
         images: pd.DataFrame = file.read().to_pandas()
         return images
 
@@ -88,7 +103,9 @@ def read_trials(project: Project) -> Iterator[pd.DataFrame]:
     before = ""
     with _open(path, TRIALS_SCHEMA) as file:
         for number in range(file.num_row_groups):
-            for image, trials in file.read_row_group(number).to_pandas().groupby(IMAGE, sort=False):
+            with _readable(path):
+                group = file.read_row_group(number).to_pandas()
+            for image, trials in group.groupby(IMAGE, sort=False):
                 if held and image != held[0][IMAGE].iloc[0]:
                     yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0].reset_index(drop=True)
                     before, held = str(held[0][IMAGE].iloc[0]), []
@@ -106,19 +123,25 @@ def read_trials_of(project: Project, images: Collection[str]) -> pd.DataFrame:
         DataError: missing, or not such a table.
     """
     path = project.participants / TRIALS
-    with _open(path, TRIALS_SCHEMA):
-        pass
-    found: pd.DataFrame = pq.read_table(path, filters=[(IMAGE, "in", list(images))]).to_pandas()
-    return found
+    with _open(path, TRIALS_SCHEMA), _readable(path):
+        found: pd.DataFrame = pq.read_table(path, filters=[(IMAGE, "in", list(images))]).to_pandas()
+        return found
 
 
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetFile:
-    try:
+    if not path.exists():
+        raise DataError(f"{path} is missing: import trials with `advalign data import clicks`")
+    with _readable(path):
         file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: import trials with `advalign data import clicks`") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} cannot be read ({error}): import it again") from None
     if not file.schema_arrow.equals(schema):
         raise DataError(f"{path} has other columns than {', '.join(schema.names)}: import it again")
     return file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Name a file whose bytes make no table: Arrow's errors do not, and some are of Python's own kinds."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): import it again") from None

@@ -21,6 +21,8 @@ class AucAlignment(Metric):
         return {AUC: auc_of_ranks(shard.released_ranks, shard.clicked)}
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """`auc_alignment`: the mean over valid stimuli with a value."""
+        """`auc_alignment`: the mean over valid stimuli with a value; nothing of rows that were not measured so."""
+        if AUC not in evaluation.rows:
+            return {}
         values = evaluation.valid[AUC].dropna()
         return mean_with_interval("auc_alignment", values, evaluation.resamples, evaluation.seed)

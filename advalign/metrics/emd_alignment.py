@@ -19,6 +19,8 @@ class EmdAlignment(Metric):
         return {EMD: emd(released_map(shard.perturbations), shard.extras["human_map"])}
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """`emd_alignment`: the mean over valid stimuli with a value."""
+        """`emd_alignment`: the mean over valid stimuli with a value; nothing of rows that were not measured so."""
+        if EMD not in evaluation.rows:
+            return {}
         values = evaluation.valid[EMD].dropna()
         return mean_with_interval("emd_alignment", values, evaluation.resamples, evaluation.seed)

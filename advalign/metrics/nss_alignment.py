@@ -22,6 +22,8 @@ class NssAlignment(Metric):
         return {NSS: nss(released_map(shard.perturbations).flatten(1), shard.clicked)}
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """`nss_alignment`: the mean over valid stimuli with a value."""
+        """`nss_alignment`: the mean over valid stimuli with a value; nothing of rows that were not measured so."""
+        if NSS not in evaluation.rows:
+            return {}
         values = evaluation.valid[NSS].dropna()
         return mean_with_interval("nss_alignment", values, evaluation.resamples, evaluation.seed)

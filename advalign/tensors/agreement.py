@@ -45,7 +45,7 @@ def auc_of_ranks(ranks: Tensor, clicked: Tensor) -> Tensor:
     """`auc` of scores whose average ranks (N, P) are known."""
     clicks = clicked.sum(-1, dtype=torch.float64)
     others = clicked.shape[-1] - clicks
-    wins = (ranks * clicked).sum(-1) - clicks * (clicks + 1) / 2
+    wins = (ranks.double() * clicked).sum(-1) - clicks * (clicks + 1) / 2
     undefined = (ranks.amax(-1) == ranks.amin(-1)) | (clicks == 0) | (others == 0)
     return (wins / (clicks * others)).masked_fill(undefined, torch.nan)
 
@@ -58,8 +58,8 @@ def nss(scores: Tensor, clicked: Tensor) -> Tensor:
     """
     scores = scores.double()
     constant = scores.amax(-1) == scores.amin(-1)
-    deviation = scores.std(-1, unbiased=False)
     centred = scores - scores.mean(-1, keepdim=True)
+    deviation = centred.square().mean(-1).sqrt()
     clicks = clicked.sum(-1, dtype=torch.float64)
     return ((centred * clicked).sum(-1) / (clicks * deviation)).masked_fill(constant | (clicks == 0), torch.nan)
 

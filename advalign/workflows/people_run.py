@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from advalign.data.participants import has_participants
+from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
 from advalign.errors import DataError
 from advalign.files import Project, sha256, write_text
 from advalign.provenance import data_md5
@@ -19,7 +19,7 @@ from advalign.tracking.lost_files import put_back_artifacts
 from advalign.tracking.results import Published, log_result
 from advalign.tracking.store import RESULT, Store
 
-FILES = ("summary.json", "cleaning.json", "curve.json", "agreement.parquet")
+FILES = (SUMMARY, CLEANING, CURVE, AGREEMENT)
 TABLE = "cleaning_table.json"  # artifact: the steps of cleaning in the UI's format for tables
 COUNTS = ("human_ceiling", "images", "participants", "trials", "above_floor")
 
@@ -37,11 +37,12 @@ def publish_people(project: Project, store: Store, done: Published) -> None:
         DataError: a file in outputs/maps is missing or cannot be read.
     """
     folder = project.human_maps
-    if not has_participants(project):
-        return
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{folder / missing[0]} is missing: run `dvc repro maps` again")
+    summary, cleaning = (read_json(folder / name, DataError) for name in (SUMMARY, CLEANING))
+    if not cleaning["steps"]:  # no trials were there
+        return
     key = {RESULT: digest({name: sha256(folder / name) for name in FILES})}
     found = store.find_runs("maps", key, finished=True)
     write = partial(_collect, folder)
@@ -49,7 +50,6 @@ def publish_people(project: Project, store: Store, done: Published) -> None:
     done.note("human maps", not found, mended)
     if found:
         return
-    summary, cleaning = (read_json(folder / name, DataError) for name in FILES[:2])
     with TemporaryDirectory() as name:
         write(Path(name))
         log_result(
@@ -85,7 +85,7 @@ def _collect(folder: Path, into: Path) -> None:
     """Write a run's artifacts into a folder: the files of outputs/maps, and cleaning as the UI's table."""
     for name in FILES:
         shutil.copy(folder / name, into)
-    steps = read_json(folder / "cleaning.json", DataError)["steps"]
+    steps = read_json(folder / CLEANING, DataError)["steps"]
     columns = list(steps[0]) if steps else []
     rows = [[", ".join(value) if isinstance(value, list) else value for value in step.values()] for step in steps]
     write_text(into / TABLE, json.dumps({"columns": columns, "data": rows}))

@@ -29,7 +29,7 @@ from advalign.data.human_maps.curve import curves
 from advalign.data.human_maps.sides import MEASURES
 from advalign.data.human_maps.summary import as_table, settings_digest, summary
 from advalign.data.imports._pool import each
-from advalign.data.participants import IMAGE, has_participants, read_images, read_trials
+from advalign.data.participants import IMAGE, has_participants, read_images, read_trials, say_if_changed
 from advalign.data.results import write_table
 from advalign.errors import DataError
 from advalign.files import Project, write_text
@@ -65,6 +65,7 @@ def make_human_maps(
     digest = settings_digest(settings, seed)
     if not has_participants(project):
         return _write(project, {"steps": [], "suspicious": []}, as_table([]), (0, 0), {}, digest, seed)
+    say_if_changed(project)
     folder = project.human_maps / ".blocks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -179,6 +179,12 @@ def test_their_summaries_are_means_over_valid_stimuli():
     assert found["emd_alignment_sem"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("name", ["alignment-by-image", "auc-alignment", "nss-alignment", "emd-alignment"])
+def test_rows_of_before_have_no_such_number(name):
+    """They lie in tracking stores, and a promotion computes their numbers again with the metrics of today."""
+    assert summary(name, pd.DataFrame({"status": ["ok"], "rho_released": [0.3], "norm_l2": [1.0]})) == {}
+
+
 @pytest.mark.parametrize("name", ["adversarial_human_alignment_by_image", "aa_over_floor", "auc_alignment", "aa_emd"])
 def test_in_linf_their_names_say_it(name):
     described = describe(name)
