@@ -20,14 +20,10 @@ from advalign.data.sample.generate import SampleSettings
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import DataError
 from advalign.seals import Damaged
-from advalign.settings import HumanMapSettings, load_settings
+from advalign.settings import load_settings
 from tests.conftest import with_stimuli
 from tests.unit.analysis.made_up import small
 from tests.unit.analysis.people_made_up import agreement, cleaning, curve, summary, write_maps
-
-SETTINGS = HumanMapSettings.model_validate(
-    {"resize": 64, "crop": 1.0, "side": 64, "window": 27, "sigma": 3.2, "min_clicks": 2, "drop_outliers": True}
-)
 
 
 @pytest.fixture
@@ -38,8 +34,7 @@ def there(sample_root, tmp_path):
 
 
 def read(project):
-    settings = load_settings(project.root)
-    return read_people(project, settings.model_copy(update={"human_maps": SETTINGS}), load_stimuli(project))
+    return read_people(project, load_settings(project.root), load_stimuli(project))
 
 
 def made_up(**changes):

@@ -1,23 +1,28 @@
 """From the sample's raw trials back to its maps: cleaning finds what was planted, and nothing else changes a map."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from advalign.data.cleaning import CleaningTable, clean_image, robust_z, suspicious
+from advalign.data.clickme import read_human_ceiling
+from advalign.data.human_maps.blocks import of_cleaned
+from advalign.data.human_maps.make import make_human_maps
+from advalign.data.human_maps.maps import participant_maps
 from advalign.data.participants import read_trials
 from advalign.data.sample import generate, people
 from advalign.data.sample.generate import SampleSettings
 from advalign.data.tfrecord import read_examples
 from advalign.files import Project
-from advalign.settings import HumanMapSettings
+from advalign.settings import load_settings
 from advalign.tensors.click_maps import Blur, click_maps
 from advalign.tensors.heatmaps import min_max_scale
 from advalign.tensors.ranks import rank_correlation
+from tests.conftest import REPOSITORY
 
-SETTINGS = HumanMapSettings.model_validate(
-    {"resize": 64, "crop": 1.0, "side": 64, "window": 27, "sigma": 3.2, "min_clicks": 2, "drop_outliers": True}
-)
+SETTINGS = load_settings(REPOSITORY).human_maps  # the sample's
 TINY = SampleSettings(scale=0.01)
 
 
@@ -26,8 +31,8 @@ def cleaned(project, found=frozenset()):
 
 
 def maps_of(one):
-    clicks = list(zip(one.trials["x"], one.trials["y"], strict=True))
-    return click_maps(clicks, (64, 64), 64, Blur("gaussian", 27, 3.2), (64, 64), (64, 64))
+    image = {"sha256": "", "width": 64, "height": 64}
+    return participant_maps(of_cleaned(one, image), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,18 @@ def test_maps_of_cleaned_clicks_are_the_generators_and_the_shards(project, found
         assert np.abs(made - scene.heatmap).max() < 2e-6
         same += generate._jpeg(np.round(made * 255).astype(np.uint8), generate.MAP_QUALITY) == record["heatmap"]
     assert same >= 142
+
+
+def test_the_stage_finds_the_same_and_its_ceiling_is_the_generators(project, tmp_path):
+    shutil.copytree(project.data, tmp_path / "data")
+    told, summary = make_human_maps(Project(tmp_path), SETTINGS, seed=0, workers=1)
+    dropped = {entry["step"]: entry["dropped"] for entry in told["steps"]}
+    assert list(dropped.values()) == [12, 1, 1, 1, 1, 96, 0]
+    assert {entry["participant"] for entry in told["suspicious"]} == set(people.RANDOM_CLICKERS)
+    assert (summary["images"], summary["participants"], summary["trials"]) == (144, 40, 1440)
+    found = summary["measures"]["spearman"]["ceiling"]
+    assert found["ci_low"] < read_human_ceiling(project) < found["ci_high"]
+    assert found["ci_high"] - found["ci_low"] < 0.04
 
 
 def test_without_cleaning_maps_are_others(project):
