@@ -68,6 +68,8 @@ def clickme(
     )
     if done.ceiling_written:
         line += "\nceiling.yaml written: ClickMe's published human ceiling, 0.65753"
+    if done.ceiling_given:
+        line += "\nceiling.yaml written: the human ceiling that came with the shards"
     _report(done.as_json(), line, as_json, done.superclasses, link)
 
 

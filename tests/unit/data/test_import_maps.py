@@ -2,6 +2,9 @@
 
 import io
 import shutil
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -151,6 +154,40 @@ def test_the_same_again_writes_nothing_and_fewer_need_replace(project, images, t
     assert not import_maps(project, tmp_path / "maps", **options, replace=True).skipped
     assert len(records(project)) == 2
     assert import_maps(project, tmp_path / "maps", **options).ceiling == 0.7
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from advalign.data.imports import maps
+from advalign.files import Project
+maps.PER_SHARD, moves = 1, 0
+def dying_replace(self, target, replace=Path.replace):
+    global moves
+    done = replace(self, target)
+    moves += "maps-" in str(self) and str(target).endswith(".tfrecords")
+    if moves == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+Path.replace = dying_replace
+root, folder, images = map(Path, sys.argv[1:])
+maps.import_maps(Project(root), folder, images, "test", workers=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_import_leaves_whole_shards_and_runs_again(project, images, tmp_path, monkeypatch):
+    (tmp_path / "maps").mkdir()
+    as_npy(tmp_path / "maps")
+    arguments = [project.root, tmp_path / "maps", images]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, cwd=REPOSITORY)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(records(project)) == 2
+    monkeypatch.setattr(maps, "PER_SHARD", 1)
+    assert not import_maps(project, tmp_path / "maps", images, "test", workers=1).skipped
+    names = sorted(path.name for path in (project.data / "clickme").iterdir())
+    assert names == [f"test-maps-{number:05d}.tfrecords" for number in range(3)]
+    assert len(records(project)) == 3
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/reference/real: real human maps")
