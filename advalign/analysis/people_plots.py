@@ -54,10 +54,10 @@ def ceiling_histogram(agreement: pd.DataFrame) -> Plot:
             marks.append(Line(np.full(2, found.mean()), ends, colour, named, dash=DASHES[1], guide=True))
     panel = Panel(Axis("agreement of two halves (Spearman's ρ)"), Axis("images", low=0.0), marks)
     above = int((values["corrected"] > values["floor"]).sum())
-    notes = [
-        f"{above} of {known.size} images have a ceiling, corrected to the full number of participants, above their "
-        "floor. The others are left out of the alignment that is divided image by image."
-    ]
+    told = "a ceiling, corrected to the full number of participants, above their floor."
+    notes = [f"{above} of {known.size} images have {told}"]
+    if above < known.size:
+        notes[0] += " The others are left out of the alignment that is divided image by image."
     return Plot(title, f"{known.size} images; mean over random halves of their participants", [panel], notes)
 
 

@@ -36,6 +36,10 @@ def test_histogram_marks_both_means_and_counts_images_above_their_floor():
     lines = marks(plot.panels[0], Line)
     assert [line.x[0] for line in lines] == pytest.approx([table[f"spearman_{n}"].mean() for n in ("floor", "ceiling")])
     assert plot.notes[0].startswith("38 of 40 images have a ceiling")
+    assert "The others are left out" in plot.notes[0]
+    (note,) = ceiling_histogram(table.iloc[2:]).notes
+    assert note.startswith("38 of 38 images have a ceiling")
+    assert "others" not in note
     assert plot.detail.startswith("40 images")
 
 
