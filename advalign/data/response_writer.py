@@ -193,6 +193,6 @@ def _write_table(file: Any, name: str, table: pd.DataFrame) -> None:
             encoded = [text.encode() for text in table[key]]
             longest = max(map(len, encoded), default=1) or 1
             kept = h5py.string_dtype("utf-8", longest)  # of one length: references to texts take 40 bytes each
-            file.create_dataset(where, data=np.array(encoded, f"S{longest}"), dtype=kept)
+            file.create_dataset(where, data=np.array(encoded, kept))
         else:
             file.create_dataset(where, data=table[key].to_numpy(kind))
