@@ -11,6 +11,7 @@ noise (docs/neural.md, section Reliability).
   The images are those of the splits in which any image is repeated.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,15 +45,15 @@ class AreaReliability:
     subject: str
     roi: str
     units: int
-    images: int
-    trials: float
-    split_half: float
-    split_half_low: float
-    split_half_high: float
-    ceiling: float
-    ceiling_low: float
-    ceiling_high: float
-    above_zero: bool | None
+    images: int = 0
+    trials: float = math.nan
+    split_half: float = math.nan
+    split_half_low: float = math.nan
+    split_half_high: float = math.nan
+    ceiling: float = math.nan
+    ceiling_low: float = math.nan
+    ceiling_high: float = math.nan
+    above_zero: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -80,10 +81,11 @@ def reliability(
         raise InputError(f"{store.path} holds dissimilarities, whose trials are averaged: reliability needs trials")
     ceilings = np.full(len(store.units), np.nan, np.float32)
     found = []
-    for (subject, roi), rows in store.units.groupby(["subject", "roi"], sort=False).indices.items():
-        area, per_unit = _area(store, str(subject), str(roi), np.sort(rows), bootstrap, seed)
+    for subject, roi in store.areas:
+        rows = np.flatnonzero(store.mask(roi, subject))
+        area, per_unit = _area(store, subject, roi, rows, bootstrap, seed)
         found.append(area)
-        ceilings[np.sort(rows)] = 0 if area.above_zero is False else per_unit
+        ceilings[rows] = 0 if area.above_zero is False else per_unit
     return found, ceilings
 
 
@@ -94,7 +96,7 @@ def _area(
     counts = np.bincount(np.unique(store.trials["image"].to_numpy()[trials], return_inverse=True)[1])
     nothing = np.full(len(units), np.nan)
     if not (counts > 1).any():
-        return AreaReliability(subject, roi, len(units), 0, *[np.nan] * 7, None), nothing
+        return AreaReliability(subject, roi, len(units)), nothing
     random = np.random.default_rng(seed)
     drawn = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=bootstrap)
     weights = np.concatenate([np.ones((1, len(counts))), drawn])  # the first row: every image once
@@ -202,7 +204,7 @@ def _split_half(table: _Table, weights: Array) -> Array:
         mean_x, mean_y = weights @ x / number, weights @ y / number
         covariance = weights @ (x * y) / number - mean_x * mean_y
         spread_x, spread_y = weights @ x**2 / number - mean_x**2, weights @ y**2 / number - mean_y**2
-        found = covariance / np.sqrt(spread_x * spread_y)
+        found: Array = covariance / np.sqrt(spread_x * spread_y)
     found[~np.isfinite(found) | (spread_x < 1e-12) | (spread_y < 1e-12)] = np.nan
     return found
 
