@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from advalign.data.responses import ResponseStore
@@ -54,6 +53,17 @@ class AreaReliability:
     ceiling_low: float = math.nan
     ceiling_high: float = math.nan
     above_zero: bool | None = None
+
+    @property
+    def cells(self) -> list[object]:
+        """As a row of a table for people."""
+        half = f"{self.split_half_low:.3f} to {self.split_half_high:.3f}" if self.images else None
+        ceiling = f"{self.ceiling_low:.3f} to {self.ceiling_high:.3f}" if self.images else None
+        told = {True: "yes", False: "no", None: None}[self.above_zero]
+        return [
+            self.subject, self.roi, self.units, self.images, self.trials, self.split_half, half, self.ceiling, ceiling,
+            told,
+        ]  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -231,8 +241,3 @@ def unreliable(areas: list[AreaReliability]) -> list[str]:
     """Names of the areas whose reliability is not above zero, with the subject where there are several."""
     several = len({one.subject for one in areas}) > 1
     return [f"{one.roi} of {one.subject}" if several else one.roi for one in areas if one.above_zero is False]
-
-
-def table_of(areas: list[AreaReliability]) -> pd.DataFrame:
-    """The areas as a table, a row each."""
-    return pd.DataFrame([one.as_json() for one in areas])

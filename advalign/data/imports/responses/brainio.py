@@ -13,6 +13,7 @@ from advalign.data.hdf5 import dataset, open_hdf5, texts, values
 from advalign.data.imports.responses._plan import Block, Plan, Session, need_file
 from advalign.errors import DataError, InputError, shown
 from advalign.names import is_name
+from advalign.strict_csv import parse_number
 
 VARIABLES = ("data", "__xarray_dataarray_variable__")
 IMAGES = ("stimulus_id", "image_id")
@@ -122,3 +123,19 @@ def _check(source: Path, shape: dict[str, int], stimuli: list[str], regions: lis
     strange: NDArray[Any] | str | None = next((one for one in regions if not is_name(one)), None)
     if strange is not None:
         raise DataError(f"{source}: region {shown(strange)} cannot name an area: rename it in the assembly")
+
+
+def read_time_bin(text: str) -> tuple[float, float]:
+    """Read START-END.
+
+    Raises:
+        InputError: not of this form.
+
+    >>> read_time_bin("70-170")
+    (70.0, 170.0)
+    """
+    start, _, end = text.rpartition("-")
+    try:
+        return parse_number(start), parse_number(end)
+    except ValueError:
+        raise InputError(f"{shown(text)} is no time bin: give START-END in ms, such as 70-170") from None
