@@ -89,6 +89,8 @@ def _write(file: h5py.File, session: Session) -> None:
     low, high = np.empty(0, np.float32), np.empty(0, np.float32)
     writer = None
     for block in session.blocks():
+        if not len(block.image):
+            continue
         if np.isinf(block.betas).any():
             row, unit = np.argwhere(np.isinf(block.betas))[0]
             raise DataError(f"{where}: the response of unit {unit} in trial {row} is infinite: leave the unit out")
