@@ -81,9 +81,9 @@ def values(data: Any, selection: Any = ()) -> NDArray[Any]:
     """
     try:
         return np.asarray(data[selection])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         where = f"{data.file.filename}: {data.name.removeprefix('/')}"
-        raise DataError(f"{where} cannot be read ({quoted(error)}): fetch the file again") from None
+        raise DataError(f"{where} cannot be read ({quoted(error, named=True)}): fetch the file again") from None
 
 
 def texts(data: Any) -> list[str]:

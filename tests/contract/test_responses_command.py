@@ -65,7 +65,7 @@ def test_the_first_day_with_nsd(folder, capfd):
     assert "measured: 1500 trials in 2 sessions of 500 images in data/responses/nsd1.h5\n" in out
     assert "areas: subj01 V1 2, subj01 hV4 1, subj01 ventral 1\n" in out
     assert "normalisation: z-scored within session; SHA-256 of 0 image files known\n" in out
-    assert out.endswith("next: `advalign data reliability nsd1`\n")
+    assert "\nnext: `advalign data reliability nsd1`, then `dvc add data`" in out
     assert "(already imported)" in typed(folder, capfd, *words, "--sessions", 2)
     out = typed(folder, capfd, *documented("advalign data reliability"))
     assert "nsd1: measured responses, z-scored within session" in out
