@@ -39,29 +39,28 @@ def plan(source):
     return plan_nsd(NsdFiles(source, source / "nsd_expdesign.mat", [source / "prf-visualrois.nii.gz"]), 1, sessions=2)
 
 
-def killed(root, source, module, name, kill):
+def killed(root, source, moment):
+    """What a process runs that is to die."""
+    module, name, kill, _ = MOMENTS[moment]
     setattr(module, name, kill)
     place(Project(root), Order("lab"), plan(source))
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_run_again_is_undisturbed(moment, tmp_path):
-    module, name, kill, resumed = MOMENTS[moment]
     write_nsd(tmp_path / "nsd")
     stores = []
     for folder in ("calm", "killed"):
         project = Project(tmp_path / folder)
         project.data.mkdir(parents=True)
         if folder == "killed":
-            process = get_context("fork").Process(
-                target=killed, args=(project.root, tmp_path / "nsd", module, name, kill)
-            )
+            process = get_context("spawn").Process(target=killed, args=(project.root, tmp_path / "nsd", moment))
             process.start()
             process.join(120)
             assert process.exitcode == -signal.SIGKILL
             assert not list((project.data / "responses").glob("*.h5"))
         done = place(project, Order("lab"), plan(tmp_path / "nsd"))
-        assert done.resumed == (resumed if folder == "killed" else 0) and not done.skipped
+        assert done.resumed == (MOMENTS[moment][-1] if folder == "killed" else 0) and not done.skipped
         assert [path.name for path in (project.data / "responses").iterdir()] == ["lab.h5"]
         assert not (project.root / "outputs" / ".responses" / "lab").exists()
         stores.append(need_responses(project, "lab").read_bytes())
