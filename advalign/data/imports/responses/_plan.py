@@ -97,7 +97,7 @@ def load_array(path: Path, what: str) -> Any:
     need_file(path, what)
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001  a damaged header, which is Python's own text, raises anything
         known = look_at(path, DataError)
         if "Python objects" in str(error):
             known = "holds Python objects, which may run code when read: save numbers only"
