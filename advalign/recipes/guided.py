@@ -2,11 +2,11 @@
 
     advalign train guided --model resnet18 --set responses=nsd-subject1 --set roi=V4    # as long as the baseline
 
-Published: fMRI responses of one person, alpha .9; the higher the area, the more robust the model. Unguided control of
-the paper has cross-entropy of weight 1, its guided models .1, which under SGD is a tenfold difference in learning rate:
-here the cross-entropy has weight 1. `released: true` is the paper's loss. The rest of its setting is of `train`:
-optimiser momentum, learning_rate .1, weight_decay 1e-4, batch_size 256, epochs 60, schedule step, decay_epochs 20,
-clip_norm null. The controls are settings: `control: class-code`, `shuffled`, `shuffled-within-class`.
+Published: fMRI of one person, alpha .9; the higher the area, the more robust the model. The unguided control there has
+cross-entropy of weight 1 and the guided models .1, which under SGD is a tenfold difference in learning rate: here the
+cross-entropy has weight 1. `released: true` is the paper's loss. The rest of its setting is of `train`: optimiser
+momentum, learning_rate .1, weight_decay 1e-4, batch_size 256, epochs 60, schedule step, decay_epochs 20, clip_norm
+null. The controls are settings: `control: class-code`, `shuffled`, `shuffled-within-class`.
 """
 
 from advalign.recipes._guided import GuidedSettings, guided_name
