@@ -1,4 +1,4 @@
-"""Guided trainings: the head is trained, saved in states and no part of a checkpoint; what must be there, and identity."""
+"""Guided trainings: the head is trained, is in states and not in checkpoints; what must be there, and identity."""
 
 import json
 import shutil
@@ -56,7 +56,9 @@ def test_the_head_is_trained_with_the_network(tmp_path):
     history = trained.run([])
     assert history[-1]["neural_term"] < 0.9 * history[0]["neural_term"]
     assert all(not torch.equal(value, before[name]) for name, value in trained.learned.state_dict().items())
-    assert any(not torch.equal(one, two) for one, two in zip(first, trained.classifier.network.parameters()))
+    assert any(
+        not torch.equal(one, two) for one, two in zip(first, trained.classifier.network.parameters(), strict=True)
+    )
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
     assert_same(saved["learned"], dict(trained.learned.state_dict()))
     assert not any("neural" in name for name in saved["network"])
