@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-from advalign.tensors.similarity import agreement, category_dissimilarities, ceilings, dissimilarities, linear_cka
+from advalign.tensors.representations import agreement, category_dissimilarities, ceilings, dissimilarities, linear_cka
 
 
 def features(*shape, seed=0):
