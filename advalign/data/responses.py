@@ -5,6 +5,7 @@ provenance is printed wherever a number from it is: what was measured in a brain
 one is never mixed up. docs/neural.md has the format.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,14 +76,20 @@ class ResponseStore:
         return cls(path, provenance, normalisation, description, read_sources(about.get("sources"), path), **tables)
 
     @property
+    def areas(self) -> dict[tuple[str, str], int]:
+        """Subject and area -> units, or matrices, in the order in which they first appear."""
+        table = self.units if len(self.units) else self.matrices
+        return dict(Counter(zip(table["subject"].tolist(), table["roi"].tolist(), strict=True)))
+
+    @property
     def rois(self) -> list[str]:
         """Areas, in the order in which they first appear."""
-        return list(dict.fromkeys((self.units if len(self.units) else self.matrices)["roi"]))
+        return list(dict.fromkeys(roi for _, roi in self.areas))
 
     @property
     def subjects(self) -> list[str]:
         """Subjects, in the order in which they first appear."""
-        return list(dict.fromkeys((self.units if len(self.units) else self.matrices)["subject"]))
+        return list(dict.fromkeys(subject for subject, _ in self.areas))
 
     def mask(self, roi: str | None = None, subject: str | None = None) -> NDArray[np.bool_]:
         """Which units are of an area and a subject; None: all.
