@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from advalign.data.batches import Batch
 from advalign.recipes.terms._gathered import gathered, of_all
 from advalign.recipes.terms._neural import Neural, NeuralSettings, responses_of
-from advalign.tensors.similarity import linear_cka
+from advalign.tensors.representations import linear_cka
 
 
 class NeuralTerm(Neural):
@@ -43,13 +43,13 @@ class NeuralTerm(Neural):
         return super().has_head and self.settings.loss == "mse"
 
     def __call__(self, classifier: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
-        """See `read_out_error` and `tensors.similarity.linear_cka`."""
+        """See `read_out_error` and `unlikeness`."""
         if self.settings.loss == "mse":
             return read_out_error(self.mapped(batch), *responses_of(batch))
         features = gathered(self.features())
         responses, has_response = (gathered(each) for each in responses_of(batch))
         with torch.autocast(features.device.type, enabled=False):
-            return of_all(1 - linear_cka(features, responses.to(features), has_response))
+            return of_all(unlikeness(features[has_response], responses[has_response]) + 0 * features.sum())
 
 
 def read_out_error(read_out: Tensor, responses: Tensor, has_response: Tensor) -> Tensor:
@@ -61,3 +61,21 @@ def read_out_error(read_out: Tensor, responses: Tensor, has_response: Tensor) ->
         has_response: (N,) bool, t_b: images without a response add zero but stay in the mean.
     """
     return (has_response.to(read_out)[:, None] * (read_out - responses).square()).mean()
+
+
+def unlikeness(features: Tensor, responses: Tensor) -> Tensor:
+    """1 - linear CKA of features and responses to the same images; 0 where there is nothing to compare.
+
+    The plain form: a batch's features are compared with always as many images, and its size biases every step alike.
+
+    Args:
+        features: (N, F).
+        responses: (N, D).
+    """
+    if len(features) < 2 or not (_varies(features) and _varies(responses)):
+        return features.new_zeros(())
+    return 1 - linear_cka(features, responses, debiased=False).to(features.dtype)
+
+
+def _varies(values: Tensor) -> bool:
+    return bool((values - values[:1]).abs().max() > 1e-6 * values.abs().max())

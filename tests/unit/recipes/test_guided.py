@@ -11,10 +11,9 @@ from advalign.errors import InputError
 from advalign.recipes.guided import Guided
 from advalign.recipes.manifold_guided import ManifoldGuided
 from advalign.recipes.terms.manifold import manifold_parts
-from advalign.recipes.terms.neural import read_out_error
+from advalign.recipes.terms.neural import read_out_error, unlikeness
 from advalign.strict_settings import parse
 from advalign.tensors.class_manifolds import class_manifolds
-from advalign.tensors.similarity import linear_cka
 from tests.tiny_recipes import DIMENSIONS, POSITION, batch, double, gradients, smooth_net, told
 
 torch.set_num_threads(1)
@@ -70,14 +69,30 @@ def test_the_guided_loss_with_cka_by_hand():
     recipe = guided(alpha=0.5, loss="cka")
     assert len(recipe.learned(model, sample.images[:1], 0)) == 0, "it compares the features themselves"
     result = recipe(model, sample, POSITION)
-    features = penultimate(model, sample.images)
-    expected = 1 - linear_cka(features, sample.responses.double(), sample.has_response)
+    own = sample.has_response
+    one, two = penultimate(model, sample.images)[own], sample.responses[own].double()
+    one, two = one - one.mean(0), two - two.mean(0)
+    expected = 1 - (two.T @ one).square().sum() / ((one.T @ one).norm() * (two.T @ two).norm())
     torch.testing.assert_close(result["neural_term"], expected.detach())
     torch.testing.assert_close(
         result["loss"], nn.functional.cross_entropy(model(sample.images), sample.labels) + expected
     )
     assert recipe.whole_batch
     assert not guided().whole_batch
+
+
+def test_where_nothing_can_be_compared_cka_asks_for_nothing():
+    """A class code in a batch of one class, say: no NaN stops the training."""
+    one = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for features, responses in (
+        (one[:1], one[:1]),
+        (one, torch.full((5, 2), 0.3)),
+        (one[:1].expand(5, 3), one.detach()),
+    ):
+        found = unlikeness(features, responses)
+        assert found == 0
+        assert not found.requires_grad
+    assert unlikeness(one, 2 * one.detach() + 1).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [guided(), guided(loss="cka"), manifold()], ids=["mse", "cka", "manifold"])

@@ -1,4 +1,4 @@
-"""Clouds of points of classes, and linear CKA, by value."""
+"""Clouds of points of classes by value."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from advalign.tensors.class_manifolds import class_manifolds, excess, share_inside
-from advalign.tensors.similarity import linear_cka
 
 SQUARE = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]) + torch.tensor([5.0, 0, 2])
 LINE = torch.tensor([[0.0, 0, 3], [0, 0, -3]])
@@ -55,28 +54,3 @@ def test_the_share_inside_a_subspace():
         assert share_inside(points + 7, torch.eye(2)[:, [axis]]).item() == pytest.approx(share)
     assert share_inside(points, torch.eye(2)).item() == pytest.approx(1)
     assert share_inside(points[:1].expand(2, 2), torch.eye(2)) == 0
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def test_cka_by_its_definition_and_what_it_does_not_depend_on():
-    first, second, every = random(7, 3), random(7, 5, seed=1), torch.ones(7, dtype=torch.bool)
-    one, two = first - first.mean(0), second - second.mean(0)
-    expected = (two.T @ one).norm() ** 2 / ((one.T @ one).norm() * (two.T @ two).norm())
-    assert linear_cka(first, second, every).item() == pytest.approx(expected.item(), rel=1e-12)
-    turned, _ = torch.linalg.qr(random(3, 3, seed=2))
-    assert linear_cka(4 * first @ turned + 9, second, every).item() == pytest.approx(expected.item(), rel=1e-10)
-    assert linear_cka(first, 2 * first @ turned - 1, every).item() == pytest.approx(1)
-
-
-def test_only_chosen_images_count_in_cka():
-    chosen = torch.tensor([True, False, True, True, False, True, True])
-    first, second = random(7, 3), random(7, 5, seed=1)
-    expected = linear_cka(first[chosen], second[chosen], torch.ones(5, dtype=torch.bool))
-    assert torch.equal(linear_cka(first, second, chosen), expected)
-    with_gradient = first.requires_grad_()
-    assert linear_cka(with_gradient, second, torch.arange(7) == 3).item() == 1
-    linear_cka(with_gradient, second, torch.arange(7) == 3).backward()
-    assert with_gradient.grad.abs().sum() == 0
