@@ -99,7 +99,7 @@ def load_array(path: Path, what: str) -> Any:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         known = look_at(path, DataError)
-        if "Object arrays" in str(error) or "object" in str(error):
+        if "Python objects" in str(error):
             known = "holds Python objects, which may run code when read: save numbers only"
         raise DataError(f"{path} {known or 'is damaged, or no .npy array: save it with numpy.save'}") from None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
