@@ -20,7 +20,7 @@ SECOND_WAVELENGTHS = (8.0, 16.0, 32.0)  # of the filters on amplitude maps
 SECOND_ORIENTATIONS = 4
 COARSER = 1.9  # a filter on an amplitude map is at least so many times as coarse as the map's own
 BANDWIDTH = 0.56  # standard deviation of the envelope, wavelengths: an octave
-SMALL = 0.01  # added before the logarithm, relative to the largest amplitude that a filter of gain 1 gives
+SMALL = 0.001  # added before the logarithm, relative to the amplitude of a grating of full contrast
 AT_ONCE = 64  # images
 
 
