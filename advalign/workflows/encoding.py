@@ -18,6 +18,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint
 from advalign.models.layer_vectors import LayerVectors
 from advalign.models.zoo import evaluation_transform
+from advalign.names import check_name
 from advalign.tensors.encoding import explained, kernel, predicted
 from advalign.tensors.feature_spaces import AT_ONCE, SIDE, SPACES, in_batches
 from advalign.tensors.representations import (
@@ -132,7 +133,8 @@ def check_spaces(wanted: Sequence[str]) -> None:
     for one in wanted:
         parts = one.split("+")
         for part in parts:
-            if part not in (*SPACES, CATEGORY) and not part.removeprefix(CHECKPOINT).partition("@")[0] != part:
+            layer_of = part.startswith(CHECKPOINT) and part.removeprefix(CHECKPOINT).partition("@")[0]
+            if part not in (*SPACES, CATEGORY) and not layer_of:
                 raise unknown_name("feature space", part, (*SPACES, CATEGORY, f"{CHECKPOINT}NAME@LAYER"))
         if len(set(parts)) < len(parts):
             raise InputError(f"feature space {shown(one)}: a space is there twice: name it once")
@@ -232,7 +234,7 @@ class _Features:
 
     @torch.no_grad()
     def _of_layer(self, name: str, layer: str | None) -> Array:
-        classifier, _ = load_checkpoint(self.project.checkpoints / name)
+        classifier, _ = load_checkpoint(self.project.checkpoints / check_name(name, "model"))
         transform = evaluation_transform(classifier.preprocessing)
         classifier.eval()
         found = []
