@@ -142,6 +142,25 @@ def test_what_is_missing_is_said(project, tmp_path):
         fit_responses(project, "energy", ["checkpoint:nobody"], project.root / "pictures")
 
 
+def test_a_picture_that_is_none_is_named(project, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(project.root, copy)
+    broken = copy / "pictures" / "below" / "5.png"
+    broken.write_bytes(b"no picture")
+    images = ResponseStore.open(copy / "data/responses/energy.h5").images[["id", "sha256", "label"]]
+    images.loc[5, "sha256"] = hashlib.sha256(b"no picture").hexdigest()
+    units = pd.DataFrame({"roi": ["V1"], "subject": ""})
+    with writing_responses(copy / "data/responses/other.h5", About("simulated", "none"), images, units) as writer:
+        writer.add_trials(np.arange(COUNT), np.ones((COUNT, 1)), "train", 0)
+    with pytest.raises(DataError, match=r"5\.png cannot be read as an image"):
+        fits(Project(copy), "other", "pixels")
+    images["label"] = -1
+    with writing_responses(copy / "data/responses/third.h5", About("simulated", "none"), images, units) as writer:
+        writer.add_trials(np.arange(COUNT), np.ones((COUNT, 1)), "train", 0)
+    with pytest.raises(DataError, match="60 images have no label"):
+        fits(Project(copy), "third", "category")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not V4.is_dir(), reason="needs ../shared/reference/neural: a V4 session")
 def test_a_v4_session_is_explained_by_energy_and_more_by_its_second_order(tmp_path):
