@@ -13,6 +13,7 @@ from advalign.cli import (
     doctor,
     evaluate,
     init,
+    neural,
     protocols,
     publish,
     registry,
@@ -46,6 +47,7 @@ app.add_typer(registry.app, name="registry")
 app.command("publish")(publish.publish)
 app.command("ui")(publish.ui)
 app.command("doctor")(doctor.doctor)
+app.add_typer(neural.app, name="neural")
 
 
 def _print_version(asked: bool) -> None:
