@@ -37,7 +37,7 @@ class Array:
     """Stand-in for numpy.ndarray.
 
     Attributes:
-        values: the array of numbers or text; the list of its items where they are objects (one-dimensional arrays).
+        values: the array of numbers or text; the list of its items where they are objects (a single one, or in a row).
     """
 
     values: NDArray[Any] | list[Any]
@@ -51,7 +51,7 @@ class Array:
         if not isinstance(kind, Kind) or not isinstance(shape, tuple) or order not in ("C", "F"):
             raise ValueError("an array has no shape or kind")
         if kind.code.startswith("O"):
-            if not isinstance(content, list) or (len(content),) != shape:
+            if not isinstance(content, list) or len(shape) > 1 or (len(content),) != (shape or (1,)):
                 raise ValueError("an array of objects is not a list of them")
             self.values = content
             return
