@@ -26,7 +26,8 @@ def names(kind: str) -> list[str]:
     """List the entries of a kind (a key of `KINDS`), sorted.
 
     >>> names("recipe")
-    ['adversarial', 'aligned', 'aligned-adversarial', 'baseline', 'combined', 'harmonized', 'noise', 'robust']
+    ['adversarial', 'aligned', 'aligned-adversarial', 'baseline', 'combined', 'guided', 'harmonized', 'manifold-guided',
+     'noise', 'robust']
     """
     folder = Path(__file__).parent / KINDS[kind][0]
     stems = (path.stem for path in folder.glob("*.py"))

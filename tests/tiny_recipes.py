@@ -9,6 +9,7 @@ from advalign.data.batches import Batch
 from advalign.recipes.base import Position
 
 CLASSES = 5
+DIMENSIONS = 4  # of brain responses
 POSITION = Position(4, 10)  # a step of the map term, in the middle of a ramp
 
 
@@ -28,7 +29,17 @@ def batch(count=6):
         torch.arange(count) % CLASSES,
         torch.rand(count, 16, 16, generator=generator),
         torch.arange(count) % 3 != 0,
+        responses=torch.randn(count, DIMENSIONS, generator=generator),
+        has_response=torch.arange(count) != 2,
     )
+
+
+def told(recipe):
+    """The recipe, with what it must know of all training images."""
+    generator = torch.Generator().manual_seed(5)
+    responses = torch.randn(4 * CLASSES, DIMENSIONS, generator=generator)
+    recipe.guided_by(responses, torch.arange(len(responses)) % CLASSES)
+    return recipe
 
 
 def smooth_net():
@@ -50,4 +61,4 @@ def double(sample):
 
 
 def taken(sample, part):
-    return Batch(sample.images[part], sample.labels[part], sample.heatmaps[part], sample.has_heatmap[part])
+    return Batch(**{key: value if value is None else value[part] for key, value in vars(sample).items()})

@@ -12,6 +12,7 @@ from advalign.settings import TrainSettings
 from advalign.training.loop import Fit
 from advalign.training.optimisation import Mixing
 from advalign.training.world import World
+from tests.tiny_recipes import DIMENSIONS
 
 COUNT, SIZE, CLASSES, BATCH = 70, 12, 3, 16
 PER_EPOCH = COUNT // BATCH  # 4, the incomplete batch is left out
@@ -28,6 +29,8 @@ class Images:
         pixels[torch.arange(count), self.labels] += 80
         self.pixels = pixels.to(torch.uint8)
         self.lacking = lacking
+        self.responses = torch.randn(count, DIMENSIONS, generator=generator).numpy()
+        self.responses[::5] = np.nan
 
     def __len__(self):
         return len(self.labels)
@@ -35,7 +38,7 @@ class Images:
     def read(self, number):
         image = np.ascontiguousarray(self.pixels[number].permute(1, 2, 0).numpy())
         heatmap = None if self.lacking(number) else image[:, :, 0]
-        return Sample(image, heatmap, int(self.labels[number]))
+        return Sample(image, heatmap, int(self.labels[number]), self.responses[number])
 
 
 def data(seed=1, count=COUNT, settings=SETTINGS, **values):

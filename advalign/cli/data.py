@@ -77,3 +77,39 @@ def validate(
         typer.echo(f"Data Docs: {index}")
     if not validation.success:
         raise CheckFailed(f"{len(validation.failures)} expectations failed")
+
+
+@app.command()
+def reliability(
+    name: str = typer.Argument(..., help="Of a set of responses: data/responses/NAME.h5."),
+    bootstrap: int = typer.Option(1000, min=100, help="Resamples of the images, for the intervals."),
+    seed: int = typer.Option(0, min=0, help="Seed of the resamples."),
+    as_json: bool = JSON,
+) -> None:
+    """Report how well repeats of an image agree, per area and subject, before anything is compared with them."""
+    from advalign.data.reliability import reliability as measure
+    from advalign.data.reliability import unreliable
+    from advalign.data.responses import ResponseStore, need_responses
+    from advalign.files import Project
+
+    store = ResponseStore.open(need_responses(Project.find(), name))
+    areas, _ = measure(store, bootstrap, seed)
+    weak = unreliable(areas)
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "provenance": store.provenance,
+                "normalisation": store.normalisation,
+                "areas": [area.as_json() for area in areas],
+                "unreliable": weak,
+            }
+        )
+        return
+    columns = ["subject", "roi", "units", "images", "trials", "split-half", "95 %", "ceiling", "95 % ", "above zero"]
+    title = f"{name}: {store.provenance} responses, {store.normalisation}"
+    print_table([dict(zip(columns, area.cells, strict=True)) for area in areas], columns, title)
+    if weak:
+        typer.echo(f"reliability is not above zero in {', '.join(weak)}: no target for training")
+    if all(area.above_zero is None for area in areas):
+        typer.echo("no image is repeated: reliability is unknown")

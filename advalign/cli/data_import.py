@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import typer
 
+from advalign.cli import data_import_responses
 from advalign.cli._output import JSON, print_json, print_table
 
 app = typer.Typer(help="Verify your own copies of real data and import them into data/.", no_args_is_help=True)
+app.add_typer(data_import_responses.app, name="responses")
 
 WORKERS = typer.Option(None, min=1, help="Processes; default: one per core.", show_default=False)
 REPLACE = typer.Option(False, "--replace", help="Replace existing files of other content.")

@@ -8,7 +8,7 @@ interrupted training resumes.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,11 +30,14 @@ class Sample:
         image: (H, W, 3) uint8.
         heatmap: (H, W) human map, uint8 or, where it was prepared, float32 in [0, 1]; None: there is none.
         label: class index.
+        response: (D,) float32 target in the space of brain responses, NaN where the image has none; None: of a training
+            without them.
     """
 
     image: NDArray[np.uint8]
     heatmap: NDArray[Any] | None
     label: int
+    response: NDArray[np.float32] | None = None
 
 
 class Augmentation(Protocol):
@@ -78,7 +81,7 @@ class Shift:
             return self._moved(sized[:, ::-1] if mirrored else sized, top, left)
 
         heatmap = None if sample.heatmap is None else changed(sample.heatmap)
-        return Sample(changed(sample.image), heatmap, sample.label)
+        return replace(sample, image=changed(sample.image), heatmap=heatmap)
 
     def _moved(self, pixels: NDArray[Any], top: int, left: int) -> NDArray[Any]:
         side = np.arange(self.size)
@@ -135,7 +138,7 @@ class Crop:
                 heatmap = np.asarray(self.move(Image.fromarray(heatmap)))
             _seed(seed)
             image = self.recolour(self.move(Image.fromarray(sample.image)))
-        return Sample(np.asarray(image), heatmap, sample.label)
+        return replace(sample, image=np.asarray(image), heatmap=heatmap)
 
 
 def create_augmentation(settings: TrainSettings) -> Augmentation:

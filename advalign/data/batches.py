@@ -7,7 +7,7 @@ training resumes in the middle of an epoch, also on another number of GPUs, with
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from advalign.processes import place_sockets
 from advalign.settings import TrainSettings
 
 PLAIN_BATCH = 256  # images of a batch that is not trained on
-Loaded = tuple[Tensor, Tensor, Tensor, Tensor]
+Loaded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Batch:
         heatmaps: (N, H, W) float32 human maps; any values where there is none.
         has_heatmap: (N,) bool: the token that says whether the image has a human map.
         mixture: (N, classes) float32, each row a distribution over the classes, where images were mixed; else None.
+        responses: (N, D) float32 targets in the space of brain responses, 0 where there is none; None in a training
+            whose recipe does not ask for them.
+        has_response: (N,) bool: the token that says whether the image has a response; None as `responses`.
     """
 
     images: Tensor
@@ -42,6 +45,8 @@ class Batch:
     heatmaps: Tensor
     has_heatmap: Tensor
     mixture: Tensor | None = None
+    responses: Tensor | None = None
+    has_response: Tensor | None = None
 
     @property
     def target(self) -> Tensor:
@@ -177,7 +182,7 @@ class _Plain(Dataset[Any]):
         """The sample at a position, at the network's size."""
         found, size, crop = self.images.read(position), self.settings.size, self.settings.crop
         heatmap = None if found.heatmap is None else centre_crop(found.heatmap, size, crop)
-        return Sample(centre_crop(found.image, size, crop), heatmap, found.label)
+        return replace(found, image=centre_crop(found.image, size, crop), heatmap=heatmap)
 
 
 class _Epoch(_Plain):
@@ -197,16 +202,24 @@ def _collate(samples: list[Sample]) -> Loaded:
     blank = np.zeros(samples[0].image.shape[:2], np.uint8 if known is None else known.dtype)
     heatmaps = np.stack([blank if one.heatmap is None else one.heatmap for one in samples])
     images = np.stack([one.image for one in samples])
+    responses = [one.response for one in samples if one.response is not None]
     return (
         torch.from_numpy(images).permute(0, 3, 1, 2),
         torch.tensor([one.label for one in samples]),
         torch.from_numpy(heatmaps),
         torch.tensor([one.heatmap is not None for one in samples]),
+        torch.from_numpy(np.stack(responses)) if responses else None,
     )
 
 
 def _batch(loaded: Loaded, device: torch.device) -> Batch:
-    images, labels, heatmaps, has_heatmap = (value.to(device, non_blocking=True) for value in loaded)
+    images, labels, heatmaps, has_heatmap, responses = (
+        value if value is None else value.to(device, non_blocking=True) for value in loaded
+    )
+    assert images is not None and labels is not None and heatmaps is not None and has_heatmap is not None
     maps = heatmaps.contiguous().float()  # in the usual layout: sums over another one round differently
     maps = maps / 255 if heatmaps.dtype == torch.uint8 else maps
-    return Batch(images.contiguous().float() / 255, labels, maps, has_heatmap)
+    batch = Batch(images.contiguous().float() / 255, labels, maps, has_heatmap)
+    if responses is None:
+        return batch
+    return replace(batch, responses=responses.nan_to_num(0.0), has_response=~responses.isnan().any(1))

@@ -74,6 +74,8 @@ class Recipe(ABC):
     group: ClassVar[str]  # of its models: STANDARD_GROUP, "harmonized" or "robust"; by default the recipe's own name
     twice_differentiable: ClassVar[bool] = False  # whether a term differentiates an input gradient
     needs_maps: ClassVar[bool] = False  # whether a term needs images with human maps
+    needs_responses: ClassVar[bool] = False  # whether a term needs images with brain responses
+    watched: ClassVar[bool] = False  # whether a term reads what layers compute
 
     def __init_subclass__(cls) -> None:
         """Give a recipe without a group one of its own: no recipe inherits the standard group."""
@@ -82,6 +84,8 @@ class Recipe(ABC):
             cls.group = _entry(cls).replace("_", "-")
         cls.twice_differentiable = any(term.twice_differentiable for term in cls.terms)
         cls.needs_maps = any(term.needs_maps for term in cls.terms)
+        cls.needs_responses = any(term.needs_responses for term in cls.terms)
+        cls.watched = any(term.watching is not Term.watching for term in cls.terms)
 
     def __init__(self, settings: Strict, label_smoothing: float = 0.0) -> None:
         self.settings: Any = settings
@@ -97,6 +101,26 @@ class Recipe(ABC):
     def baseline(cls, architecture: str) -> str | None:
         """Published name of the baseline that a model is compared with; None where there is none."""
         return baseline_name(architecture)
+
+    @property
+    def cross_entropy_weight(self) -> float:
+        """Factor of the cross-entropy."""
+        return 1.0
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a term compares images of the batch with each other."""
+        return any(term.whole_batch for term in self._terms.values())
+
+    def guided_by(self, responses: Tensor, labels: Tensor) -> None:
+        """Tell the terms what is known of the training images with a response: see `Term.guided_by`."""
+        for term in self._terms.values():
+            term.guided_by(responses, labels)
+
+    def learned(self, classifier: nn.Module, images: Tensor, seed: int) -> nn.ModuleDict:
+        """The terms' own parameters, by the terms' names: see `Term.learned`. The training loop asks once."""
+        found = {name: term.learned(classifier, images, seed) for name, term in self._terms.items()}
+        return nn.ModuleDict({name: module for name, module in found.items() if module is not None})
 
     @property
     def passes(self) -> float:
@@ -125,7 +149,7 @@ class Recipe(ABC):
                 watching.enter_context(term.watching(classifier))
             logits = classifier(images)
         loss = F.cross_entropy(logits, batch.target, label_smoothing=self.label_smoothing)
-        result = {"loss": loss, "logits": logits}
+        result = {"loss": self.cross_entropy_weight * loss, "logits": logits}
         if self._terms:
             result["cross_entropy"] = loss.detach()
         for name, term in entering.items():

@@ -75,7 +75,8 @@ class Fit:
         device = self.world.share.device
         self.layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         self.classifier.to(device).to(memory_format=self.layout)
-        self.optimiser = create_optimiser(self.classifier.network, self.settings)
+        self.learned = self._learned(device)
+        self.optimiser = create_optimiser(self.classifier.network, self.settings, self.learned)
         self.schedule = create_schedule(self.optimiser, self.settings, self.data.batches)
         self.average = Average(self.classifier, self.settings.ema) if self.settings.ema else None
         if self.settings.compile:
@@ -88,6 +89,15 @@ class Fit:
         self.done, self.meter = 0, Meter()  # of the current epoch
         self.saved = time.monotonic()
         self.speed = Speed(self.settings.batch_size, device)
+
+    def _learned(self, device: torch.device) -> nn.ModuleDict:
+        """The recipe's own parameters, inside the classifier: processes, the average and a state have them too."""
+        size, kind = self.settings.size, next(self.classifier.network.parameters()).dtype
+        images = torch.zeros(1, 3, size, size, dtype=kind, device=device)
+        learned = self.recipe.learned(self.classifier, images, self.seed).to(device)
+        if learned:
+            self.classifier.add_module("learned", learned)
+        return learned
 
     @property
     def result(self) -> nn.Module:
@@ -235,6 +245,7 @@ class Fit:
         state = {
             "identity": self.identity,
             "network": self.classifier.network.state_dict(),
+            "learned": self.learned.state_dict(),
             "average": self.average.module.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -251,6 +262,7 @@ class Fit:
         if state is None:
             return
         self.classifier.network.load_state_dict(state["network"])
+        self.learned.load_state_dict(state["learned"])
         if self.average:
             self.average.module.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

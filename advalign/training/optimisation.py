@@ -18,8 +18,26 @@ from advalign.errors import InputError, unknown_name
 from advalign.settings import TrainSettings
 
 
-def create_optimiser(network: nn.Module, settings: TrainSettings) -> Optimizer:
+class _Trained(nn.Module):
+    """A network and a recipe's own parameters, as timm looks at them."""
+
+    def __init__(self, network: nn.Module, learned: nn.Module) -> None:
+        super().__init__()
+        self.network, self.learned = network, learned
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the network does not want to be decayed."""
+        names: set[str] = getattr(self.network, "no_weight_decay", set)()
+        return {f"network.{name}" for name in names}
+
+
+def create_optimiser(network: nn.Module, settings: TrainSettings, learned: nn.ModuleDict | None = None) -> Optimizer:
     """timm's optimiser of a name; norm and bias parameters are not decayed.
+
+    Args:
+        network: is trained.
+        settings: optimiser, learning_rate, weight_decay.
+        learned: a recipe's own parameters, trained with the network.
 
     Raises:
         InputError: timm has none of that name (offers the nearest), or it needs a package that is not installed.
@@ -29,7 +47,10 @@ def create_optimiser(network: nn.Module, settings: TrainSettings) -> Optimizer:
         raise unknown_name("optimiser", settings.optimiser, known)
     try:
         optimiser: Optimizer = create_optimizer_v2(
-            network, settings.optimiser, lr=settings.learning_rate, weight_decay=settings.weight_decay
+            _Trained(network, learned) if learned else network,
+            settings.optimiser,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
         )
     except (AssertionError, ImportError, RuntimeError) as error:
         raise InputError(f"train.optimiser {settings.optimiser!r} cannot be used here: {error}") from None

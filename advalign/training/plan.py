@@ -6,6 +6,8 @@ from typing import Any
 from advalign import catalog
 from advalign.closures import closure
 from advalign.data.classes import checked_classes
+from advalign.data.guided_images import Targets
+from advalign.data.response_targets import response_targets
 from advalign.data.training_images import data_identity, training_images, validation_images
 from advalign.errors import DataError, InputError
 from advalign.files import Project
@@ -18,6 +20,7 @@ from advalign.recipes.base import STANDARD_GROUP, Recipe
 from advalign.settings import Settings, Training, TrainSettings, read_trainings
 from advalign.strict_settings import digest, parse
 
+TARGETS = "advalign.data.response_targets:response_targets"
 NO_MAPS = "there are no train-*.tfrecords in data/clickme"
 
 
@@ -33,6 +36,7 @@ class Plan:
         train: the settings that all recipes share, with the training's overrides, as this recipe can use them.
         seed: of weights, shuffling, augmentation.
         group: of its model; None where it is the architecture's own and registry/zoo.yaml does not say it.
+        targets: of a recipe that needs brain responses.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Plan:
     train: TrainSettings
     seed: int
     group: str | None
+    targets: Targets | None = None
 
     @property
     def baseline(self) -> str | None:
@@ -51,7 +56,8 @@ class Plan:
 
     def used(self) -> dict[str, Any]:
         """The settings, for cards and runs."""
-        return {"recipe": self.recipe_settings, "train": self.train.identity()}
+        guided = {"responses": self.targets.told} if self.targets else {}
+        return {"recipe": self.recipe_settings, "train": self.train.identity(), **guided}
 
 
 def plan(project: Project, settings: Settings, training: Training, seed: int | None = None) -> Plan:
@@ -59,7 +65,7 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
 
     Raises:
         InputError: unknown recipe or key, value out of range.
-        DataError: data missing.
+        DataError: data missing, or no training image has a response that the recipe needs.
     """
     origin_of(training.model)  # refuses what cannot name an architecture
     training = settled(training)
@@ -71,9 +77,12 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
     if recipe.needs_maps and not images.with_map:
         lacking = f"{images.paths[0]} has no object masks" if train.images == "cifar" else NO_MAPS
         raise DataError(f"recipe {training.recipe!r} needs human maps: {lacking}")
+    targets = response_targets(project, recipe.settings, images, seed) if recipe.needs_responses else None
     name = check_name(recipe.published_name(plain_architecture(training.model)))
     check_input(training.model, len(classes), train.size, training.arguments)
     kind = type(recipe)
+    roots = ["advalign.training.train:train", f"{kind.__module__}:{kind.__name__}"]
+    roots += [TARGETS] if targets else []
     identity = digest(
         {
             "architecture": training.model,
@@ -85,11 +94,12 @@ def plan(project: Project, settings: Settings, training: Training, seed: int | N
             "seed": seed,
             "data": [data_identity(one, project.digests) for one in (images, validation)],
             "classes": classes_file.read_text(encoding="utf-8"),
-            "code": closure("advalign.training.train:train", f"{kind.__module__}:{kind.__name__}").digest,
+            "code": closure(*roots).digest,
+            **({"responses": targets.told} if targets else {}),
         }
     )
     group = _group(project, recipe, training.model)
-    return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed, group)
+    return Plan(name, identity, training, recipe, recipe.settings.model_dump(), train, seed, group, targets)
 
 
 def settled(training: Training) -> Training:
@@ -113,7 +123,7 @@ def resolve(settings: Settings, training: Training) -> tuple[Recipe, TrainSettin
 
     A loss with an input gradient is computed in float32, uncompiled and in the usual memory layout: torch.compile
     cannot differentiate twice, channels_last costs more than it saves there, and bfloat16 has not been shown to be safe
-    (docs/training.md, section Precision, layout, compilation).
+    (docs/training.md, section Precision, layout, compilation). A loss that reads what layers compute is uncompiled.
 
     Raises:
         InputError: unknown recipe or key, value out of range.
@@ -122,6 +132,14 @@ def resolve(settings: Settings, training: Training) -> tuple[Recipe, TrainSettin
     if train.schedule == "onecycle" and train.warmup == 0:
         raise InputError("train.warmup: the schedule onecycle rises first: give a share above 0, got 0")
     recipe = _recipe(settings, training, train.label_smoothing)
+    if recipe.needs_responses and (train.mixup or train.cutmix):
+        raise InputError(f"recipe {training.recipe!r}: a mixed image has no brain response: set mixup and cutmix to 0")
+    if recipe.whole_batch and train.accumulate > 1:
+        raise InputError(
+            f"recipe {training.recipe!r} compares images of a whole batch: set accumulate to 1, got {train.accumulate}"
+        )
+    if recipe.watched:  # hooks that are set anew in every step
+        train = train.model_copy(update={"compile": False})
     if recipe.twice_differentiable:
         train = train.model_copy(update={"precision": "float32", "channels_last": False, "compile": False})
     return recipe, train

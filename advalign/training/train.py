@@ -9,6 +9,7 @@ import torch
 
 from advalign.data.batches import TrainingData
 from advalign.data.classes import DECISIONS, Classes, read_classes
+from advalign.data.guided_images import GuidedImages
 from advalign.data.training_images import pictured_images, training_images, validation_images
 from advalign.errors import InputError
 from advalign.files import Project, remove_leftovers, replacing, sha256
@@ -136,7 +137,7 @@ def _card(planned: Plan, data_md5: str | None, classes: Classes, last: Row) -> d
 def _prepare(project: Project, planned: Plan, classes: Classes, state: Path, world: World) -> Fit:
     settings = planned.train
     torch.set_num_threads(settings.threads)
-    data = TrainingData(training_images(project, classes, settings), settings)
+    data = _training_data(project, planned, classes, world)
     check_batch(settings, len(data), world.share.ranks)
     pictured = pictured_images(project, classes, settings) if world.first else None
     classifier = create_classifier(
@@ -163,6 +164,33 @@ def _prepare(project: Project, planned: Plan, classes: Classes, state: Path, wor
         TrainingData(pictured, settings) if pictured else None,
         Mixing(settings, len(classes)) if settings.mixup or settings.cutmix else None,
     )
+
+
+def _training_data(project: Project, planned: Plan, classes: Classes, world: World) -> TrainingData:
+    """The images to train on, with their responses where the recipe needs these; the recipe is told of them."""
+    images = training_images(project, classes, planned.train)
+    if planned.targets is None:
+        return TrainingData(images, planned.train)
+    targets = world.from_first(lambda: planned.targets)  # on other machines they are rounded otherwise
+    assert targets is not None
+    planned.recipe.guided_by(torch.from_numpy(targets.values), torch.from_numpy(targets.labels))
+    if world.first:
+        say(guidance(targets.told))
+    return TrainingData(GuidedImages(images, targets), planned.train)
+
+
+def guidance(told: dict[str, Any]) -> str:
+    """A line on what guides a training.
+
+    >>> guidance({"name": "nsd", "provenance": "measured", "roi": "V4", "subject": None, "control": "shuffled",
+    ...           "images": 90, "of": 500, "dimensions": 7})
+    'guided by measured responses nsd, area V4, control shuffled: 7 dimensions, 90 of 500 training images'
+    """
+    whose = [f"{told['provenance']} responses {told['name']}, area {told['roi']}"] if "name" in told else []
+    whose += [f"subject {told['subject']}"] if told.get("subject") else []
+    whose += [f"control {told['control']}"] if told["control"] else []
+    numbers = f"{told['dimensions']} dimensions, {told['images']} of {told['of']} training images"
+    return f"guided by {', '.join(whose)}: {numbers}"
 
 
 def check_batch(settings: TrainSettings, images: int, ranks: int) -> None:

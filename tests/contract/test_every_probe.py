@@ -22,7 +22,7 @@ from tests.conftest import with_cifar, with_stimuli
 torch.set_num_threads(1)
 NAMES = extending.names("probe")
 COUNT = 6
-REFUSING = ("minimum-norm", "bounded", "predictions", "corruptions", "saliency", "shortcut", "smoothing")
+REFUSING = ("minimum-norm", "bounded", "predictions", "corruptions", "saliency", "shortcut", "smoothing", "geometry")
 """Probes that say which model gives no numbers."""
 QUICK = {"smoothing": {"n0": 3, "n": 10}}
 """Settings under which a probe that looks at an image a thousand times is measured in milliseconds."""
@@ -116,6 +116,7 @@ def test_a_model_that_gives_no_numbers_is_said_so(project, name, spoil):
             "saliency",
             "shortcut",
             "smoothing",
+            "geometry",
         ]
 
 

@@ -17,6 +17,7 @@ from advalign.training.plan import plan
 from advalign.training.train import state_file
 from tests.pipeline.conftest import environment
 from tests.team.processes import Process, advalign
+from tests.tiny_responses import write_responses
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
@@ -26,21 +27,26 @@ LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
 MOMENTS = ("loading", "steps", "saving", "validation", "writing the checkpoint")
 
 
+GUIDED = "test_resnet.manifold.guided.brain.v4"
+GUIDE = ("train", "manifold-guided", "--set", "responses=brain", "--set", "roi=V4", *COMMAND[2:])
+
+
 @dataclass
 class Watched:
     """What a training has on disk, seen from outside."""
 
     project: Project
+    name: str = NAME
     states: list[tuple[int, int]] = field(default_factory=list)  # (epochs, steps of the next), as they were written
     mark: object = None
 
     @property
     def state_file(self):
-        return next(self.project.resume.glob(f"{NAME}.*.pt"), self.project.resume / "none yet")
+        return next(self.project.resume.glob(f"{self.name}.*.pt"), self.project.resume / "none yet")
 
     @property
     def folder(self):
-        return self.project.runs / NAME
+        return self.project.runs / self.name
 
     def look(self):
         """Note the state on disk if it is a new one; whether it is."""
@@ -65,12 +71,12 @@ class Watched:
         return history.stat().st_ino if history.exists() else None
 
 
-def kill_at(moment, project, chance):
+def kill_at(moment, project, chance, command=COMMAND):
     """Start the training, kill it at a moment; at which one it was, by what lies on the disk."""
-    watched = Watched(project)
+    watched = Watched(project, GUIDED if command[1] == GUIDE[1] else NAME)
     watched.look()
     before, leftover, history = watched.mark, watched.temporary(), watched.written()
-    process = advalign(project.root, LOCAL, *COMMAND)
+    process = advalign(project.root, LOCAL, *command)
 
     def wait(reached):
         while not reached():
@@ -147,6 +153,26 @@ def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, 
     assert visible == {"model.safetensors", "history.csv", "card.json"}
     check = Process(killed.root, LOCAL, one_of_each, killed.root)
     assert check.wait() == 0, check.errors()
+
+
+@pytest.mark.parametrize("ema", [(), ("--set", "ema=0.9")], ids=["weights", "average"])
+def test_a_killed_guided_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, tmp_path, ema):
+    """Its head is in the saved states and not in the checkpoint: it must not begin anew."""
+    calm, killed = (Project(tmp_path / name) for name in ("calm", "killed"))
+    for project in (calm, killed):
+        shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
+        write_responses(project)
+    chance = random.Random(5)
+    command = (*GUIDE, *ema)
+    undisturbed = advalign(calm.root, LOCAL, *command)
+    assert undisturbed.wait() == 0, undisturbed.errors()
+    hit = [kill_at(moment, killed, chance, command) for moment in ("steps", "saving", "steps")]
+    assert set(hit) & {"steps", "saving"}, f"killed at {hit}"
+    done = advalign(killed.root, LOCAL, *command)
+    assert done.wait() == 0, done.errors()
+    assert "guided by simulated responses brain, area V4" in done.errors()
+    for name in ("model.safetensors", "history.csv"):
+        assert (killed.runs / GUIDED / name).read_bytes() == (calm.runs / GUIDED / name).read_bytes(), name
 
 
 def one_of_each(root):

@@ -49,15 +49,19 @@ RECIPES = [name for name in catalog.names("recipe") if name != "noise"]  # its d
 
 
 class Noise:
-    """Images in memory: noise whose mean colour tells the class. Two of three have a map, unless it is said who has."""
+    """Images in memory: noise whose mean colour tells the class. Two of three have a map, and three of four a brain
+    response, unless it is said who has.
+    """
 
-    def __init__(self, count, seed, mapped=None):
+    def __init__(self, count, seed, mapped=None, answered=None):
         random = np.random.default_rng(seed)
         self.labels = random.integers(0, CLASSES, count)
         self.pixels = random.integers(0, 130, (count, SIZE, SIZE, 3)).astype(np.uint8)
         self.pixels[np.arange(count), ..., 0] += (20 * self.labels).astype(np.uint8)[:, None, None]
         self.maps = random.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8)
         self.mapped = [number % 3 > 0 for number in range(count)] if mapped is None else mapped
+        self.responses = random.normal(size=(count, 6)).astype(np.float32)
+        self.responses[[not one for one in answered] if answered else np.s_[::4]] = np.nan
         self.asked = []
 
     def __len__(self):
@@ -66,7 +70,7 @@ class Noise:
     def read(self, number):
         self.asked.append(number)
         heatmap = self.maps[number] if self.mapped[number] else None
-        return Sample(self.pixels[number], heatmap, int(self.labels[number]))
+        return Sample(self.pixels[number], heatmap, int(self.labels[number]), self.responses[number])
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Case:
     Attributes:
         exact: computed in float64, where rounding cannot hide a wrong factor.
         images, watched: how many are trained on, and watched.
-        mapped: who of the images has a map.
+        mapped, answered: who of the images has a map, a response.
         values: of TrainSettings; own: of the recipe.
         arguments: further ones of the architecture.
     """
@@ -87,6 +91,7 @@ class Case:
     images: int = BATCH
     watched: int = 21
     mapped: tuple[bool, ...] | None = None
+    answered: tuple[bool, ...] | None = None
     values: dict = field(default_factory=dict)
     own: dict = field(default_factory=dict)
     arguments: dict = field(default_factory=dict)
@@ -107,6 +112,9 @@ class InDoubles(Recipe):
         doubles = replace(batch, images=batch.images.double(), heatmaps=batch.heatmaps.double(), mixture=mixture)
         return self.inner(classifier, doubles, position)
 
+    def learned(self, classifier, images, seed):
+        return self.inner.learned(classifier, images, seed)
+
 
 class Doubled(TrainingData):
     """Data whose plain pass, which no recipe sees, is in float64 too."""
@@ -123,6 +131,8 @@ def make_fit(case, folder, world):
     explained = EXPLAINED[case.network] if "aligned" in case.recipe else ({}, {})
     arguments = arguments | explained[0]
     recipe = recipe_class(recipe_class.Settings(**{**OWN.get(case.recipe, {}), **explained[1], **case.own}), 0.1)
+    known = Noise(70, 1)
+    recipe.guided_by(torch.from_numpy(known.responses[1::4]), torch.from_numpy(known.labels[1::4]))
     classifier = create_classifier(
         architecture, CLASSES, SIZE, seed=0, arguments={**arguments, **case.arguments},
         twice_differentiable=recipe.twice_differentiable,
@@ -135,7 +145,7 @@ def make_fit(case, folder, world):
     return Fit(
         classifier,
         recipe,
-        TrainingData(Noise(case.images, 1, case.mapped), settings),
+        TrainingData(Noise(case.images, 1, case.mapped, case.answered), settings),
         kind(Noise(case.watched, 2), settings),
         settings,
         seed=3,
@@ -238,14 +248,17 @@ every_network = pytest.mark.parametrize("network", list(NETWORKS))
 @every_network
 @every_recipe
 def test_one_step(tmp_path, recipe, network):
-    """As it is trained: in float32."""
+    """As it is trained: in float32. What is left of features when a class's mean is taken off is small in an untrained
+    transformer, and the share of its variance in a subspace as many times less exact.
+    """
     case = Case(recipe, network, values={"clip_norm": None})
+    tolerance = 5e-4 if recipe == "manifold-guided" else 1e-5
     (first, second), one = both(case, tmp_path)
     assert first["history"][0] == pytest.approx(one["history"][0], rel=1e-5)
     assert first["history"] == second["history"]
     terms = {"map_term", "saliency_term"} & {*one["history"][0]}
     assert bool(terms) == catalog.load("recipe", recipe).twice_differentiable
-    assert worst(first["gradients"], one["gradients"]) <= 1e-5
+    assert worst(first["gradients"], one["gradients"]) <= tolerance
     assert all(torch.equal(value, second["gradients"][name]) for name, value in first["gradients"].items())
 
 
@@ -320,6 +333,27 @@ def test_a_process_whose_images_have_no_maps(tmp_path, recipe, network):
     assert one["history"][0]["map_term"] > 0
     assert first["history"][0] == pytest.approx(one["history"][0], rel=1e-7)
     assert worst(first["gradients"], one["gradients"]) <= 1e-7
+
+
+GUIDED = [
+    ("guided", {"loss": "cka"}, 16), ("manifold-guided", {"a2": 0.0}, 16),
+    ("guided", {}, 4), ("guided", {"loss": "cka"}, 4), ("manifold-guided", {}, 4),
+]  # fmt: skip
+
+
+@every_network
+@pytest.mark.parametrize(("recipe", "own", "answered"), GUIDED)
+def test_responses_are_compared_over_all_processes(tmp_path, recipe, network, own, answered):
+    """Of the whole batch, whoever computes it; four of 16 images have a response, and may all be in one process."""
+    who = tuple(number < answered for number in range(BATCH))
+    (first, second), one = both(
+        Case(recipe, network, exact=True, answered=who, own=own, values={"clip_norm": None}), tmp_path
+    )
+    term = "manifold_term" if recipe == "manifold-guided" else "neural_term"
+    assert one["history"][0][term] > 0
+    assert first["history"][0] == pytest.approx(one["history"][0], rel=1e-12)
+    assert first["history"] == second["history"]
+    assert worst(first["gradients"], one["gradients"]) <= 1e-12
 
 
 @pytest.mark.parametrize("watched", [517, 21, 1])

@@ -24,6 +24,7 @@ class Term(ABC):
 
     twice_differentiable: ClassVar[bool] = False  # whether the term differentiates an input gradient
     needs_maps: ClassVar[bool] = False  # whether the term ignores images without human maps
+    needs_responses: ClassVar[bool] = False  # whether the term ignores images without brain responses
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -37,6 +38,29 @@ class Term(ABC):
     def passes(self) -> float:
         """Cost that the term adds to a step, in forward passes, averaged over steps."""
         return 0.0
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether the term compares images of the batch with each other, so that its parts do not add up to it."""
+        return False
+
+    def guided_by(self, responses: Tensor, labels: Tensor) -> None:  # noqa: B027  most terms need nothing
+        """Take what is known of all training images with a response, before the training starts.
+
+        Args:
+            responses: (n, D) float32, as in batches.
+            labels: (n,) int64.
+        """
+
+    def learned(self, classifier: nn.Module, images: Tensor, seed: int) -> nn.Module | None:
+        """Parameters of the term, which are trained with the network and are no part of the checkpoint.
+
+        Args:
+            classifier: pixels in [0, 1] -> logits; not changed.
+            images: (N, 3, H, W), such as will come.
+            seed: of the first weights.
+        """
+        return None
 
     def enters(self, position: Position) -> bool:
         """Whether the term is part of the loss of a step."""
@@ -61,5 +85,6 @@ class Term(ABC):
             batch: what the loss is computed on; its images require a gradient where the term is `twice_differentiable`.
 
         Returns:
-            A differentiable scalar: a mean over the images, so that parts of a batch add up to it.
+            A differentiable scalar: a mean over the images, so that parts of a batch add up to it; of a term of the
+            whole batch (`whole_batch`) anything else that processes compute alike.
         """

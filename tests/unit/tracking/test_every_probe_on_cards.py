@@ -33,6 +33,7 @@ PROTOCOLS = {
     "common": {"probe": "corruptions", "image_set": "cifar-corrupted"},
     "maps": {"probe": "saliency", "image_set": "cifar"},
     "cue": {"probe": "shortcut"},
+    "manifolds": {"probe": "geometry", "image_set": "cifar", "settings": {"draws": 20, "points": 10}},
     "pgd-cifar": {"attack": "pgd", "image_set": "cifar", "settings": {"norm": "linf", "eps": "8/255", "steps": 2}},
 }  # fmt: skip
 OPEN = {"minimum_norm": False, "pareto_front": False}
