@@ -40,9 +40,8 @@ def test_second_order_is_large_where_two_channels_meet():
     both = (grating(8.0) + grating(8.0, math.pi / 2)) / 2
     first, second = torch.triu_indices(12, 12)
     pair = int(((first == 1) & (second == 7)).nonzero())  # 8 pixels: orientations 0 and 2
-    found = [
-        float(second_order(one).reshape(78, 4).mean(1)[pair]) for one in (both, grating(8.0), grating(8.0, math.pi / 2))
-    ]
+    images = (both, grating(8.0), grating(8.0, math.pi / 2))
+    found = [float(second_order(one).reshape(78, 4).mean(1)[pair]) for one in images]
     assert found[0] > 2 * max(found[1:])
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from advalign.data.responses import ResponseStore, need_responses, responses_digest
-from advalign.settings import GuidanceSettings, load_settings
+from advalign.settings import GuidanceSettings, TrainSettings, load_settings
 from advalign.strict_settings import parse
 from advalign.workflows.guidance_arms import arms
-from advalign.workflows.guidance_targets import write_degraded, write_random
+from advalign.workflows.guidance_targets import _Area, write_degraded, write_random
 from advalign.workflows.simulated_responses import simulate
 from tests.unit.workflows.guided_world import made
 
@@ -24,8 +24,6 @@ def asked(**values):
 
 
 def listed(study, can_match=False):
-    from advalign.settings import TrainSettings
-
     return {arm.name: arm for arm in arms("first", study, study.areas, TrainSettings(), can_match)}
 
 
@@ -65,7 +63,7 @@ def test_an_untrained_network_has_responses_to_all_training_images(world):
     study = settings.guidance["small"]
     write_random(world, settings, study)
     store = ResponseStore.open(need_responses(world, "random.test_resnet"))
-    images, means = store.mean_responses("random", split="train")
+    means = store.mean_responses("random", split="train")[1]
     assert (store.provenance, means.shape) == ("simulated", (len(store.images), 64))
     before = responses_digest(store.path)
     write_random(world, settings, study)
@@ -77,23 +75,19 @@ def test_degraded_areas_have_one_dimension_and_one_ceiling(world):
     store = ResponseStore.open(need_responses(world, "simulated"))
     told = write_degraded(world, "small", settings.guidance["small"], store, ["V1", "V4", "IT"], 0)
     degraded = ResponseStore.open(need_responses(world, "simulated.degraded.small"))
-    ranks = {
-        roi: np.linalg.matrix_rank(degraded.mean_responses(roi, split="train")[1], tol=1e-3) for roi in degraded.rois
-    }
+    means = {roi: degraded.mean_responses(roi, split="train")[1] for roi in degraded.rois}
+    ranks = {roi: np.linalg.matrix_rank(values, tol=1e-3) for roi, values in means.items()}
     assert len(set(ranks.values())) == 1
     assert told == f"All areas have {ranks['V1']} dimensions and a ceiling of 0.900."
     assert (degraded.provenance, set(degraded.units["noise_ceiling"])) == ("simulated", {np.float32(0.9)})
     full = store.mean_responses("V1", split="train")[1]
-    kept = degraded.mean_responses("V1", split="train")[1]
-    assert np.corrcoef(full.ravel(), kept.ravel())[0, 1] > 0.9
+    assert np.corrcoef(full.ravel(), means["V1"].ravel())[0, 1] > 0.9
     before = responses_digest(degraded.path)
     write_degraded(world, "small", settings.guidance["small"], store, ["V1", "V4", "IT"], 0)
     assert responses_digest(degraded.path) == before, "models would be trained again"
 
 
 def test_an_area_of_a_higher_ceiling_gets_noise():
-    from advalign.workflows.guidance_targets import _Area
-
     values = np.random.default_rng(0).standard_normal((5000, 3))
     area = _Area(np.arange(5000), values, 0.8)
     found = area.degraded(3, 0.4, np.random.default_rng(1))
