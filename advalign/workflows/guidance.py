@@ -26,8 +26,8 @@ from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.progress import progress
 from advalign.rows import NORMS, SCALES, STATUS, Status
-from advalign.settings import GuidanceSettings, Settings
-from advalign.training.plan import resolve
+from advalign.settings import GuidanceSettings, Settings, Training
+from advalign.training.plan import plan, resolve
 from advalign.training.world import choose_device
 from advalign.workflows.guidance_arms import Arm, arms
 from advalign.workflows.guidance_targets import write_degraded, write_random
@@ -105,7 +105,9 @@ def run_guidance(
         what: Evaluator(study, settings, protocol, asked.images if what in NORMS else None, device)
         for what, protocol in asked.protocols.named().items()
     }
+    _check_norms(evaluators)
     store = ResponseStore.open(need_responses(project, asked.responses))
+    plan(project, settings, Training(model=asked.model, recipe="baseline", train=asked.train))  # refuses what cannot be
     reliable, table = _reliable(store, asked, settings.seed)
     weighs_less = bool(reliable) and not _keeps_weight(settings, asked, reliable[0])
     listed = arms(name, asked, reliable, settings.train, weighs_less)
@@ -124,6 +126,17 @@ def run_guidance(
         study.folder, results, resamples=settings.compare.bootstrap, seed=settings.seed,
         facts=_facts(project, store, asked), notes=notes,
     )  # fmt: skip
+
+
+def _check_norms(evaluators: Mapping[str, Evaluator]) -> None:
+    """Refuse a protocol that does not search for minimum norms in the norm that it is named for."""
+    for norm in (name for name in NORMS if name in evaluators):
+        protocol = evaluators[norm].protocol
+        attack = protocol.probe.attack
+        if attack is None or not protocol.minimum_norm or attack.norm != norm:
+            raise InputError(
+                f"protocols: {protocol.name} searches no {norm} norms: name another protocol for {norm}, or null"
+            )
 
 
 def _reliable(store: ResponseStore, asked: GuidanceSettings, seed: int) -> tuple[list[str], pd.DataFrame]:
@@ -210,8 +223,6 @@ def _norms(evaluators: Mapping[str, Evaluator], listed: Sequence[Arm]) -> pd.Dat
             rows = read_rows(evaluators[norm].paths(arm.model(seed)).rows)
             item = "stimulus" if "stimulus" in rows else "image"
             right = rows[rows[STATUS] == Status.OK].set_index(item)
-            if NORMS[norm] not in right:
-                raise InputError(f"{evaluators[norm].protocol.name} measures no {norm} norms: name another protocol")
             columns[norm] = right[NORMS[norm]] * SCALES[norm]
         table = pd.DataFrame(columns).rename_axis("image").reset_index()
         tables.append(table.assign(arm=arm.name, subject=arm.subject, seed=seed))
