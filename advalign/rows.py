@@ -28,6 +28,15 @@ BATCH_SIZE = "batch_size"  # most images in one pass where memory was short; emp
 FLAGS = "flags"  # sanity flags of the model, joined by commas
 RHO = "rho_released"  # rank correlation in [-1, 1] of perturbation map (as the released code makes it) and human map
 RHO_MAGNITUDE = "rho_magnitude"  # the same with magnitude maps
+AUC = "auc_released"  # of the same two maps: chance in [0, 1] that one of the most human pixels is perturbed more
+NSS = "nss_released"  # the perturbation there, in standard deviations of its map
+EMD = "emd_released"  # earth mover's distance in shares of the side
+HUMAN_CEILING = "human_ceiling"  # rho in [-1, 1] between the maps of two halves of the people who saw the image
+HUMAN_CEILING_CORRECTED = "human_ceiling_corrected"  # the same, corrected to the full number of people (Spearman-Brown)
+HUMAN_FLOOR = "human_floor"  # rho of a half's map and a half's map of another image
+HUMAN_SPAN = "human_span"  # mean ceiling minus mean floor of the whole set; an extra of items, not a column
+RHO_BY_IMAGE = "rho_by_image"  # rho_released divided by the image's own corrected ceiling
+RHO_OVER_FLOOR = "rho_over_floor"  # rho_released minus the image's floor, divided by the set's span
 
 ENDING = re.compile(r"(?P<stem>.+?)(?P<ending>_eps[\d.{}]+|_sem|_ci_low|_ci_high|\.\D.*|/\{\}|)")
 """A number's name without what follows the norm in it."""

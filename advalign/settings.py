@@ -47,7 +47,6 @@ class HumanMapSettings(Strict):
 
     splits: int = Field(100, ge=100, description="seeded random halves of the participants of every image")
     bootstrap: int = Field(200, ge=100, description="resamples of the participants, for the intervals of ceilings")
-    grid: int = Field(8, ge=2, le=16, description="side of the grid that the earth mover's distance is computed on")
 
     @model_validator(mode="after")
     def _odd_window(self) -> "HumanMapSettings":

@@ -9,7 +9,20 @@ from dataclasses import replace
 
 from advalign import catalog
 from advalign.errors import InputError, unknown_name
-from advalign.rows import NORM, NORMS, OF_CEILING, RHO, SCALES, Descriptor, with_norm
+from advalign.rows import (
+    AUC,
+    EMD,
+    NORM,
+    NORMS,
+    NSS,
+    OF_CEILING,
+    RHO,
+    RHO_BY_IMAGE,
+    RHO_OVER_FLOOR,
+    SCALES,
+    Descriptor,
+    with_norm,
+)
 
 SEM = "_sem"
 SPREAD = {SEM: "SEM", "_ci_low": "95 % from", "_ci_high": "95 % to"}
@@ -64,6 +77,23 @@ SEARCHED: tuple[Descriptor, ...] = (
             "adversarial_human_alignment_mean_map_raw", "aa_mean_map_raw", "AA mean map", "Spearman's rho", "higher"
         )
     ),
+    *with_spread(
+        Descriptor(
+            "adversarial_human_alignment_by_image", "aa_by_image", "AA by image", "share of the image's ceiling",
+            "higher", RHO_BY_IMAGE,
+        )
+    ),
+    *with_spread(
+        Descriptor(
+            "adversarial_human_alignment_over_floor", "aa_over_floor", "AA over floor", "share of ceiling minus floor",
+            "higher", RHO_OVER_FLOOR,
+        )
+    ),
+    Descriptor("n_below_floor", "n_below_floor", "ceiling below floor", "stimuli"),
+    Descriptor("n_without_ceiling", "n_without_ceiling", "no ceiling", "stimuli"),
+    *with_spread(Descriptor("auc_alignment", "aa_auc", "AUC", "share", "higher", AUC)),
+    *with_spread(Descriptor("nss_alignment", "aa_nss", "NSS", "standard deviations", "higher", NSS)),
+    *with_spread(Descriptor("emd_alignment", "aa_emd", "EMD", "share of the side", "lower", EMD)),
     Descriptor("aligned_minus_shuffled", "aligned_minus_shuffled", "aligned − shuffled", "Spearman's rho", "higher"),
     Descriptor("alignment_shuffled", "alignment_shuffled", "shuffled", "Spearman's rho"),
     Descriptor("alignment_given_centre", "alignment_given_centre", "given centre", "Spearman's rho", "higher"),
@@ -102,6 +132,12 @@ ZOO = (
 )  # fmt: skip
 """Short names of the metrics in zoo.csv, in its order."""
 
+BESIDE_AA = (
+    "aa_by_image", "aa_by_image_sem", "n_below_floor", "n_without_ceiling", "aa_over_floor", "aa_over_floor_sem",
+    "aa_auc", "aa_auc_sem", "aa_nss", "aa_nss_sem", "aa_emd", "aa_emd_sem",
+)  # fmt: skip
+"""Short names of the metrics that zoo.csv has where they are measured: AA in other forms, and other measures."""
+
 SALIENCY = (
     "saliency_rho", "saliency_rho_sem", "saliency_rho_ci_low", "saliency_rho_ci_high", "rho_vs_shuffled",
     "rho_vs_centre",
@@ -111,8 +147,11 @@ SALIENCY = (
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
 """Short names of the metrics in the zoo's statistics."""
 
+PLANE = ("pt", "aa")
+"""Short names of the metrics that models are compared by: the axes of the Pareto front."""
+
 PAIRED = tuple(one.short for one in METRICS if one.column)
-"""Short names of the metrics that are tested stimulus by stimulus: tolerance and alignment."""
+"""Short names of the metrics that are tested stimulus by stimulus: those of the plane, and where measured others."""
 
 
 def describe(name: str) -> Descriptor:

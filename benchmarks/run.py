@@ -23,6 +23,7 @@ from benchmarks import (
     corruptions,
     cost,
     guard,
+    human_maps,
     linf,
     loading,
     numerics,
@@ -35,11 +36,14 @@ from benchmarks import (
 from benchmarks._victims import LINF, Victim, cifar_victims, real_victim, sample_victims
 
 
-def sections(project: Project, images: int, real_images: int) -> dict[str, Callable[[], Iterator[str]]]:
+def sections(
+    project: Project, images: int, real_images: int, map_images: int
+) -> dict[str, Callable[[], Iterator[str]]]:
     """Name -> what measures it; nothing is loaded before it is asked for."""
     figure, ways = (project.root / f"outputs/benchmarks/{name}.png" for name in ("budgets", "trajectories"))
     return {
         "ranks": ranks.report,
+        "human-maps": lambda: human_maps.report(map_images),
         "training": training.report,
         "loading": loading.report,
         "registry": lambda: registry.report(project),
@@ -67,13 +71,14 @@ def main() -> None:
     """Run the sections that are named, or all."""
     project = Project.find()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Ratios against named peers.")
-    parser.add_argument("section", nargs="*", help=", ".join(sections(project, 1, 1)) + "; default: all")
+    parser.add_argument("section", nargs="*", help=", ".join(sections(project, 1, 1, 0)) + "; default: all")
     parser.add_argument("--images", type=int, default=48, help="stimuli per sample model (default 48)")
     parser.add_argument("--real-images", type=int, default=12, help="real images for slow attacks (default 12)")
+    parser.add_argument("--map-images", type=int, default=200, help="images of human-maps, of 50 trials (default 200)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
-    known = sections(project, wanted.images, wanted.real_images)
+    known = sections(project, wanted.images, wanted.real_images, wanted.map_images)
     for name in wanted.section or known:
         if name not in known:
             parser.error(f"unknown section {name!r}: one of {', '.join(known)}")

@@ -195,7 +195,7 @@ def write_nsd(folder, kind="hdf5", sessions=2, seed=9):
             nibabel.save(nibabel.MGHImage(flat[30:], np.eye(4)), folder / f"rh.{name}.mgz")
         else:
             nibabel.save(nibabel.Nifti1Image(volume.astype(np.float32), np.eye(4)), folder / f"{name}.nii.gz")
-    return Nsd(image[: sessions * TRIALS], shared[: sessions * TRIALS], np.stack(betas), labels)
+    return Nsd(image[: sessions * TRIALS], shared[: sessions * TRIALS], np.array(betas), labels)
 
 
 def _write_session(folder, kind, number, volumes):

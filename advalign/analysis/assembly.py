@@ -12,16 +12,17 @@ from advalign.analysis.table import check_table, norm_of_table
 from advalign.data.results import Paths, read_gallery
 from advalign.data.sets.base import ImageSet
 from advalign.models.declared import Zoo
-from advalign.vocabulary import SALIENCY, SEM, ZOO, describe, in_norm, norm_measured
+from advalign.vocabulary import BESIDE_AA, PAIRED, SALIENCY, SEM, ZOO, describe, in_norm, norm_measured
 
-BESIDE = ("pt", f"pt{SEM}", "aa", f"aa{SEM}")
-"""Columns that a zoo table also has in another norm."""
+BESIDE = [(short, ending) for short in PAIRED for ending in ("", SEM)]
+"""Columns that a zoo table also has in another norm, where they are measured: names and their endings."""
 
 
 def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
     """One row per model with the contract's columns (zoo.csv); accuracies are shares in [0, 1].
 
     The columns of what a search measures (`pt`, `aa`, `n_valid`, ...) are of the protocol's norm, which `norm` names.
+    Other forms of alignment and further measures of it have columns where they are measured (`vocabulary.BESIDE_AA`).
     A protocol that scores saliency maps has further columns (`vocabulary.SALIENCY`).
 
     Args:
@@ -44,6 +45,8 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
             "baseline": baseline_of(summary),
         }
         row["n_valid"] = int(row["n_valid"] or 0)
+        beside = {column: in_norm(column, norm).name for column in BESIDE_AA}
+        row |= {column: summary["metrics"][name] for column, name in beside.items() if name in summary["metrics"]}
         if SALIENCY[0] in summary["protocol_metrics"]:
             row |= {column: summary["metrics"][describe(column).name] for column in SALIENCY}
         rows.append(row)
@@ -51,7 +54,7 @@ def zoo_table(summaries: list[dict[str, Any]], zoo: Zoo) -> pd.DataFrame:
 
 
 def with_other_norms(table: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """A zoo table with tolerance and alignment in further norms beside its own: `pt_linf`, `aa_linf` and their SEM.
+    """A zoo table with tolerance and alignment in further norms beside its own: `pt_linf`, `aa_linf_sem` and so on.
 
     Args:
         table: one row per model (`zoo_table`).
@@ -59,9 +62,10 @@ def with_other_norms(table: pd.DataFrame, others: Iterable[pd.DataFrame]) -> pd.
     """
     for other in (check_table(one, "another protocol's table") for one in others):
         norm = norm_of_table(other)
-        renamed = {column: f"{column[:2]}_{norm}{column[2:]}" for column in BESIDE}
+        named = {f"{short}{ending}": f"{short}_{norm}{ending}" for short, ending in BESIDE}
+        renamed = {column: name for column, name in named.items() if column in other}
         if norm != norm_of_table(table) and renamed["pt"] not in table:
-            table = table.merge(other[["model", *BESIDE]].rename(columns=renamed), on="model", how="left")
+            table = table.merge(other[["model", *renamed]].rename(columns=renamed), on="model", how="left")
     return table
 
 

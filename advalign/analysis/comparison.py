@@ -12,6 +12,7 @@ from advalign.analysis.comparison_files import write_comparison
 from advalign.analysis.details import details_of, estimates_of, facts_of
 from advalign.analysis.evaluated import SHARED, Evaluated, evaluated, unmeasured
 from advalign.analysis.figures import Curve
+from advalign.analysis.people import read_people
 from advalign.analysis.protocols import compare_protocols
 from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tracking
 from advalign.analysis.saliency import compare_saliency, measures_saliency, with_saliency
@@ -75,6 +76,7 @@ def compare(
         {summary["model"]: details_of(summary, frames[summary["model"]]) for summary in summaries},
         gallery_of(project.evaluations / protocol, _pictured(table, statistics), stimuli),
         Provenance(facts_of(project, statistics, frames, summaries), tracking),
+        read_people(project, settings, stimuli),
     )
     write_comparison(project.comparison, table, material)
     return table, statistics

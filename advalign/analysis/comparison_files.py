@@ -9,6 +9,7 @@ import pandas as pd
 from advalign import seals
 from advalign.analysis.drawing import draw, save
 from advalign.analysis.gallery import gallery_figure
+from advalign.analysis.people_gallery import people_figure
 from advalign.analysis.report import Material, render_report
 from advalign.analysis.zoo import plain
 from advalign.errors import InputError
@@ -50,8 +51,8 @@ def _write_metrics(folder: Path, table: pd.DataFrame) -> list[Path]:
 
 
 def _draw(folder: Path, material: Material) -> list[Path]:
-    written = []
-    for name, plot in material.plots.items():
+    written, people = [], material.people
+    for name, plot in {**material.plots, **(people.plots if people else {})}.items():
         figure = draw(plot)
         written += [folder / f"{name}.png", folder / f"{name}.svg"]
         for file in written[-2:]:
@@ -62,6 +63,8 @@ def _draw(folder: Path, material: Material) -> list[Path]:
         printed = gallery_figure(gallery.images, gallery.heatmaps, shown, gallery.names)
         written.append(folder / "gallery.png")  # vector graphics do not improve pictures
         save(printed, written[-1])
+    if people is not None and people.gallery is not None:
+        written.append(save(people_figure(people.gallery), folder / "people_gallery.png"))
     return written
 
 

@@ -7,13 +7,13 @@ import pandas as pd
 from advalign import provenance
 from advalign.files import Project
 from advalign.rows import STATUS, Status
-from advalign.vocabulary import UNITS, describe, in_norm, norm_measured
+from advalign.vocabulary import PAIRED, PLANE, UNITS, describe, in_norm, norm_measured
 
 ESTIMATES = (
     "n_valid", "pt", "aa", "aligned_minus_shuffled", "alignment_shuffled", "alignment_given_centre",
-    "energy_on_human_top10",
+    "energy_on_human_top10", "n_below_floor", "n_without_ceiling", "aa_auc", "aa_nss", "aa_emd",
 )  # fmt: skip
-"""Prefixes of the metrics in statistics.json: PT and AA in all their variants and norms, and AA's controls."""
+"""Prefixes of the metrics in statistics.json: PT and AA in all their variants and norms, and what stands beside AA."""
 
 
 def facts_of(
@@ -45,6 +45,7 @@ def details_of(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
     """Details of a model, shown when it is selected."""
     metrics, norm = summary["metrics"], norm_measured(summary["protocol_metrics"]) or "l2"
     pt, aa = in_norm("pt", norm), in_norm("aa", norm)
+    beside = [in_norm(short, norm) for short in PAIRED if short not in PLANE]
     prefix = f"{aa.name}."
     known = {name.removeprefix(prefix): metrics[name] for name in metrics if name.startswith(prefix)}
     by_superclass = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
@@ -53,6 +54,7 @@ def details_of(summary: dict[str, Any], frame: pd.DataFrame) -> dict[str, str]:
         "stimuli": _counted(frame[STATUS]),
         f"{pt.label} (95 % interval)": _interval(metrics, pt.name),
         f"{aa.label} (95 % interval)": _interval(metrics, aa.name),
+        **{f"{one.label} (95 % interval)": _interval(metrics, one.name) for one in beside},
         "AA controls": _controls(metrics, norm),
         "AA by superclass": ", ".join(by_superclass),
         "weights (SHA-256)": summary["weights_sha256"],

@@ -21,12 +21,14 @@ from matplotlib.transforms import ScaledTranslation
 from advalign.analysis.labels import Places, place_labels
 from advalign.analysis.plots import (
     BAR_HEIGHT,
+    FILLED,
     INK,
     Arrow,
     Axis,
     Band,
     Bars,
     Cells,
+    Columns,
     Line,
     Mark,
     Panel,
@@ -159,6 +161,9 @@ def _draw_mark(axes: Axes, mark: Mark, order: float) -> None:
         case Line():
             style = {"color": mark.colour, "linewidth": mark.width, "alpha": mark.alpha, "label": mark.label}
             axes.plot(*_to_the_edge(axes, mark).T, linestyle=(0, mark.dash or None), zorder=order, **style)
+        case Columns():
+            style = {"color": mark.colour, "alpha": FILLED, "label": mark.label, "zorder": order}
+            axes.stairs(mark.heights, mark.edges, fill=True, **style)
         case Band():
             axes.axvspan(mark.low, mark.high, color=mark.colour, alpha=0.35, linewidth=0, zorder=0)
         case Arrow():
@@ -221,16 +226,16 @@ def _along(axes: Axes, mark: Mark) -> Places:
 
 
 def _legend(marks: Sequence[Mark]) -> list[Line2D]:
-    """Legend entries, each label once: points, then lines, bars and bands."""
+    """Legend entries, each label once: points, then lines, bars, columns and bands."""
     handles: dict[str, Line2D] = {}
-    for kind in (Points, Line, Bars, Band):
+    for kind in (Points, Line, Bars, Columns, Band):
         for mark in marks:
             if isinstance(mark, kind) and mark.label:
                 handles.setdefault(mark.label, _handle(mark))
     return list(handles.values())
 
 
-def _handle(mark: Points | Line | Bars | Band) -> Line2D:
+def _handle(mark: Points | Line | Bars | Columns | Band) -> Line2D:
     if isinstance(mark, Points):
         size = mark.area**0.5 if mark.hollow else 9 if mark.marker == "star" else 6
         style: dict[str, Any] = {"linestyle": "", "marker": MARKERS[mark.marker], "markersize": size}

@@ -9,12 +9,14 @@ from plotly.subplots import make_subplots
 
 from advalign.analysis.plots import (
     BAR_HEIGHT,
+    FILLED,
     INK,
     Arrow,
     Axis,
     Band,
     Bars,
     Cells,
+    Columns,
     Line,
     Mark,
     Panel,
@@ -65,11 +67,10 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 def _draw_mark(figure: go.Figure, mark: Mark, panel: Panel, place: int) -> None:
     match mark:
-        case Points() | Line() | Bars():
+        case Points() | Line() | Bars() | Columns():
             shown = bool(mark.label) and mark.label not in {trace.legendgroup for trace in figure.data}
             legend = {"name": mark.label, "legendgroup": mark.label or None, "showlegend": shown}
-            trace = go.Bar(_bars(mark, panel)) if isinstance(mark, Bars) else go.Scatter(_scatter(mark, panel))
-            figure.add_trace(trace.update(legend), row=1, col=place)
+            figure.add_trace(_trace(mark, panel).update(legend), row=1, col=place)
         case Band():
             style = {"fillcolor": mark.colour, "opacity": 0.35, "line_width": 0, "layer": "below"}
             named = {"name": mark.label, "showlegend": True, "exclude_empty_subplots": False}
@@ -92,6 +93,16 @@ def _draw_mark(figure: go.Figure, mark: Mark, panel: Panel, place: int) -> None:
 def _on_axes(panel: Panel, x: float, y: float) -> tuple[float, float]:
     """Position of an annotation; on a logarithmic axis plotly expects the exponent."""
     return float(np.log10(x)) if panel.x.log else x, float(np.log10(y)) if panel.y.log else y
+
+
+def _trace(mark: Points | Line | Bars | Columns, panel: Panel) -> go.Bar | go.Scatter:
+    match mark:
+        case Bars():
+            return go.Bar(_bars(mark, panel))
+        case Columns():
+            return go.Scatter(_columns(mark, panel))
+        case _:
+            return go.Scatter(_scatter(mark, panel))
 
 
 def _scatter(mark: Points | Line, panel: Panel) -> dict[str, Any]:
@@ -121,6 +132,16 @@ def _bars(mark: Bars, panel: Panel) -> dict[str, Any]:
         "x": mark.lengths, "y": mark.places, "orientation": "h", "width": BAR_HEIGHT, "marker_color": mark.colour,
         "error_x": {"array": mark.errors, "color": INK, "thickness": 1.2, "width": 3}, "hovertemplate": hover,
         "customdata": mark.names, "hovertext": mark.facts,
+    }  # fmt: skip
+
+
+def _columns(mark: Columns, panel: Panel) -> dict[str, Any]:
+    """An outline from zero along the tops of the columns and back to zero, filled."""
+    tops = np.repeat(mark.heights, 2)
+    return {
+        "x": np.repeat(mark.edges, 2), "y": np.concatenate([[0.0], tops, [0.0]]), "mode": "lines", "fill": "tozeroy",
+        "line": {"color": mark.colour, "width": 1}, "fillcolor": _faded(mark.colour, FILLED),
+        "hovertemplate": f"{panel.x.name} %{{x:.3f}}<br>%{{y:g}} {panel.y.name}<extra></extra>",
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ Vector = npt.NDArray[np.float64]
 
 INK = "#222222"
 BAR_HEIGHT = 0.36  # on an axis where models are 1 apart
+FILLED = 0.55  # opacity of a histogram, through which another one shows
 DASHES = ((), (3.7, 1.6), (1, 1.65), (6.4, 1.6, 1, 1.6), (5, 1, 1, 1, 1, 1), (8, 2), (1, 3))
 """Dash patterns: lengths of dashes and gaps in widths of the line."""
 
@@ -96,6 +97,16 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A histogram: filled columns side by side from zero up to `heights` (n,), between `edges` (n + 1,)."""
+
+    edges: Vector
+    heights: Vector
+    colour: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Words:
     """Text at a place: as a mark directly next to it, as a label of a panel where there is room."""
 
@@ -121,7 +132,7 @@ class Cells:
     first: int = 0
 
 
-Mark = Points | Line | Band | Arrow | Bars | Words | Cells
+Mark = Points | Line | Band | Arrow | Bars | Columns | Words | Cells
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,19 @@ from advalign.analysis.figures import Curve, comparison_plots
 from advalign.analysis.gallery import MAP_COLOURS, Gallery, visible
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.interactive import interact
+from advalign.analysis.people import People
+from advalign.analysis.people_gallery import people_figure
 from advalign.analysis.plots import Plot
 from advalign.analysis.saliency import saliency_columns
 from advalign.analysis.table import norm_of_table
 from advalign.analysis.zoo import plain
 from advalign.rows import NORMS
-from advalign.vocabulary import PAIRED, UNITS, describe, in_norm
+from advalign.vocabulary import BESIDE_AA, PAIRED, PLANE, SEM, UNITS, describe, in_norm
 
 CELL = 112  # side of a gallery picture in pixels
 METRICS = (
-    "n_valid", "pt", "aa", "aligned_minus_shuffled", "multilabel_accuracy", "top1_accuracy", "attack_success_rate",
-    "starts_agree",
+    "n_valid", "pt", "aa", *(short for short in BESIDE_AA if not short.endswith(SEM)), "aligned_minus_shuffled",
+    "multilabel_accuracy", "top1_accuracy", "attack_success_rate", "starts_agree",
 )  # fmt: skip
 
 
@@ -71,6 +73,7 @@ class Material:
         curves: norm -> model -> robust accuracy over radii; empty for a table without rows.
         details: model -> label -> value, shown when a model is selected.
         gallery: pictures; None where there are none.
+        people: behind the human maps; None where no single participants are known.
     """
 
     table: pd.DataFrame
@@ -80,6 +83,7 @@ class Material:
     details: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gallery: Gallery | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    people: People | None = None
 
     @cached_property
     def plots(self) -> dict[str, Plot]:
@@ -100,9 +104,13 @@ def render_report(material: Material) -> str:
         "pictures": _pictures(material.gallery),
         "mlflow": {"url": tracking.url, "experiment": tracking.experiment_id},
     }
+    people = material.people
     return page(
         "report.html.j2",
         material.plots,
+        people.plots if people else {},
+        people=people,
+        people_picture=_people_picture(people) if people else None,
         statistics=material.statistics,
         facts=material.provenance.facts,
         data=_script(plain(data)),
@@ -113,12 +121,13 @@ def render_report(material: Material) -> str:
     )
 
 
-def page(template: str, plots: Mapping[str, Plot], **material: Any) -> str:
+def page(template: str, plots: Mapping[str, Plot], apart: Mapping[str, Plot] | None = None, **material: Any) -> str:
     """Render a page with figures; it needs no network.
 
     Args:
         template: one that extends page.html.j2.
-        plots: figures by the name of their files.
+        plots: figures by the name of their files; the template shows them as `figures`.
+        apart: more of them, which the template shows as `apart`.
         material: what else the template shows.
 
     Returns:
@@ -126,8 +135,10 @@ def page(template: str, plots: Mapping[str, Plot], **material: Any) -> str:
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["number"] = _number
-    drawn = {name: json.loads(to_json(interact(plot))) for name, plot in plots.items() if plot.panels}
-    shown = {"figures": plots, "plots": _script(drawn), "plotly": get_plotlyjs()}
+    environment.filters["label"] = lambda short: describe(short).label
+    every = {**plots, **(apart or {})}
+    drawn = {name: json.loads(to_json(interact(plot))) for name, plot in every.items() if plot.panels}
+    shown = {"figures": plots, "apart": apart or {}, "plots": _script(drawn), "plotly": get_plotlyjs()}
     return environment.get_template(template).render(**shown, **material)
 
 
@@ -135,9 +146,10 @@ def _columns(table: pd.DataFrame) -> list[list[str]]:
     """Columns of the table: key, heading, and "bar" where a bar is drawn in addition; further norms stand beside."""
     norm, found = norm_of_table(table), [["model", "model"], ["group", "group"]]
     for short in METRICS:
-        bar = ["bar"] if short in PAIRED else []
+        bar = ["bar"] if short in PLANE else []
         found.append([short, in_norm(short, norm).label, *bar])
-        found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in NORMS if bar]
+        others = NORMS if short in PAIRED else ()
+        found += [[f"{short}_{other}", f"{describe(short).label} {other}", *bar] for other in others]
     saliency = [[column, column.replace("_", " ")] for column in saliency_columns(map(str, table))]
     return [*found, *saliency, ["flags", "flags"]]
 
@@ -159,6 +171,15 @@ def _pictures(gallery: Gallery | None) -> dict[str, Any] | None:
     images = [(image.transpose(1, 2, 0) * 255).astype(np.uint8) for image in gallery.images]
     maps = [_coloured(heatmap) for heatmap in gallery.heatmaps]
     return {"names": list(gallery.names), "stimuli": _strip(images), "maps": _strip(maps), "cell": CELL}
+
+
+def _people_picture(people: People) -> str | None:
+    """The gallery of participants as a data URL."""
+    if people.gallery is None:
+        return None
+    buffer = io.BytesIO()
+    people_figure(people.gallery).savefig(buffer, format="png", dpi="figure", metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _coloured(values: NDArray[np.float32]) -> NDArray[np.uint8]:

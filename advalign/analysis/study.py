@@ -16,7 +16,7 @@ from advalign.analysis.twins import paired_statistics
 from advalign.analysis.zoo import THRESHOLD
 from advalign.errors import InputError
 from advalign.rows import norm_of
-from advalign.vocabulary import SEM, in_norm
+from advalign.vocabulary import PLANE, SEM, in_norm
 
 MEASURES = {
     "pt": ("pt",),
@@ -142,7 +142,7 @@ def against_parents(
             kin += [(cell, "robust", grid.get((0, cell.eps))), (cell, "harmonized", grid.get((cell.lambda_1, 0)))]
     pairs = [(parent.name, cell.name) for cell, _, parent in kin if parent]
     frames = {cell.name: cell.rows for cell in cells}
-    tests = paired_statistics(frames, pairs, seed=seed, resamples=resamples, ceiling=ceiling)
+    tests = paired_statistics(frames, pairs, seed=seed, resamples=resamples, ceiling=ceiling, metrics=PLANE)
     found = {(test["twin"], test["baseline"], test["metric"]): test for test in tests}
     entries = []
     for cell, remedy, parent in kin:

@@ -25,7 +25,7 @@ OWN_GROUP = "own"
 GROUPS = (*STANDARD, "robust", "harmonized")
 """What every table may say; results of a recipe with a group of its own say that."""
 REQUIRED = ("model", "pt", "aa", "group", "big_data")
-NUMERIC = (*HEADLINES, *(f"{short}{SEM}" for short in PAIRED))
+NUMERIC = tuple(dict.fromkeys((*HEADLINES, *PAIRED, *(f"{short}{SEM}" for short in PAIRED))))
 LARGEST_PT = 1e6
 """No image has so many pixels that a perturbation of it is longer."""
 LARGEST_AA = 2.0

@@ -9,7 +9,7 @@ from advalign.analysis.statistics import holm, paired
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
 from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
-from advalign.vocabulary import PAIRED, in_norm
+from advalign.vocabulary import PAIRED, PLANE, in_norm
 
 
 def find_twins(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -35,22 +35,25 @@ def paired_statistics(
     seed: int,
     resamples: int = 10_000,
     ceiling: float | None = None,
+    metrics: Iterable[str] = PAIRED,
 ) -> list[dict[str, Any]]:
     """Compare each twin with its baseline over the stimuli that both got right (status `ok` in both).
 
     Args:
         frames: Model -> its rows, one per stimulus, with the columns stimulus, status ("ok", "misclassified_clean" or
             "attack_failed"), norm_l2 or norm_linf (in the stimulus space, the same in all frames) and rho_released (in
-            [-1, 1], nan where there is none).
+            [-1, 1], nan where there is none); and where they are measured, the columns of further metrics.
         pairs: (baseline, twin) names.
         seed: Seed of the bootstrap, from the settings.
         resamples: Resamples of the BCa interval of the difference.
         ceiling: Human ceiling that AA is divided by; None leaves Spearman's rho as it is. Tests do not depend on it.
+        metrics: Short names of the metrics that are tested (`vocabulary.PAIRED`).
 
     Returns:
-        Two entries per pair, metrics "pt" and "aa": means and SEM of both, difference (twin - baseline) with its 95 %
-        interval, t, df, p, p_holm (over all entries), wilcoxon_p, d_z, n; nan with a note where not computable. Linf
-        norms are in 1/255 there.
+        Two entries per pair, metrics "pt" and "aa", and one for each further metric that both have: means and SEM of
+        both, difference (twin - baseline) with its 95 % interval, t, df, p, p_holm (over all entries of "pt" and "aa";
+        and over all others, so that a further metric does not change the verdict on these), wilcoxon_p, d_z, n; nan
+        with a note where not computable. Linf norms are in 1/255 there.
 
     Raises:
         InputError: A frame lacks a column or repeats a stimulus, or the frames come from more than one protocol.
@@ -58,19 +61,24 @@ def paired_statistics(
     wanted = list(pairs)
     judged = {name: frames[name] for pair in wanted for name in pair if name in frames}
     norm = next((norm for frame in judged.values() if (norm := norm_of(frame))), "l2")
-    measured = {metric: in_norm(metric, norm) for metric in PAIRED}
-    columns = [STIMULUS, STATUS, *(str(one.column) for one in measured.values())]
-    protocol = _check_frames(judged, columns)
-    entries = []
+    described = {metric: in_norm(metric, norm) for metric in metrics}
+    protocol = _check_frames(judged, [STIMULUS, STATUS, *(str(described[metric].column) for metric in PLANE)])
+    entries: list[dict[str, Any]] = []
     for baseline, twin in wanted:
+        both = [frames.get(baseline, ()), frames.get(twin, ())]
+        measured = [key for key, one in described.items() if key in PLANE or all(one.column in frame for frame in both)]
+        columns = [STIMULUS, STATUS, *(str(described[metric].column) for metric in measured)]
         shared = _shared(frames, baseline, twin, columns)
-        for metric, one in measured.items():
+        for metric in measured:
+            one = described[metric]
             names = {"baseline": baseline, "twin": twin, "metric": metric, "protocol": protocol}
             divided = ceiling if one.unit == OF_CEILING else None
             found = _entry(shared, str(one.column), (divided or 1.0) / one.scale, seed, resamples)
             entries.append({**names, **found, "ceiling": divided})
-    for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
-        entry["p_holm"] = float(p)
+    for plane in (True, False):
+        members = [entry for entry in entries if (entry["metric"] in PLANE) is plane]
+        for entry, p in zip(members, holm([entry["p"] for entry in members]), strict=True):
+            entry["p_holm"] = float(p)
     return entries
 
 

@@ -7,7 +7,7 @@ import typer
 
 from advalign.cli._output import JSON, headings, print_json, print_table
 from advalign.rows import NORMS
-from advalign.vocabulary import PAIRED, UNITS, ZOO
+from advalign.vocabulary import BESIDE_AA, PAIRED, SEM, UNITS, ZOO
 
 if TYPE_CHECKING:  # the help imports nothing heavy
     from advalign.analysis.published import Publication
@@ -82,6 +82,9 @@ def _print_models(rows: list[dict[str, Any]], statistics: dict[str, Any], unit: 
     beside += saliency_columns(rows[0])
     named = {**headings(ZOO), **{name: name.replace("_", " ") for name in beside}}
     print_table(rows, [*COLUMNS, *beside], f"protocol {statistics['protocol']} ({unit})", named)
+    further = [short for short in BESIDE_AA if short in rows[0] and not short.endswith(SEM)]
+    if further:
+        print_table(rows, ["model", *further], "beside AA", headings(further))
     for entry in statistics.get("protocols", {}).get("agreement", ()):
         if "verdict" in entry:  # an earlier advalign may have written what --show prints
             typer.echo(f"{entry['first']} and {entry['second']}: {entry['verdict']}")

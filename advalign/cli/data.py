@@ -5,11 +5,12 @@ from typing import Literal
 
 import typer
 
-from advalign.cli import data_import
+from advalign.cli import data_export, data_import
 from advalign.cli._output import JSON, print_json, print_table
 
 app = typer.Typer(help="Sample data, import of real data, validation.", no_args_is_help=True)
 app.add_typer(data_import.app, name="import")
+app.add_typer(data_export.app, name="export")
 
 
 @app.command()

@@ -70,6 +70,8 @@ def clickme(
     )
     if done.ceiling_written:
         line += "\nceiling.yaml written: ClickMe's published human ceiling, 0.65753"
+    if done.ceiling_given:
+        line += "\nceiling.yaml written: the human ceiling that came with the shards"
     _report(done.as_json(), line, as_json, done.superclasses, link)
 
 
@@ -175,6 +177,77 @@ def multilabel(
         f"file): {done.problematic} flagged, {done.without_correct} without a correct label; {done.unjudged} of "
         f"data/imagenet/val are not judged; {done.contradictory} have a class that is correct and also something else"
     )
+    _report(done.as_json(), line, as_json)
+
+
+@app.command()
+def clicks(
+    file: Path = typer.Argument(..., help="A CSV with a header, a parquet file, or a NumPy archive (.npz)."),
+    images: Path = typer.Option(..., metavar="DIR", help="Folder that the images of the trials are in, or below."),
+    swap: bool = typer.Option(False, "--swap", help="The source's x is the row of a pixel, and its y the column."),
+    workers: int | None = WORKERS,
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Verify the clicks of participants, trial by trial, and import them into data/participants."""
+    from advalign.data.imports.clicks import import_clicks
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    with progress("importing") as advance:
+        done = import_clicks(Project.find(), file, images, swap, workers, replace, advance)
+    line = (
+        f"{done.trials} trials of {done.participants} participants on {done.images} images in data/participants"
+        f"{' (already imported)' if done.skipped else ''}: {done.clicks} clicks, {done.outside} of them outside their "
+        f"image; {done.empty} trials without clicks"
+    )
+    if done.missing_trials:
+        more = ", ..." if done.missing_images > len(done.missing) else ""
+        line += (
+            f"\n{done.missing_trials} trials left out: {done.missing_images} of their images are not in {images} or "
+            f"below: {', '.join(done.missing)}{more}"
+        )
+    _report(done.as_json(), line, as_json)
+
+
+@app.command()
+def maps(
+    folder: Path = typer.Argument(..., metavar="DIR", help="PNG, NPY, NPZ or HDF5 maps, called like their images."),
+    images: Path = typer.Option(..., metavar="DIR", help="Folder that the images are in, or below."),
+    split: Literal["train", "val", "test"] = typer.Option(..., help="Of data/clickme that they become."),
+    labels: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Table of image and wnid; default: the wnid in the names of images or folders.",
+        show_default=False,
+    ),
+    ceiling: float | None = typer.Option(
+        None, help="Human ceiling of these maps; default: that of ceiling.yaml stays.", show_default=False
+    ),
+    workers: int | None = WORKERS,
+    replace: bool = REPLACE,
+    as_json: bool = JSON,
+) -> None:
+    """Verify finished human maps and import them with their images as shards of data/clickme."""
+    from advalign.data.imports.maps import import_maps
+    from advalign.files import Project
+    from advalign.progress import progress
+
+    with progress("importing") as advance:
+        done = import_maps(Project.find(), folder, images, split, labels, ceiling, workers, replace, advance)
+    line = (
+        f"{done.records} maps of {len(done.classes)} classes in {done.shards} shards "
+        f"data/clickme/{split}-maps-*{' (already imported)' if done.skipped else ''}: {done.converted} images were "
+        f"encoded as JPEG, {done.stretched} maps were stretched to the shape of their image"
+    )
+    if done.missing_images:
+        more = ", ..." if done.missing_images > len(done.missing) else ""
+        line += f"\n{done.missing_images} maps left out, no image has their name: {', '.join(done.missing)}{more}"
+    if done.ceiling is None:
+        line += (
+            "\ndata/clickme/ceiling.yaml is missing: give --ceiling, the mean rank correlation of the maps of two "
+            "halves of the participants, or write `human_ceiling: 0.66` into it"
+        )
     _report(done.as_json(), line, as_json)
 
 

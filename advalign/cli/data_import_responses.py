@@ -25,7 +25,7 @@ IMAGES = typer.Option(None, help="CSV: id, and any of file, sha256, label.", sho
 REPLACE = typer.Option(False, "--replace", help="Replace a store of other content.")
 FORCE = typer.Option(False, "--force", help="Import although repeats of an image agree in no area.")
 SILENT = typer.Option(False, "--leave-out-silent", help="Leave out units without responses (NaN, or always the same).")
-NEXT = "next: `advalign data reliability {}`"
+NEXT = "next: `advalign data reliability {}`, then `dvc add data` (updates data.dvc)"
 
 
 @app.command()

@@ -165,7 +165,15 @@ def read_human_ceiling(project: Project) -> float:
     Raises:
         DataError: missing, broken YAML, or not a number in (0, 1].
     """
-    path = project.need_data(project.data / "clickme" / "ceiling.yaml")
+    return read_ceiling(project.need_data(project.data / "clickme" / "ceiling.yaml"))
+
+
+def read_ceiling(path: Path) -> float:
+    """The number in a ceiling.yaml that exists.
+
+    Raises:
+        DataError: broken YAML, or not a number in (0, 1].
+    """
     values = read_yaml(path, DataError)
     try:
         ceiling = float(values["human_ceiling"])

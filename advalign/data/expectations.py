@@ -15,11 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 from advalign.data.classes import checked_classes
+from advalign.data.participants import has_participants
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_cifar import cifar_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.data.suites_measured import measured_tables
+from advalign.data.suites_trials import trial_tables
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
 from advalign.rows import NORMS, with_norm
@@ -29,9 +31,9 @@ from advalign.settings import Settings
 NAMED_BY = {
     **dict.fromkeys(("manifest", "maps"), "stimulus"),
     "superclasses": "superclass",
-    **dict.fromkeys((*(with_norm("evaluations", norm) for norm in NORMS), "attacked", "predicted"), "row"),
+    **dict.fromkeys((*(with_norm("evaluations", norm) for norm in NORMS), "attacked", "predicted", "trials"), "row"),
     **dict.fromkeys(("evaluated", "measured"), "evaluation"),
-    **dict.fromkeys(("labels", "train", "test", "swapped", "swaps"), "image"),
+    **dict.fromkeys(("labels", "train", "test", "swapped", "swaps", "clicked"), "image"),
 }
 SHOWN = 5  # failing rows shown per failure, unless all are wanted
 DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # the contents of a Data Docs folder
@@ -95,9 +97,7 @@ class Validation:
 def validate(
     project: Project, settings: Settings, *, evaluations: bool = False, docs: Path | None = None
 ) -> Validation:
-    """Check data/cifar, and the frozen stimuli with their maps and the validation labels.
-
-    An experiment that has data/cifar needs no stimuli.
+    """Check data/cifar, data/participants, and the stimuli (needed where neither is there) with maps and labels.
 
     Args:
         project: whose data is checked.
@@ -111,10 +111,10 @@ def validate(
     """
     if docs is not None:
         check_docs_folder(docs)
-    frozen = project.stimuli.exists() or not (project.data / "cifar").exists()
+    frozen = project.stimuli.exists() or not ((project.data / "cifar").exists() or has_participants(project))
     stimuli = load_stimuli(project) if frozen else None
     classes = checked_classes(project.data / "classes.yaml")
-    tables = cifar_tables(project, classes)
+    tables = cifar_tables(project, classes) | trial_tables(project, classes)
     if evaluations:
         tables |= measured_tables(project, classes)
     if stimuli is not None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from advalign.errors import DataError, quoted, shown
 from advalign.regular_files import LOOKED_AT, lookalike, open_file
 
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
+"""What h5py raises, anywhere, where the structure of a file is damaged."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -40,6 +42,8 @@ def open_hdf5(path: Path, wanted: str = "an HDF5 file") -> Iterator[Any]:
         raise DataError(f"{path}: cannot be read as {wanted} ({quoted(error)}): fetch the file again") from None
     try:
         yield file
+    except _DAMAGED as error:
+        raise DataError(f"{path} is damaged ({quoted(error, named=True)}): fetch the file again") from error
     finally:
         file.close()
 
@@ -81,9 +85,9 @@ def values(data: Any, selection: Any = ()) -> NDArray[Any]:
     """
     try:
         return np.asarray(data[selection])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         where = f"{data.file.filename}: {data.name.removeprefix('/')}"
-        raise DataError(f"{where} cannot be read ({quoted(error)}): fetch the file again") from None
+        raise DataError(f"{where} cannot be read ({quoted(error, named=True)}): fetch the file again") from None
 
 
 def texts(data: Any) -> list[str]:

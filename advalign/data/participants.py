@@ -6,15 +6,21 @@ data/participants/images.parquet    one row per image, sorted by name
 ```
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.inputs import digests, tracked
+from advalign.progress import say
 
 TRIALS, IMAGES = "trials.parquet", "images.parquet"
 IMAGE, PARTICIPANT, X, Y, CATCH, MOBILE, ROW = "image", "participant", "x", "y", "catch", "mobile", "row"
@@ -41,9 +47,37 @@ IMAGES_SCHEMA = pa.schema(
 )
 
 
+def inside(
+    x: NDArray[Any], y: NDArray[Any], width: int | NDArray[np.int64], height: int | NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether clicks lie on a pixel of their image.
+
+    Args:
+        x, y: (C,) coordinates in pixels; pixel 0 spans -0.5 .. 0.5. What is not a number lies nowhere.
+        width, height: of the image, or (C,) of each click's image.
+
+    Returns:
+        (C,) bool.
+    """
+    across: NDArray[np.bool_] = (x >= -0.5) & (x < width - 0.5)
+    return across & (y >= -0.5) & (y < height - 0.5)
+
+
 def has_participants(project: Project) -> bool:
     """Whether trials of single participants were imported."""
     return (project.participants / TRIALS).exists()
+
+
+def say_if_changed(project: Project) -> None:
+    """Say on standard error where the files are not those that data.dvc names: a pipeline takes any content for new.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = digests([project.participants / name for name in (TRIALS, IMAGES)], project.digests)
+    warning = tracked(project.root, found, project.digests).warning
+    if warning:
+        say(warning)
 
 
 def read_images(project: Project) -> pd.DataFrame:
@@ -53,7 +87,7 @@ def read_images(project: Project) -> pd.DataFrame:
         DataError: missing, or not such a table.
     """
     path = project.participants / IMAGES
-    with _open(path, IMAGES_SCHEMA) as file:
+    with _open(path, IMAGES_SCHEMA) as file, _readable(path):
         images: pd.DataFrame = file.read().to_pandas()
         return images
 
@@ -69,7 +103,9 @@ def read_trials(project: Project) -> Iterator[pd.DataFrame]:
     before = ""
     with _open(path, TRIALS_SCHEMA) as file:
         for number in range(file.num_row_groups):
-            for image, trials in file.read_row_group(number).to_pandas().groupby(IMAGE, sort=False):
+            with _readable(path):
+                group = file.read_row_group(number).to_pandas()
+            for image, trials in group.groupby(IMAGE, sort=False):
                 if held and image != held[0][IMAGE].iloc[0]:
                     yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0].reset_index(drop=True)
                     before, held = str(held[0][IMAGE].iloc[0]), []
@@ -80,13 +116,32 @@ def read_trials(project: Project) -> Iterator[pd.DataFrame]:
         yield pd.concat(held, ignore_index=True)
 
 
+def read_trials_of(project: Project, images: Collection[str]) -> pd.DataFrame:
+    """The trials of some images, in one table in the file's order; only the row groups that hold them are read.
+
+    Raises:
+        DataError: missing, or not such a table.
+    """
+    path = project.participants / TRIALS
+    with _open(path, TRIALS_SCHEMA), _readable(path):
+        found: pd.DataFrame = pq.read_table(path, filters=[(IMAGE, "in", list(images))]).to_pandas()
+        return found
+
+
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetFile:
-    try:
+    if not path.exists():
+        raise DataError(f"{path} is missing: import trials with `advalign data import clicks`")
+    with _readable(path):
         file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: import trials with `advalign data import clicks`") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} cannot be read ({error}): import it again") from None
     if not file.schema_arrow.equals(schema):
         raise DataError(f"{path} has other columns than {', '.join(schema.names)}: import it again")
     return file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Name a file whose bytes make no table: Arrow's errors do not, and some are of Python's own kinds."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): import it again") from None

@@ -5,6 +5,7 @@ noise (docs/neural.md, section Reliability).
 
 - *Split-half*: each image's odd trials and its even ones are averaged, and correlated over images, unit by unit. The
   mean correlation r of an area becomes 2 r / (1 + r) (Spearman, Brown 1910): the reliability of all trials together.
+  A correlation below 0 stays as it is: it says that there is nothing to correct.
 - *Ceiling*: share of the variance of an image's average that is not noise. With noise variance n (within images,
   pooled) and signal variance s = variance of trials - n, it is s / (s + n * mean(1 / k)) for images of k trials each:
   ncsnr^2 / (ncsnr^2 + (r3 / 3 + r2 / 2 + r1) / (r1 + r2 + r3)) of Allen et al. 2022, for any numbers of repeats.
@@ -113,9 +114,8 @@ def _area(
     halves, ceilings = zip(
         *((_split_half(one, weights), _ceiling(one, weights)) for one in _tables(store, trials, units)), strict=True
     )
-    with np.errstate(all="ignore"):
-        mean = _over_units(np.nanmean, np.concatenate(halves, axis=1))
-        corrected = 2 * mean / (1 + mean)
+    mean = _over_units(np.nanmean, np.concatenate(halves, axis=1))
+    corrected = np.where(mean > 0, 2 * mean / (1 + np.maximum(mean, 0)), mean)
     of_units = np.concatenate(ceilings, axis=1)
     half, ceiling = _interval(corrected), _interval(_over_units(np.nanmedian, of_units))
     repeated = counts[counts > 1]

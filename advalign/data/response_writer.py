@@ -183,6 +183,9 @@ def _filled(name: str, given: pd.DataFrame) -> pd.DataFrame:
         if column.isna().any() and kind is not np.float32:
             raise DataError(f"{name}: {key} is missing in row {shown(int(column.isna().argmax()))}: {IMPORT}")
         found[key] = column.reset_index(drop=True).astype("str" if kind is str else kind)
+        strange = next((one for one in found[key].unique() if not one.isprintable()), None) if kind is str else None
+        if strange is not None:
+            raise DataError(f"{name}: {key} {shown(strange)} holds characters that cannot be printed: rename it")
     return pd.DataFrame(found)
 
 

@@ -18,6 +18,7 @@ import torch
 from advalign.data.centre_crop import centre_crop
 from advalign.data.classes import Classes, checked_classes
 from advalign.data.clickme import ClickMeRecord, image_digests, read_clickme, split_shards
+from advalign.data.human_agreement import with_agreement
 from advalign.data.imagenet import validation_records
 from advalign.data.results import write_table, write_tensors
 from advalign.data.sets.stimuli import StimulusSet
@@ -80,7 +81,7 @@ def _members(classes: Classes) -> dict[str, list[int]]:
 
 
 def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> StimulusSet:
-    """Choose the stimuli from data/ and bring them into the attack space.
+    """Choose the stimuli from data/ and bring them into the attack space, with what people agree on where it is known.
 
     Raises:
         DataError: data missing or corrupt, too few images, or a stimulus that is also a training image.
@@ -112,7 +113,9 @@ def freeze_stimuli(project: Project, settings: StimuliSettings, seed: int) -> St
     pixels = np.stack([centre_crop(record.image, settings.size, settings.crop) for record in records])
     maps = np.stack([centre_crop(record.heatmap, settings.size, settings.crop) for record in records])
     frozen = StimulusSet(
-        pd.DataFrame(rows), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(maps)
+        with_agreement(pd.DataFrame(rows), project),
+        torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(maps),
     )
     return replace(frozen, sources=frozen.sources_digest(project, project.digests))
 

@@ -5,7 +5,7 @@ Expectations (seconds to import) is imported only where a table is checked.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advalign.data.classes import DECISIONS, Classes
 from advalign.data.imagenet import read_validation
-from advalign.data.sets.stimuli import StimulusSet
+from advalign.data.sets.stimuli import PEOPLE, StimulusSet
 from advalign.files import Project
 from advalign.rows import NORMS
 from advalign.settings import Settings
@@ -34,12 +34,29 @@ MEANINGS = {
     **dict.fromkeys(
         NORMS.values(), "size of the perturbation that flips the decision; present exactly where the status is ok"
     ),
+    "unpaired": "x coordinates of the trial without a y, or the other way round",
+    "not_finite": "clicks of the trial that are not finite numbers",
+    "nameless": "whether the trial has no participant",
+    "clicks": "clicks of the trial",
+    "catch": "share of catch trials that the participant passed",
+    "outside": "mean share of a trial's clicks that lie outside its image: is it the image as people saw it?",
+    "empty": "share of the trials without clicks",
+    "repeated": "share of the trials that are not their participant's first on the image",
+    "known": "whether images.parquet has the image",
+    "trials": "trials on the image",
     "contrast": "standard deviation of the pixels, from 0 to 1: a constant image",
     "mask_share": "share of the image that its mask covers",
     "in_train": "whether the image is also a training image",
     "agrees": "whether the background is that of the image's own class",
     "same_pixels": "whether the swap changed nothing",
     "same_cue": "whether the background is the one it had",
+    "ceiling": "rank correlation of two halves of the people, from -1 to 1",
+    "floor": "rank correlation of two halves of the people who saw different images, from -1 to 1",
+    "human_floor": "what people agree on, as the manifest has it",
+    "by_image_off": "how far the rank correlation divided by the image's own ceiling is off: 0",
+    "auc_released": "chance that a pixel that people look at is perturbed more than another one",
+    "nss_released": "perturbation where people look, in standard deviations",
+    "emd_released": "distance between perturbation and human map, in shares of the side",
     "missing_columns": "columns that the rows lack",
     "label_in_manifest": "whether the manifest has the stimulus",
     "label_in_split": "whether the split has the image",
@@ -62,8 +79,9 @@ def stimulus_tables(project: Project, settings: Settings, classes: Classes, stim
     Raises:
         DataError: the validation images' labels are missing or unreadable.
     """
+    people = PEOPLE if stimuli.has_people else ()
     tables: Tables = {
-        "manifest": (stimuli.manifest, lambda gxe: manifest_suite(gxe, settings, classes)),
+        "manifest": (stimuli.manifest, lambda gxe: manifest_suite(gxe, settings, classes, people)),
         "superclasses": (superclass_table(stimuli.manifest), lambda gxe: superclass_suite(gxe, settings)),
     }
     if has_maps(stimuli, settings):
@@ -156,16 +174,24 @@ def label_table(project: Project, classes: Classes) -> pd.DataFrame:
     )
 
 
-def manifest_suite(gxe: Any, settings: Settings, classes: Classes) -> list[Any]:
-    """Stimuli are unique, known, balanced over superclasses, and half animate."""
+def manifest_suite(gxe: Any, settings: Settings, classes: Classes, people: Iterable[str] = ()) -> list[Any]:
+    """Stimuli are unique, known, balanced over superclasses, and half animate; and ceilings are possible if known.
+
+    Args:
+        gxe: the module `great_expectations.expectations`.
+        settings, classes: of the project.
+        people: columns with what people agree on, where any is known.
+    """
     wanted = settings.stimuli
     superclasses = sorted({entry.superclass for entry in classes.entries if entry.superclass is not None})
     total = len(superclasses) * wanted.categories_per_superclass * wanted.images_per_category
     animate = {entry.superclass for entry in classes.entries if entry.animate} & set(superclasses)
     share = len(animate) / len(superclasses)
     columns = ["stimulus", "class_index", "wnid", "category", "superclass", "animate", "label", "source", "sha256"]
+    known = [*people]
     return [
-        gxe.ExpectTableColumnsToMatchSet(column_set=columns, exact_match=True),
+        gxe.ExpectTableColumnsToMatchSet(column_set=[*columns, *known], exact_match=True),
+        *(gxe.ExpectColumnValuesToBeBetween(column=name, min_value=-1, max_value=1) for name in known),
         gxe.ExpectTableRowCountToEqual(value=total),
         gxe.ExpectColumnValuesToBeUnique(column="stimulus"),
         gxe.ExpectColumnValuesToBeUnique(column="sha256"),

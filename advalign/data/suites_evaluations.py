@@ -16,14 +16,28 @@ import pandas as pd
 from advalign.data.cifar import OF_CIFAR
 from advalign.data.classes import DECISIONS
 from advalign.data.results import read_rows, stored_probe
-from advalign.data.sets.stimuli import StimulusSet
+from advalign.data.sets.stimuli import PEOPLE, StimulusSet
 from advalign.data.suites import Tables, has_maps
 from advalign.files import Project
-from advalign.rows import NORMS, RHO, RHO_MAGNITUDE, Status, norm_of, with_norm
+from advalign.rows import (
+    AUC,
+    EMD,
+    HUMAN_CEILING_CORRECTED,
+    NORMS,
+    NSS,
+    RHO,
+    RHO_BY_IMAGE,
+    RHO_MAGNITUDE,
+    Status,
+    norm_of,
+    with_norm,
+)
 from advalign.settings import Settings
 
 PROBE = "minimum-norm"  # whose rows these suites are about
 RANKS = (RHO, RHO_MAGNITUDE)
+MEASURES = {AUC: (0.0, 1.0), NSS: (-3.1, 3.1), EMD: (0.0, math.sqrt(2))}
+"""Column -> its possible values, where rows have it. A tenth of the pixels lies at most 3 deviations above the mean."""
 PRESENT = (
     "model",
     "protocol",
@@ -50,24 +64,28 @@ def evaluation_tables(project: Project, settings: Settings, stimuli: StimulusSet
     if not read:
         return {}
     rho = RANKS if has_maps(stimuli, settings) else ()
+    people = tuple(PEOPLE.values()) if stimuli.has_people else ()
     rows: dict[str, list[pd.DataFrame]] = {}
     described = []
     for path, table in read.items():
         norm = norm_of(table) or "l2"  # of rows without a norm: they lack that column, and are told so
-        rows.setdefault(norm, []).append(_rows(path, table, stimuli.manifest, (NORMS[norm], *rho)))
-        described.append(_description(path, table, stimuli.manifest, (NORMS[norm], *rho)))
+        wanted = (NORMS[norm], *rho, *people)
+        rows.setdefault(norm, []).append(_rows(path, table, stimuli.manifest, wanted))
+        described.append(_description(path, table, stimuli.manifest, wanted))
     largest = {"l2": math.sqrt(math.prod(stimuli.pixels.shape[1:])), "linf": 1.0}
     tables: Tables = {
         with_norm("evaluations", norm): (
             pd.concat(found, ignore_index=True),
-            partial(evaluation_suite, norm=NORMS[norm], largest=largest[norm], rho=rho),
+            partial(evaluation_suite, norm=NORMS[norm], largest=largest[norm], rho=rho, people=people),
         )
         for norm, found in sorted(rows.items())
     }
     return {**tables, "evaluated": (pd.DataFrame(described), evaluated_suite)}
 
 
-def evaluation_suite(gxe: Any, norm: str, largest: float, rho: tuple[str, ...] = RANKS) -> list[Any]:
+def evaluation_suite(
+    gxe: Any, norm: str, largest: float, rho: tuple[str, ...] = RANKS, people: tuple[str, ...] = ()
+) -> list[Any]:
     """Rows are unique, their stimuli and labels are the manifest's, and their numbers are possible.
 
     Args:
@@ -75,9 +93,10 @@ def evaluation_suite(gxe: Any, norm: str, largest: float, rho: tuple[str, ...] =
         norm: column of norms.
         largest: norm of a perturbation in the attack space: sqrt(3 * size^2) in l2, 1 in linf.
         rho: columns of rank correlations.
+        people: columns with what people agree on.
     """
     status = gxe.row_conditions.Column("status")
-    between = gxe.ExpectColumnValuesToBeBetween
+    between, bounds = gxe.ExpectColumnValuesToBeBetween, MEASURES.items() if rho else ()
     return [
         *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in PRESENT),
         gxe.ExpectColumnValuesToBeUnique(column="row"),
@@ -98,6 +117,14 @@ def evaluation_suite(gxe: Any, norm: str, largest: float, rho: tuple[str, ...] =
         gxe.ExpectColumnValuesToBeNull(column=norm, row_condition=status != Status.OK.value),
         between(column=norm, min_value=0, strict_min=True, max_value=largest * (1 + ROUNDING)),
         *(between(column=column, min_value=-1 - ROUNDING, max_value=1 + ROUNDING) for column in rho),
+        *(between(column=name, min_value=low - ROUNDING, max_value=high + ROUNDING) for name, (low, high) in bounds),
+        *(
+            gxe.ExpectColumnPairValuesToBeEqual(
+                column_A=column, column_B=f"{column}_in_manifest", ignore_row_if="both_values_are_missing"
+            )
+            for column in people
+        ),
+        *([between(column="by_image_off", max_value=ROUNDING)] if people else []),
         between(column="queries", min_value=1),
     ]
 
@@ -118,13 +145,17 @@ def _probe(path: Path) -> str:
 
 def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, measured: tuple[str, ...]) -> pd.DataFrame:
     """The contract's columns (null where missing), the row's name and the label that the manifest has for it."""
-    rows = table.reindex(columns=[*PRESENT, *measured])
-    label_of_stimulus = manifest.drop_duplicates("stimulus").set_index("stimulus")["label"]
+    rows = table.reindex(columns=[*PRESENT, *measured, *MEASURES])
+    told = manifest.drop_duplicates("stimulus").set_index("stimulus")
     trial = TRIAL.search(path.parent.name)
     protocol, model, stimulus = (rows[name].astype("str").fillna("?") for name in ("protocol", "model", "stimulus"))
     return rows.assign(
         row=protocol + (trial[0] if trial else "") + "/" + model + "/" + stimulus,
-        label_in_manifest=rows["stimulus"].map(label_of_stimulus),
+        label_in_manifest=rows["stimulus"].map(told["label"]),
+        **{f"{name}_in_manifest": rows["stimulus"].map(told[key]) for key, name in PEOPLE.items() if key in told},
+        by_image_off=(table[RHO_BY_IMAGE] * table[HUMAN_CEILING_CORRECTED] - table[RHO]).abs()
+        if {RHO, RHO_BY_IMAGE, HUMAN_CEILING_CORRECTED} <= {*table}
+        else math.nan,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor
 
 from advalign.rows import NORMS, SCALES, STATUS, Descriptor, Status, norm_of
+from advalign.tensors.agreement import clicked_pixels
 from advalign.tensors.heatmaps import released_map
 from advalign.tensors.ranks import average_ranks
 
@@ -26,6 +27,11 @@ class AttackedShard:
 
     perturbations: Tensor
     extras: Mapping[str, Tensor]
+
+    @cached_property
+    def clicked(self) -> Tensor:
+        """(N, H * W) bool: what people clicked on, the top 10 % of the pixels of their maps."""
+        return clicked_pixels(self.extras["human_map"].flatten(1))
 
     @cached_property
     def released_ranks(self) -> Tensor:

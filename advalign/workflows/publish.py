@@ -44,13 +44,16 @@ from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, StoreDown, store_errors
 from advalign.tracking.training_run import checkpoint_run, files_of
 from advalign.vocabulary import short_name
+from advalign.workflows.people_run import publish_people
 
 LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
 TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for tables
 
 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
-    """Publish every checkpoint, evaluation and comparison under outputs/, and restore decisions that the store lost.
+    """Publish all results under outputs/, and restore decisions that the store lost.
+
+    Results are what is known of participants, every checkpoint, evaluation and comparison.
 
     Args:
         project: owner of the outputs.
@@ -61,6 +64,10 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         What was created; results that are damaged are left out, and say why.
     """
     done = Published()
+    if project.human_maps.is_dir():
+        on_item("human maps")
+        with _leaving_out(done), store_errors(store.uri), exclusive(store.uri, PURPOSE):
+            publish_people(project, store, done)
     for folder in checkpoint_folders(project):
         on_item(folder.name)
         with _leaving_out(done):

@@ -30,7 +30,14 @@ def shard(count=COUNT, constant=()):
     perturbations[list(constant)] = 0.0
     maps = torch.rand(count, 8, 8, generator=generator)
     ranks = average_ranks(maps.flatten(1))
-    return AttackedShard(perturbations, {"human_map": maps, "human_ranks": ranks, "other_ranks": ranks.roll(1, 0)})
+    known = {
+        "human_ceiling": torch.full((count,), 0.5).double(),
+        "human_ceiling_corrected": torch.full((count,), 0.6).double(),
+        "human_floor": torch.full((count,), 0.1).double(),
+        "human_span": torch.full((count,), 0.4).double(),
+    }
+    extras = {"human_map": maps, "human_ranks": ranks, "other_ranks": ranks.roll(1, 0), **known}
+    return AttackedShard(perturbations, extras)
 
 
 def rows(metrics, status):
@@ -52,6 +59,9 @@ def rows(metrics, status):
             "largest_tried": norms + 1,
             "second_start": 1.0,
             "queries": 102,
+            "human_ceiling": 0.5,
+            "human_ceiling_corrected": 0.6,
+            "human_floor": 0.1,
         }
     )
     for name in metrics:

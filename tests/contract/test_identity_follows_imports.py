@@ -81,6 +81,7 @@ def test_a_new_file_makes_nothing_stale(package, folder):
 
 STAGES = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 REACHED = {  # what each stage's outputs are computed by, beyond the thin file of the stage itself
+    "maps": ("advalign.data.human_maps.make:make_human_maps",),
     "stimuli": ("advalign.data.stimuli:freeze_stimuli", "advalign.data.stimuli:save_stimuli"),
     "validate": ("advalign.data.expectations:validate",),
     "train": ROOTS["training"],

@@ -27,6 +27,7 @@ from advalign.analysis.comparison import compare
 from advalign.analysis.comparison_files import read_comparison
 from advalign.analysis.evaluated import evaluated
 from advalign.data.classes import read_classes
+from advalign.data.participants import read_images, read_trials, say_if_changed
 from advalign.data.results import Paths, write_kept
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.training_images import training_images, validation_images
@@ -253,6 +254,12 @@ def training_data(made):
     return tracked(project.root, digests(paths, project.digests), project.digests).warning
 
 
+def participants(made):
+    """As stage `maps` reads them."""
+    say_if_changed(made.project)
+    return [table.to_json() for table in (read_images(made.project), *read_trials(made.project))]
+
+
 def known(made):
     card = made.fetched.known()
     return card and card.weights_sha256
@@ -312,6 +319,7 @@ KINDS = {
     "classes": Kind(r"data/classes\.yaml", data),
     "ceiling": Kind(r"data/clickme/ceiling\.yaml", data),
     "maps": Kind(r"data/clickme/test-.*\.tfrecords", data),
+    "participants": Kind(r"data/participants/(trials|images)\.parquet", participants),
     "multi-labels": Kind(r"data/imagenet/multilabel\.json", data),
     "labels": Kind(r"data/imagenet/labels\.csv", data),
     "image": Kind(r"data/imagenet/val/.*", data),

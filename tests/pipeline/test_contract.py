@@ -55,6 +55,7 @@ def test_every_command_is_there_with_its_options(reproduced, command):
 @pytest.mark.parametrize(
     "name",
     [
+        "maps/cleaning.json", "maps/agreement.parquet", "maps/summary.json", "maps/curve.json",
         "stimuli/manifest.parquet", "stimuli/stimuli.safetensors",
         "checkpoints/test_resnet.baseline/model.safetensors", "checkpoints/test_resnet.baseline/card.json",
         "checkpoints/test_resnet.baseline/history.csv", f"evaluations/{PROTOCOL}/test_resnet.baseline.parquet",
@@ -164,4 +165,4 @@ def test_bad_input_is_one_line_and_exit_2(reproduced):
 
 def test_params_yaml_is_the_only_source_of_run_values(reproduced):
     settings = yaml.safe_load((reproduced / "params.yaml").read_text())
-    assert {"seed", "stimuli", "train", "recipes", "trainings", "evaluate", "compare"} == set(settings)
+    assert {"seed", "human_maps", "stimuli", "train", "recipes", "trainings", "evaluate", "compare"} == set(settings)

@@ -29,7 +29,7 @@ def beside(stage, name, imported):
     inner = fixed.get("do", fixed)
     if "deps" in inner:
         inner["deps"] = [f"../../{path}" if path.startswith(shared) else path for path in inner["deps"]]
-    if name == "stimuli" and imported:
+    if name in ("maps", "stimuli") and imported:
         inner["deps"].insert(1, "outputs/imported.txt")
     return fixed
 

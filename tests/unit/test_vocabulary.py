@@ -15,7 +15,19 @@ from advalign.errors import InputError
 from advalign.metrics.base import Evaluation
 from advalign.models.declared import Zoo
 from advalign.rows import Status
-from advalign.vocabulary import HEADLINES, METRICS, PAIRED, SPREAD, ZOO, describe, in_norm, norm_measured, short_name
+from advalign.vocabulary import (
+    BESIDE_AA,
+    HEADLINES,
+    METRICS,
+    PAIRED,
+    PLANE,
+    SPREAD,
+    ZOO,
+    describe,
+    in_norm,
+    norm_measured,
+    short_name,
+)
 from tests.conftest import REPOSITORY
 
 SUMMARISED = [one for one in METRICS if "{}" not in one.name]
@@ -35,7 +47,10 @@ def summary():
             "superclass": ["dog", "bird"] * 3, "status": "ok", "norm_l2": measured, "largest_tried": measured,
             "queries": 92, "second_start": 1.0, "audit": 0.0,
             **dict.fromkeys(("rho_released", "rho_magnitude", "rho_mean", "rho_shuffled", "rho_partial"), measured),
-            "energy_top10": measured,
+            "energy_top10": measured, "human_ceiling_corrected": 0.6, "human_floor": 0.1,
+            **dict.fromkeys(
+                ("rho_by_image", "rho_over_floor", "auc_released", "nss_released", "emd_released"), measured
+            ),
         }
     )  # fmt: skip
     images = pd.DataFrame(
@@ -92,14 +107,18 @@ def test_every_column_of_the_zoo_table_that_is_measured_has_a_descriptor(summary
     table = zoo_table([evaluated], Zoo())
     told = ["model", "group", "recipe", "protocol", "norm", "flags", "big_data", "baseline"]
     measured = [column for column in table if column not in told]
-    assert tuple(measured) == ZOO
+    assert tuple(measured) == ZOO + BESIDE_AA
     for column in measured:
         assert describe(column).short == column
         assert table[column][0] == summary[describe(column).name]
 
 
 def test_what_is_tested_and_drawn_is_described_with_column_and_title():
-    assert {short: describe(short).column for short in PAIRED} == {"pt": "norm_l2", "aa": "rho_released"}
+    assert {short: describe(short).column for short in PAIRED} == {
+        "pt": "norm_l2", "aa": "rho_released", "aa_by_image": "rho_by_image", "aa_over_floor": "rho_over_floor",
+        "aa_auc": "auc_released", "aa_nss": "nss_released", "aa_emd": "emd_released",
+    }  # fmt: skip
+    assert PAIRED[:2] == PLANE
     assert all(describe(short).title and describe(short).better == "higher" for short in HEADLINES)
     assert all(one.label and one.unit for one in METRICS)
 

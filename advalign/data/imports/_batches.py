@@ -1,36 +1,19 @@
-"""CIFAR's own pickled batches, read without running anything that a pickle may name.
-
-A pickle is a program. This reader knows the few names that the official files use, and gives each a stand-in of its
-own, so that neither numpy's code nor any other is called with what the file says. It refuses every other name.
-"""
+"""CIFAR's own pickled batches, read without running anything that a pickle may name (`_pickles`)."""
 
 import io
-import pickle
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from advalign.data.imports._pickles import DAMAGED, Array, Refused, read_pickle
 from advalign.errors import DataError, quoted, shown
 from advalign.regular_files import LOOKED_AT, lookalike, open_file
 
 LARGEST = 256 << 20  # bytes; an official batch has 31 million
 LONGEST = 1 << 20  # rows of a batch
-_FAILURES = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-)  # what reading a damaged pickle raises
 
 
 @dataclass(frozen=True)
@@ -49,60 +32,6 @@ class Batch:
     labels: list[int]
 
 
-class _Array:
-    """Stand-in for numpy.ndarray: a one- or two-dimensional array of bytes."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, content = state
-        content = content.encode("latin1") if isinstance(content, str) else content
-        if not isinstance(kind, _Kind) or kind.code not in ("u1", "|u1") or fortran or not isinstance(content, bytes):
-            raise ValueError("an array is not of uint8 in C order")
-        self.values = np.frombuffer(content, np.uint8).reshape(shape)
-
-
-class _Kind:
-    """Stand-in for numpy.dtype."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
-
-    def __setstate__(self, state: object) -> None:
-        """Byte order and alignment say nothing about bytes."""
-
-
-def _reconstruct(*_: object) -> _Array:
-    return _Array()
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("bytes are not written as latin1 text")
-    return text.encode("latin1")
-
-
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _Refused(Exception):  # noqa: N818  becomes a DataError
-    """The pickle names something else."""
-
-
-class _Reader(pickle._Unpickler):  # in Python: a damaged index into its memo takes no memory, as in C it does
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise _Refused(f"{module}.{name}")
-        return _ALLOWED[module, name]
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise _Refused("an object outside of the file")
-
-
 def read_batch(path: Path) -> Batch:
     """Read data_batch_N or test_batch.
 
@@ -116,13 +45,14 @@ def read_batch(path: Path) -> Batch:
     if not number:
         raise DataError(f"{path}: batch_label is {shown(label)}, expected 'training batch 1 of 5': fetch it again")
     data, labels = content.get("data"), content.get("labels")
-    if not isinstance(data, _Array) or data.values.ndim != 2 or data.values.shape[1] != 3072:
+    values = data.values if isinstance(data, Array) else None
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != 2 or values.shape[1] != 3072:
         raise DataError(f"{path}: data is no array of N x 3072 bytes: name CIFAR-10's python version")
     if not isinstance(labels, list) or any(type(one) is not int for one in labels):
         raise DataError(f"{path}: labels is {type(labels).__name__}, expected a list of integers: name CIFAR-10's")
-    if len(labels) != len(data.values):
-        raise DataError(f"{path}: {len(data.values)} images and {len(labels)} labels: fetch it again")
-    return Batch(number, of, data.values.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
+    if len(labels) != len(values):
+        raise DataError(f"{path}: {len(values)} images and {len(labels)} labels: fetch it again")
+    return Batch(number, of, values.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels)
 
 
 def _is_numbered(words: list[str]) -> bool:
@@ -150,13 +80,13 @@ def _read(path: Path) -> dict[str, Any]:
     if len(content) > LARGEST:
         raise DataError(f"{path} has more than {LARGEST >> 20} MiB, an official batch 30: name CIFAR-10's own files")
     try:
-        found = _Reader(io.BytesIO(content), encoding="latin1").load()
-    except _Refused as refused:
+        found = read_pickle(io.BytesIO(content))
+    except Refused as refused:
         raise DataError(
             f"{path} names {shown(str(refused))}, which no batch of CIFAR needs: it may run code when read, and is "
             "refused: fetch it again"
         ) from None
-    except _FAILURES as error:
+    except DAMAGED as error:
         known = lookalike(content[:LOOKED_AT]) or f"is damaged, or no pickle ({quoted(error)}): fetch it again"
         raise DataError(f"{path} {known}") from None
     if not isinstance(found, dict):

@@ -57,7 +57,7 @@ def bring_images(chunk: Chunk) -> Brought:
         if flaw is None:
             bring(source, target, hashlib.sha256(content).hexdigest(), chunk.replace, chunk.link)
         elif chunk.convert:
-            encoded = _as_jpeg(image)
+            encoded = as_jpeg(image)
             with staged(target, chunk.replace) as path:
                 path.write_bytes(encoded)
             converted += 1
@@ -90,8 +90,8 @@ def _flaw(image: Image.Image) -> str | None:
     return None if image.mode in ("RGB", "L") else image.mode
 
 
-def _as_jpeg(image: Image.Image) -> bytes:
-    """Encode as RGB JPEG, colours at full resolution; transparency is dropped, 16 bits become their upper 8."""
+def as_jpeg(image: Image.Image) -> bytes:
+    """Encode as a JPEG in RGB, colours at full resolution; transparency is dropped, 16 bits become their upper 8."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
     buffer = io.BytesIO()

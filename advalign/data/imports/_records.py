@@ -128,11 +128,12 @@ def _refuse_constant(extremes: tuple[Any, ...], where: str) -> None:
 
 
 def _converted(schema: str, image: NDArray[np.uint8], heatmap: NDArray[np.uint8], label: int) -> Verified:
-    encoded = _png(image)
-    return Verified(schema, hashlib.sha256(encoded).hexdigest(), encoded, _png(heatmap), label)
+    encoded = png_bytes(image)
+    return Verified(schema, hashlib.sha256(encoded).hexdigest(), encoded, png_bytes(heatmap), label)
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode (H, W) or (H, W, 3) uint8 without loss."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=_PNG_LEVEL)
     return buffer.getvalue()

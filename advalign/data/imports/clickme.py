@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advalign.data.classes import Classes
-from advalign.data.clickme import feature
+from advalign.data.clickme import feature, read_ceiling
 from advalign.data.imports._labels import say_if_none_is_0
 from advalign.data.imports._ledger import LedgerRow, read_ledger, write_ledger
 from advalign.data.imports._place import bring, linked, need_classes, only_import, per_superclass, staged
@@ -21,6 +21,7 @@ from advalign.errors import DataError
 from advalign.files import Project, write_text
 from advalign.progress import Advance
 
+CEILING_FILE = "ceiling.yaml"
 CEILING = "human_ceiling: 0.65753  # ClickMe, Feng et al. 2025\n"
 
 
@@ -50,7 +51,8 @@ class ClickMeImport:
     repeated: int
     classes: dict[int, int]
     superclasses: dict[str, int]
-    ceiling_written: bool
+    ceiling_written: bool  # ClickMe's published one
+    ceiling_given: bool  # it came with the shards
 
     def as_json(self) -> dict[str, Any]:
         """As plain values; class indices become strings."""
@@ -83,14 +85,15 @@ def import_clickme(
     """Verify shards and samples and import them into data/clickme; run again, it resumes.
 
     Shards of the JPEG schema are copied as they are; raw ones and .pth samples are converted. A file of
-    data/clickme is the old or the new one, whole and verified. If there is no ceiling.yaml, ClickMe's is written.
+    data/clickme is the old or the new one, whole and verified. A folder's ceiling.yaml comes with its shards; if there
+    is none anywhere, ClickMe's is written.
 
     Args:
         project: where data/ is.
         sources: TFRecord shards, .pth samples, folders of either.
         split: "train", "val" or "test"; None: from the file names.
         workers: processes; None: one per core.
-        replace: whether shards that exist with other content may be replaced.
+        replace: whether shards, and a ceiling, that exist with other content may be replaced.
         link: whether shards are hard-linked instead of copied: an edit of the source then edits data/.
         advance: called after every shard.
 
@@ -100,6 +103,7 @@ def import_clickme(
     classes = need_classes(project)
     folder = project.data / "clickme"
     found = find_sources(sources, split)
+    given = _given_ceiling(sources, folder / CEILING_FILE, replace)
     folder.mkdir(parents=True, exist_ok=True)
     with only_import(project, folder):
         ledger = read_ledger(folder / "imported.csv")
@@ -113,20 +117,42 @@ def import_clickme(
             ledger[shard.row.file] = shard.row
             write_ledger(folder / "imported.csv", ledger.values())
             advance(len(shards), len(jobs), shard.row.file)
-        done = _summary(shards, classes, _write_ceiling(folder / "ceiling.yaml"))
+        done = _summary(shards, classes, _write_ceiling(folder / CEILING_FILE, given), given is not None)
     say_if_none_is_0("ClickMe", done.classes, classes)
     return done
 
 
-def _write_ceiling(path: Path) -> bool:
-    """Write ClickMe's published ceiling if there is none; whether it was written."""
+def _given_ceiling(sources: Sequence[Path], target: Path, replace: bool) -> str | None:
+    """The ceiling.yaml of the folders that shards come from; None where they have none.
+
+    Raises:
+        DataError: it is broken, folders have different ones, or data/clickme has another and may not be given it.
+    """
+    files = [source / CEILING_FILE for source in sources if (source / CEILING_FILE).is_file()]
+    values = {read_ceiling(file): file for file in files}
+    if not values:
+        return None
+    if len(values) > 1:
+        raise DataError(f"{' and '.join(map(str, values.values()))} differ: import the folders into different projects")
+    value, file = values.popitem()
+    if target.exists() and read_ceiling(target) != value and not replace:
+        raise DataError(f"{target} has another human ceiling than {file}: move it away, or give --replace")
+    return file.read_text(encoding="utf-8")
+
+
+def _write_ceiling(path: Path, given: str | None) -> bool:
+    """Write the ceiling that came with the shards, or ClickMe's published one if there is none; whether the latter."""
+    if given is not None:
+        write_text(path, given)
     if path.exists():
         return False
     write_text(path, CEILING)
     return True
 
 
-def _summary(shards: list[ImportedShard], classes: Classes, ceiling_written: bool) -> ClickMeImport:
+def _summary(
+    shards: list[ImportedShard], classes: Classes, ceiling_written: bool, ceiling_given: bool
+) -> ClickMeImport:
     labels = sum((Counter(shard.labels) for shard in shards), Counter[int]())
     return ClickMeImport(
         tuple(sorted(shards, key=lambda shard: shard.row.file)),
@@ -135,6 +161,7 @@ def _summary(shards: list[ImportedShard], classes: Classes, ceiling_written: boo
         dict(sorted(labels.items())),
         per_superclass(classes, labels),
         ceiling_written,
+        ceiling_given,
     )
 
 

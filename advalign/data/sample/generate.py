@@ -1,4 +1,4 @@
-"""The sample data set on disk, in the layout of the real one: shards, validation images, labels, human ceiling."""
+"""The sample data set on disk, in the layout of the real one: shards, images, labels, human ceiling, participants."""
 
 import io
 import json
@@ -14,6 +14,7 @@ from PIL import Image
 from advalign.data.classes import Classes, ClassInfo, write_classes
 from advalign.data.sample.drawings import CATEGORIES
 from advalign.data.sample.folder import Counted, check_empty
+from advalign.data.sample.people import write_participants
 from advalign.data.sample.scene import Scene, render, render_pair
 from advalign.data.tfrecord import encode_example, write_payloads
 from advalign.files import replacing, write_text
@@ -83,6 +84,8 @@ def generate_sample(
         _write_shards(folder / "clickme", name, scenes)
         if name == "test":
             _write_ceiling(folder / "clickme" / "ceiling.yaml", scenes)
+            images = [(scene, _jpeg(scene.image, IMAGE_QUALITY)) for scene in scenes]
+            write_participants(folder / "participants", images, (settings.seed, settings.split(name).stream))
     _write_imagenet(folder / "imagenet", classes, counted(_validation(settings, settings.split("imagenet"))))
 
 

@@ -71,12 +71,14 @@ class Scene:
         heatmap: (64, 64) float32 in [0, 1], maximum exactly 1.
         half_maps: two (64, 64) float32 >= 0, each from another random half of the clicks. They share the heatmap's
             scale, so that their mean is the heatmap (each may exceed 1, at most 2).
+        clicks: (60, 2) int64, column and row of every click, in the order in which they were drawn.
         categories: indices into `CATEGORIES` of what is in the image, the main one first.
     """
 
     image: NDArray[np.uint8]
     heatmap: NDArray[np.float32]
     half_maps: tuple[NDArray[np.float32], NDArray[np.float32]]
+    clicks: NDArray[np.int64]
     categories: tuple[int, ...]
 
 
@@ -173,7 +175,7 @@ def draw_cue(category: int, rng: np.random.Generator, cue_agreement: float) -> i
 
 def click_maps(
     click_chance: NDArray[np.float64], rng: np.random.Generator, settings: SceneSettings
-) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]], NDArray[np.int64]]:
     """Simulates clicks and blurs them.
 
     Args:
@@ -182,7 +184,7 @@ def click_maps(
         settings: number of clicks and blur.
 
     Returns:
-        The heatmap and the two half maps of a `Scene`.
+        The heatmap, the two half maps and the clicks of a `Scene`.
     """
     places = rng.choice(click_chance.size, settings.clicks, p=click_chance.ravel())
     # The clicks are independent, so the first half of them is a random half.
@@ -190,7 +192,7 @@ def click_maps(
     first, second = (_blurred_counts(half, settings) for half in (places[:middle], places[middle:]))
     mean = (first + second) / 2
     peak = mean.max()
-    return mean / peak, (first / peak, second / peak)
+    return mean / peak, (first / peak, second / peak), np.stack([places % settings.size, places // settings.size], 1)
 
 
 def _blurred_counts(places: NDArray[np.int64], settings: SceneSettings) -> NDArray[np.float32]:
@@ -205,8 +207,8 @@ def _finish(
     """Puts the painted objects on a background, adds the cue and the noise, and simulates the clicks."""
     light, background = backdrop(rng, settings.size, settings.clutter)
     image = compose(layer, light, background, draw_cue(categories[0], rng, cue_agreement), rng, settings)
-    heatmap, half_maps = click_maps(layer.click_chance, rng, settings)
-    return Scene(image, heatmap, half_maps, categories)
+    heatmap, half_maps, clicks = click_maps(layer.click_chance, rng, settings)
+    return Scene(image, heatmap, half_maps, clicks, categories)
 
 
 def compose(

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from advalign.data.classes import Classes
 from advalign.data.clickme import read_human_ceiling
+from advalign.data.participants import IMAGES, TRIALS
 from advalign.data.results import stored_identity, stored_sources
 from advalign.data.sets.base import ImageSet, Items
 from advalign.errors import DataError
 from advalign.files import Project
 from advalign.inputs import content_digest, digests
+from advalign.rows import HUMAN_CEILING, HUMAN_CEILING_CORRECTED, HUMAN_FLOOR, HUMAN_SPAN
 from advalign.seals import need_whole
 from advalign.strict_files import read_yaml
 from advalign.tensors.heatmaps import min_max_scale
@@ -26,6 +28,8 @@ from advalign.tensors.ranks import average_ranks
 
 RANKED_AT_ONCE = 32  # maps ranked at once; ranking takes about 50 bytes of memory per pixel
 COLUMNS = ["stimulus", "category", "superclass", "label"]
+PEOPLE = {"ceiling": HUMAN_CEILING, "ceiling_corrected": HUMAN_CEILING_CORRECTED, "floor": HUMAN_FLOOR}
+"""Columns of a manifest with what people agree on -> the same in rows, and among the extras."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class StimulusSet(ImageSet):
 
     Attributes:
         manifest: one row per stimulus: stimulus, class_index, wnid, category, superclass, animate, label (index of
-            the right decision), source (shard:record), sha256 (of the JPEG).
+            the right decision), source (shard:record), sha256 (of the JPEG); where trials of single participants are
+            known, also ceiling, ceiling_corrected and floor (`PEOPLE`), NaN for a stimulus without trials.
         pixels: (N, 3, size, size) uint8, before min-max scaling.
         map_pixels: (N, size, size) uint8, before min-max scaling; zero where there is no human map: like any constant
             map, it has no rank correlation.
@@ -56,6 +61,24 @@ class StimulusSet(ImageSet):
     def has_maps(self) -> bool:
         """Whether any stimulus has a human map; stimuli from validation images have none."""
         return bool(self.map_pixels.any())
+
+    @property
+    def has_people(self) -> bool:
+        """Whether ceiling and floor of any stimulus are known: from trials of single participants."""
+        return {*PEOPLE} <= {*self.manifest}
+
+    @cached_property
+    def agreement(self) -> dict[str, Tensor]:
+        """What people agree on, by the names of extras: (N,) float64 each, NaN where unknown; empty without people.
+
+        The span, one number repeated, is the mean ceiling minus the mean floor over the whole set.
+        """
+        if not self.has_people:
+            return {}
+        known = self.manifest[[*PEOPLE]].astype(np.float64)
+        span = float((known["ceiling"] - known["floor"]).mean())
+        found = {PEOPLE[column]: torch.from_numpy(known[column].to_numpy(copy=True)) for column in PEOPLE}
+        return {**found, HUMAN_SPAN: torch.full((len(known),), span, dtype=torch.float64)}
 
     @cached_property
     def images(self) -> Tensor:
@@ -81,10 +104,13 @@ class StimulusSet(ImageSet):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of pixels, maps and right decisions: the identity of the set."""
+        """SHA-256 of pixels, maps and right decisions, and of ceilings and floors if known: the identity of the set."""
         content = hashlib.sha256()
         for tensor in (self.pixels, self.map_pixels, self.labels):
             content.update(tensor.contiguous().numpy().tobytes())
+        if self.has_people:
+            known = self.manifest[[*PEOPLE]].to_numpy(np.float64)
+            content.update(np.where(np.isnan(known), np.nan, known).tobytes())  # a NaN can have several bit patterns
         return content.hexdigest()
 
     @classmethod
@@ -99,18 +125,22 @@ class StimulusSet(ImageSet):
     def items(self, first: int, last: int, seed: int) -> Items:
         """Stimuli with their human maps, and with another stimulus's map each (a seeded derangement of the set).
 
-        Extras: `human_map` (N, H, W) in [0, 1], `human_ranks` and `other_ranks` (N, H * W).
+        Extras: `human_map` (N, H, W) in [0, 1], `human_ranks` and `other_ranks` (N, H * W). Where participants are
+        known there are more (`agreement`), and the table has them too.
         """
         members = slice(first, last)
         images = self.images[members]
+        agreed = {name: values[members] for name, values in self.agreement.items()}
+        table = self.manifest.iloc[members][COLUMNS].reset_index(drop=True)
         return Items(
-            self.manifest.iloc[members][COLUMNS].reset_index(drop=True),
+            table.assign(**{name: agreed[name].numpy() for name in PEOPLE.values() if name in agreed}),
             self.labels[members],
             lambda _: images,
             {
                 "human_map": self.heatmaps[members],
                 "human_ranks": self.heatmap_ranks[members],
                 "other_ranks": self.heatmap_ranks[derangement(len(self), seed)[members]],
+                **agreed,
             },
         )
 
@@ -123,9 +153,11 @@ class StimulusSet(ImageSet):
         """What the frozen files were made from."""
         names = sorted({source.partition(":")[0] for source in self.manifest["source"]})
         clickme, imagenet = project.data / "clickme", project.data / "imagenet"
+        trials = [project.participants / name for name in (TRIALS, IMAGES)] if self.has_people else []
         if self.has_maps:
-            return [*super().reads(project), *(clickme / name for name in names)]
-        return [*super().reads(project), imagenet / "labels.csv", *(imagenet / "val" / name for name in names)]
+            return [*super().reads(project), *(clickme / name for name in names), *trials]
+        images = (imagenet / "val" / name for name in names)
+        return [*super().reads(project), imagenet / "labels.csv", *images, *trials]
 
     def sources_digest(self, project: Project, remembered: Path | None) -> str:
         """Digest of the files that the stimuli were chosen from, as they are now."""

@@ -30,7 +30,7 @@ from advalign.tracking.registry.model_card import RESULT, RUN
 from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG, label_of
 from advalign.tracking.store import RESULT as RUN_RESULT
 from advalign.tracking.store import Store, experiment_of
-from advalign.vocabulary import PAIRED, in_norm
+from advalign.vocabulary import PLANE, in_norm
 
 MEND = "delete that run, and `advalign publish` logs what lies on disk again"
 
@@ -176,9 +176,9 @@ def evaluated_zoo(
         told = _summary(store, run, model, label)
         if told is not None and setting_of(told) == candidate.setting and not told["flags"]:
             metrics = _checked(store, run, model, label, evaluate).metrics
-            numbers = {short: metrics.get(in_norm(short, norm).name) for short in PAIRED}
+            numbers = {short: metrics.get(in_norm(short, norm).name) for short in PLANE}
             rows.append({"model": model, "group": run.data.tags["advalign.group"], **numbers})
-    return pd.DataFrame(rows, columns=["model", "group", *PAIRED]).astype(dict.fromkeys(PAIRED, float))
+    return pd.DataFrame(rows, columns=["model", "group", *PLANE]).astype(dict.fromkeys(PLANE, float))
 
 
 def _active_run(store: Store, run_id: str, label: str) -> Run:

@@ -18,7 +18,7 @@ from advalign.inputs import Tracked
 from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
 from advalign.settings import ProtocolSettings
 from advalign.tracking.registry.policies import Bound, Demand, Demands, Policy
-from advalign.vocabulary import PAIRED, describe, in_norm
+from advalign.vocabulary import PLANE, describe, in_norm
 
 ROUNDING = 1e-9  # 0.80 - 0.78 is not 0.02 in binary
 
@@ -252,7 +252,7 @@ def _drop(gate: str, metric: str, most: float, candidate: Evidence, other: Evide
 def _front(candidate: Evidence, zoo: pd.DataFrame | str) -> Verdict:
     """Whether the candidate is on or beyond the standard models' front: none reaches it in both PT and AA."""
     norm = norm_of(candidate.rows) or "l2"  # rows without a norm have no tolerance either
-    pt, aa = (candidate.metrics.get(in_norm(short, norm).name) for short in PAIRED)
+    pt, aa = (candidate.metrics.get(in_norm(short, norm).name) for short in PLANE)
     wanted = "no standard model reaches it in both"
     if isinstance(zoo, str):
         return Verdict("Pareto front", wanted, zoo, False)

@@ -105,3 +105,34 @@ def test_another_norm_stands_beside_the_table_s_own():
     assert both.loc["b", ["pt_linf", "pt_linf_sem", "aa_linf"]].tolist() == [4.0, 0.1, 0.3]
     assert both.loc["a", ["pt_linf", "aa_linf"]].isna().all()
     assert with_other_norms(other, [own])["pt_l2"].tolist() == [0.7]
+
+
+def test_what_stands_beside_aa_has_columns_where_it_is_measured_and_nowhere_else():
+    rest = {"protocol": "fmn-fast", "protocol_metrics": ["perturbation_tolerance"], "flags": [], "group": "cnn"}
+    measured = {
+        "adversarial_human_alignment_by_image": 0.4, "adversarial_human_alignment_by_image_sem": 0.1,
+        "n_below_floor": 3.0, "emd_alignment": 0.2,
+    }  # fmt: skip
+    without = zoo_table([summary(**rest, metrics={"perturbation_tolerance": 1.0})], ZOO)
+    assert without.columns[-1] == "baseline"
+    table = zoo_table([summary(**rest, metrics={"perturbation_tolerance": 1.0, **measured})], ZOO)
+    beside = ["aa_by_image", "aa_by_image_sem", "n_below_floor", "aa_emd"]
+    assert table.columns.tolist() == [*without.columns, *beside]
+    assert table[beside].to_numpy().tolist() == [[0.4, 0.1, 3.0, 0.2]]
+
+
+def test_in_another_norm_it_stands_beside_as_aa_does():
+    def table(norm, name):
+        ending = "" if norm == "l2" else "_linf"
+        metrics = {
+            f"perturbation_tolerance{ending}": 1.0,
+            f"adversarial_human_alignment_over_floor{ending}": 0.3,
+            f"adversarial_human_alignment_over_floor{ending}_sem": 0.1,
+        }
+        said = {"protocol": name, "protocol_metrics": [*metrics], "metrics": metrics, "flags": [], "group": "cnn"}
+        return zoo_table([summary(**said)], ZOO)
+
+    found = with_other_norms(table("l2", "fmn-fast"), [table("linf", "linf-curve")])
+    assert found["aa_over_floor_linf"].tolist() == [0.3]
+    assert found["aa_over_floor_linf_sem"].tolist() == [0.1]
+    assert "aa_by_image_linf" not in found

@@ -69,6 +69,30 @@ def test_twins_are_compared_over_the_stimuli_both_got_right():
     assert sorted([pt["p_holm"], aa["p_holm"]]) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
 
 
+def test_further_measures_are_tested_where_both_have_them_and_do_not_change_the_verdict_on_the_headline():
+    generator = np.random.default_rng(1)
+    count = 50
+    models = {name: frame(generator.gamma(2, 0.3, count), generator.normal(0.3, 0.2, count)) for name in "abc"}
+    plain = paired_statistics(models, [("a", "b"), ("a", "c")], seed=0, resamples=200, ceiling=0.5)
+    for name, shift in (("a", 0.0), ("b", 0.3)):
+        models[name]["rho_by_image"] = generator.normal(0.4 + shift, 0.2, count)
+        models[name]["emd_released"] = generator.uniform(0.1, 0.4 - shift, count)
+    models["b"].loc[3, "rho_by_image"] = np.nan  # below its floor
+    found = paired_statistics(models, [("a", "b"), ("a", "c")], seed=0, resamples=200, ceiling=0.5)
+    assert [(entry["twin"], entry["metric"]) for entry in found] == [
+        ("b", "pt"), ("b", "aa"), ("b", "aa_by_image"), ("b", "aa_emd"), ("c", "pt"), ("c", "aa"),
+    ]  # fmt: skip
+    assert [entry for entry in found if entry["metric"] in ("pt", "aa")] == plain
+    by_image, emd = found[2:4]
+    values = [models[name].drop(index=3)["rho_by_image"] for name in "ba"]
+    expected = stats.ttest_rel(*values)
+    assert (by_image["n"], by_image["t"], by_image["p"]) == pytest.approx((49, expected.statistic, expected.pvalue))
+    assert by_image["ceiling"] is None  # the column is divided already
+    assert emd["difference"] == pytest.approx((models["b"]["emd_released"] - models["a"]["emd_released"]).mean())
+    smaller, larger = sorted([by_image["p"], emd["p"]])
+    assert sorted([by_image["p_holm"], emd["p_holm"]]) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
+
+
 def test_stimuli_without_a_rank_correlation_are_left_out_and_counted():
     base = frame([1.0, 2, 3, 4], [0.1, float("nan"), 0.3, 0.2])
     twin = frame([2.0, 2, 5, 4], [0.3, 0.5, 0.4, 0.6])

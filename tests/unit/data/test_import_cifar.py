@@ -196,7 +196,7 @@ def damaged():
     yield "packed", b"\x1f\x8b\x08\x00" + sound, "looks like gzip data: unpack it"
     yield "web page", b"<html><body>login</body></html>", "looks like a web page"
     yield "a list", as_python_2([1, 2]), "holds a list, expected a dictionary"
-    yield "objects in the array", as_python_2(batch(slice(8, 12), data=objects)), "not of uint8 in C order"
+    yield "objects in the array", as_python_2(batch(slice(8, 12), data=objects)), "data is no array of N x 3072 bytes"
     wide = as_python_2(batch(slice(8, 12), 1, 1, data=np.zeros((4, 3073), np.uint8)))
     yield "another width", wide, "no array of N x 3072 bytes"
     yield "a label too few", as_python_2(batch(slice(8, 12), 1, 1, labels=[0, 1, 2])), "4 images and 3 labels"

@@ -188,6 +188,7 @@ def test_algonauts_names_vertices_by_the_first_set_that_has_them(project, tmp_pa
     done, store = imported(project, plan_algonauts(tmp_path / "subj01"))
     assert store.units["roi"].tolist() == ["V1", "V1", "hV4", "ventral", "ventral", "V1", "ventral"]
     assert store.images["id"].tolist() == [f"nsd-{number * 7:05d}" for number in range(1, 7)]
+    assert store.images["sha256"].tolist() == [hashlib.sha256(b"picture %d" % one).hexdigest() for one in range(1, 7)]
     close(store.read(), np.concatenate([left[:, :4], right[:, [0, 1, 3]]], axis=1))
     assert store.units["noise_ceiling"].isna().all() and done.told == [TOLD]
     assert imported(project, plan_algonauts(tmp_path / "subj01", ["streams"]), replace=True)[1].rois == [

@@ -171,3 +171,19 @@ def test_what_is_no_hdf5_is_refused(path):
         path.write_bytes(changed)
         with pytest.raises(DataError, match=told):
             ResponseStore.open(path)
+
+
+def test_damaged_bytes_are_one_line_or_harmless(path):
+    """Bytes anywhere in the tables' part of the file: a library's error never comes through."""
+    good, random, refused = path.read_bytes(), np.random.default_rng(3), 0
+    for _ in range(150):
+        content = bytearray(good)
+        for place in random.integers(0, min(len(good), 6000), random.choice([1, 4, 30])):
+            content[place] = random.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            ResponseStore.open(path).mean_responses("V1", "s1")
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 30

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 from advalign.data.classes import read_classes
 from advalign.data.clickme import decode_jpeg, read_clickme, read_human_ceiling, split_shards
 from advalign.data.imagenet import read_validation
+from advalign.data.participants import read_images, read_trials
 from advalign.data.sample import generate
 from advalign.data.sample.drawings import CATEGORIES
 from advalign.data.sample.generate import SampleSettings, generate_sample, sample_classes
@@ -48,7 +49,8 @@ def test_layout_is_that_of_the_contract(project):
     images = [f"imagenet/val/SAMPLE_val_{number:08d}.JPEG" for number in range(1, 145)]
     shards = [f"clickme/{split}-00000.tfrecords" for split in SPLITS]
     tables = ["classes.yaml", "clickme/ceiling.yaml", "imagenet/labels.csv", "imagenet/multilabel.json"]
-    assert found == sorted(images + shards + tables)
+    people = ["participants/images.parquet", "participants/trials.parquet"]
+    assert found == sorted(images + shards + tables + people)
 
 
 def test_two_runs_have_the_same_content(project, again):
@@ -62,6 +64,9 @@ def test_two_runs_have_the_same_content(project, again):
             assert np.array_equal(one.heatmap, two.heatmap)
     for name in ("classes.yaml", "clickme/ceiling.yaml", "imagenet/labels.csv", "imagenet/multilabel.json"):
         assert (project.data / name).read_text() == (other.data / name).read_text(), name
+    assert read_images(project).equals(read_images(other))
+    for one, two in zip(read_trials(project), read_trials(other), strict=True):
+        assert one.astype(str).equals(two.astype(str))
     first, second = pictures(project), pictures(other)
     assert list(first) == list(second)
     assert all(np.array_equal(first[name], second[name]) for name in first)

@@ -181,11 +181,21 @@ def test_map_lies_on_the_important_parts(category):
 def test_clicks_on_one_pixel_make_one_gaussian():
     click_chance = np.zeros((64, 64))
     click_chance[30, 20] = 1
-    heatmap, halves = scene.click_maps(click_chance, seeded(8), SETTINGS)
+    heatmap, halves, clicks = scene.click_maps(click_chance, seeded(8), SETTINGS)
     rows, columns = np.mgrid[:64, :64]
     gaussian = np.exp(-((rows - 30.0) ** 2 + (columns - 20.0) ** 2) / (2 * 3.2**2))
     for made in (heatmap, *halves):
         assert made == pytest.approx(gaussian, abs=1e-3)
+    assert clicks.tolist() == [[20, 30]] * 60  # column, row
+
+
+def test_maps_are_those_of_the_clicks_that_are_kept():
+    made = scene.render(3, seeded(11), 0.9)
+    for half, clicks in zip(made.half_maps, (made.clicks[:30], made.clicks[30:]), strict=True):
+        counts = np.zeros((64, 64), np.float32)
+        np.add.at(counts, (clicks[:, 1], clicks[:, 0]), 1)
+        blurred = gaussian_filter(counts, 3.2)
+        assert blurred / blurred.max() == pytest.approx(half / half.max(), abs=1e-6)
 
 
 @pytest.mark.parametrize("clicks", [60, 7])

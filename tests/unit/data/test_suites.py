@@ -113,12 +113,15 @@ def test_rows_in_linf_have_a_table_and_a_largest_norm_of_their_own(project):
     assert rows.loc[7, "stimulus"] in str(found["evaluations_linf", "norm_linf", "column_values_to_be_null"])
 
 
+OF_DATA = {"manifest", "superclasses", "maps", "labels", "trials", "clicked"}
+
+
 def test_the_stage_does_not_look_at_evaluations_and_a_project_without_any_skips_them(project):
     plant(project, 0, "queries", 0)
-    assert set(validate(project, load_settings(project.root)).checked) == {"manifest", "superclasses", "maps", "labels"}
+    assert set(validate(project, load_settings(project.root)).checked) == OF_DATA
     assert not check(project).success
     shutil.rmtree(project.evaluations)
-    assert set(check(project).checked) == {"manifest", "superclasses", "maps", "labels"}
+    assert set(check(project).checked) == OF_DATA
 
 
 NULL, IN_SET = "column_values_to_not_be_null", "column_values_to_be_in_set"
@@ -308,3 +311,61 @@ def test_the_bounds_of_entropy_leave_room_around_the_sample(frozen):
     entropy = map_entropy(load_stimuli(frozen).map_pixels)
     assert 0.557 + 0.1 < entropy.min() < 0.75
     assert 0.90 < entropy.max() < 0.970 - 0.02
+
+
+PEOPLE = ["human_ceiling", "human_ceiling_corrected", "human_floor"]
+
+
+def with_people(project):
+    """What people agree on is known of all stimuli but the first, and stands in the rows."""
+    stimuli = load_stimuli(project)
+    known = {"ceiling": 0.5, "ceiling_corrected": 0.6, "floor": 0.1}
+    manifest = stimuli.manifest.assign(**known)
+    manifest.loc[0, [*known]] = np.nan
+    save_stimuli(project, StimulusSet(manifest, stimuli.pixels, stimuli.map_pixels))
+    for path in project.evaluations.glob("f*/*.parquet"):
+        rows = pd.read_parquet(path)
+        agreed = manifest[[*known]].head(len(rows)).set_axis(PEOPLE, axis=1)
+        rows = rows.assign(**agreed, auc_released=0.7, nss_released=1.2, emd_released=0.2)
+        write_table(path, rows.assign(rho_by_image=rows["rho_released"] / 0.6), "identity")
+
+
+def test_what_people_agree_on_is_that_of_the_stimuli_and_measures_are_possible(project):
+    with_people(project)
+    assert check(project).failures == ()
+    plant(project, 3, "human_floor", 0.2)
+    plant(project, 4, "human_ceiling_corrected", 0.7)  # so that rho by image is not rho divided by it
+    plant(project, 0, "human_ceiling", 0.5)  # nobody saw it
+    stimulus = plant(project, 8, "auc_released", 1.1)
+    plant(project, 9, "emd_released", 1.5)
+    plant(project, 10, "nss_released", -4.0)
+    found = failed(project)
+    assert {key[1:] for key in found} == {
+        ("human_floor, human_floor_in_manifest", EQUAL),
+        ("human_ceiling, human_ceiling_in_manifest", EQUAL),
+        ("human_ceiling_corrected, human_ceiling_corrected_in_manifest", EQUAL),
+        ("by_image_off", BETWEEN),
+        ("auc_released", BETWEEN),
+        ("emd_released", BETWEEN),
+        ("nss_released", BETWEEN),
+    }
+    (row,) = found["evaluations", "auc_released", BETWEEN].rows
+    assert row == {"row": f"fmn-fast/resnet18/{stimulus}", "auc_released": 1.1}
+
+
+def test_rows_without_what_people_agree_on_are_named(project):
+    with_people(project)
+    write(project, pd.read_parquet(path_of(project)).drop(columns="human_floor"))
+    (row,) = failed(project)["evaluated", "missing_columns", IN_SET].rows
+    assert row == {"evaluation": "fmn-fast/resnet18", "missing_columns": "human_floor"}
+
+
+def test_a_ceiling_that_cannot_be_is_named(project):
+    with_people(project)
+    stimuli = load_stimuli(project)
+    manifest = stimuli.manifest.copy()
+    manifest.loc[2, "ceiling"] = 1.2
+    save_stimuli(project, StimulusSet(manifest, stimuli.pixels, stimuli.map_pixels))
+    found = validate(project, load_settings(project.root))
+    (failure,) = found.failures
+    assert (failure.table, failure.column) == ("manifest", "ceiling")

@@ -443,3 +443,51 @@ def test_a_policy_reads_the_metrics_of_a_second_protocol_by_either_name(tmp_path
     file.write_text(yaml.safe_dump({"champion": {"protocol": "linf-curve", "also": asked}}))
     with pytest.raises(InputError, match="also: linf-curve is the policy's own protocol"):
         read_policy(file, "champion")
+
+
+def forms(by_image, over_floor, emd):
+    """Evidence with AA beside itself, the same by image up to noise."""
+    found = evidence(noise=1.0)
+    rows = found.rows.assign(rho_by_image=by_image + NOISE, rho_over_floor=over_floor + NOISE, emd_released=emd - NOISE)
+    metrics = {
+        "adversarial_human_alignment_by_image": by_image,
+        "adversarial_human_alignment_over_floor": over_floor,
+        "emd_alignment": emd,
+        "n_below_floor": 2.0,
+    }
+    return replace(found, rows=rows, metrics={**found.metrics, **metrics})
+
+
+def test_a_policy_can_name_alignment_by_image_over_the_floor_and_by_other_measures(tmp_path):
+    values = yaml.safe_load((REPOSITORY / "registry" / "gates.yaml").read_text())
+    values["champion"] |= {**OPEN, "bounds": {"aa_over_floor": {"at_least": 0.2}, "n_below_floor": {"at_most": 3}}}
+    values["champion"]["against"] = {
+        "baseline": {"aa_by_image": {"better_by": 0.1}, "aa_over_floor": {"not_below": 0.9},
+                     "aa_emd": {"better_by": 0.05}, "aa_auc": {"drop_at_most": 0.1}}
+    }  # fmt: skip
+    path = tmp_path / "gates.yaml"
+    path.write_text(yaml.safe_dump(values))
+    policy = read_policy(path, "champion")
+    other = forms(0.4, 0.3, 0.3)
+    verdicts = {
+        verdict.gate: verdict
+        for verdict in judge(policy, Case(forms(0.55, 0.29, 0.2), {"baseline": other}, present()), EMPTY)
+    }
+    assert {gate: verdict.holds for gate, verdict in verdicts.items()} == {
+        "adversarial_human_alignment_over_floor": True,
+        "n_below_floor": True,
+        "adversarial_human_alignment_by_image against baseline": True,
+        "adversarial_human_alignment_over_floor against baseline": True,
+        "emd_alignment against baseline": True,
+        "auc_alignment against baseline": False,  # not measured
+    }
+    told = verdicts["adversarial_human_alignment_by_image against baseline"].got  # not divided by the ceiling again
+    assert told.startswith("0.550 over 0.400: +0.150")
+    worse = judge(policy, Case(forms(0.45, 0.15, 0.3), {"baseline": other}, present()), EMPTY)
+    assert [verdict.holds for verdict in worse] == [False, True, False, False, False, False]
+
+
+def test_without_participants_a_gate_on_alignment_by_image_fails_and_says_why():
+    policy = {**OPEN, "bounds": {"adversarial_human_alignment_by_image": Bound(at_least=0.1)}}
+    verdict = ask(policy, evidence())[0]
+    assert (verdict.holds, verdict.got) == (False, "not measured")

@@ -1,4 +1,4 @@
-"""Variables of MATLAB files: version 5 by SciPy, version 7.3 (HDF5) by h5py. Only numbers and texts are read."""
+"""Variables of MATLAB files, version 5 and version 7.3 (HDF5). Only numbers and texts are read."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,12 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat, whosmat
-from scipy.io.matlab import MatReadError
 
 from advalign.data.hdf5 import SIGNATURE, dataset, open_hdf5, values
+from advalign.data.imports.responses._mat5 import read_mat5
 from advalign.data.imports.responses._plan import need_file
-from advalign.errors import DataError, quoted, shown
-from advalign.regular_files import look_at, open_file
-
-NUMBERS = ("double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+from advalign.errors import DataError, shown
+from advalign.regular_files import open_file
 
 
 def is_hdf5(path: Path) -> bool:
@@ -36,10 +33,7 @@ def mat_arrays(path: Path, what: str) -> dict[str, tuple[int, ...]]:
                 name: one for name, one in file.items() if isinstance(one, h5py.Dataset) and one.dtype.kind in "fiu"
             }
             return {name: tuple(reversed(one.shape)) for name, one in kept.items()}
-    try:
-        return {name: tuple(shape) for name, shape, kind in whosmat(path) if kind in NUMBERS}
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, MemoryError) as error:
-        raise _unreadable(path, error) from None
+    return {name: one.shape for name, one in read_mat5(path).items()}
 
 
 def mat_array(path: Path, name: str, what: str) -> NDArray[Any]:
@@ -54,10 +48,7 @@ def mat_array(path: Path, name: str, what: str) -> NDArray[Any]:
     if is_hdf5(path):
         with open_hdf5(path, "a MATLAB file") as file:
             return values(dataset(file, name, what)).T
-    try:
-        return np.asarray(loadmat(path, variable_names=[name])[name])
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, MemoryError, KeyError) as error:
-        raise _unreadable(path, error) from None
+    return read_mat5(path)[name].values()
 
 
 def mat_texts(file: Any, name: str, what: str) -> list[str]:
@@ -79,8 +70,3 @@ def mat_texts(file: Any, name: str, what: str) -> list[str]:
             raise DataError(f"{file.filename}: {name} holds something other than texts: {what}")
         found.append("".join(map(chr, values(target).ravel().tolist())))
     return found
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    known = look_at(path, DataError)
-    return DataError(f"{path} {known or f'is damaged, or no MATLAB file ({quoted(error)}): fetch it again'}")

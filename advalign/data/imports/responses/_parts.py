@@ -43,6 +43,12 @@ class Part:
     resumed: bool
 
 
+def add_source(sources: dict[str, str], file: Path, digest: str) -> None:
+    """Note a file by its name; where another file is called so, with its folder."""
+    name = file.name if sources.get(file.name, digest) == digest else f"{file.parent.name}/{file.name}"
+    sources[name] = digest
+
+
 def key_of(plan: Plan) -> str:
     """Digest of what the parts of a plan depend on, other than their own files."""
     tables = [plan.images.to_json(), plan.units.to_json(), plan.normalisation, plan.description]
@@ -70,7 +76,10 @@ def read_part(path: Path, session: Session, key: str) -> Part:
     remove_leftovers(path)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _write(file, session)
-        file.attrs["sources"] = json.dumps({one.name: sha256(one) for one in session.files})
+        sources: dict[str, str] = {}
+        for one in session.files:
+            add_source(sources, one, sha256(one))
+        file.attrs["sources"] = json.dumps(sources)
         file.attrs["key"] = wanted
     found = _found(path, wanted)
     return Part(found.path, found.sources, found.low, found.high, resumed=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from advalign.data.imports._place import only_import, settled, staged
 from advalign.data.imports.responses._images import ImageFacts, known_images
-from advalign.data.imports.responses._parts import blocks_of, key_of, read_part, silent_units
+from advalign.data.imports.responses._parts import add_source, blocks_of, key_of, read_part, silent_units
 from advalign.data.imports.responses._plan import Plan
 from advalign.data.reliability import reliability, unreliable
 from advalign.data.response_format import check_provenance
@@ -93,6 +93,8 @@ def place(
     target = response_file(project, order.name)
     check_provenance(order.provenance, order.name)
     plan = _with_images(plan, order.facts)
+    if target.exists() and not order.replace:
+        _check_same(target, plan, order)
     parts = project.root / "outputs" / ".responses" / order.name
     target.parent.mkdir(parents=True, exist_ok=True)
     with only_import(project, target.parent), staged(target, order.replace) as path:
@@ -126,9 +128,19 @@ def _with_images(plan: Plan, facts: ImageFacts) -> Plan:
     return replace(plan, images=images, files=[*plan.files, *files])
 
 
+def _check_same(target: Path, plan: Plan, order: Order) -> None:
+    """Refuse to read for hours what will not be the store that is there; what is left is found when it is read."""
+    there = ResponseStore.open(target)
+    known = plan.images["id"].tolist() == there.images["id"].tolist()
+    if not known or (there.normalisation, there.provenance) != (plan.normalisation, order.provenance):
+        raise DataError(f"{target} exists with other content: move it away, or give --replace")
+
+
 def _write(path: Path, plan: Plan, folder: Path, order: Order, advance: Advance) -> tuple[int, int]:
     """Write the store; returns how many units were left out and how many sessions were there from an earlier try."""
-    sources = {file.name: sha256(file) for file in plan.files}
+    sources: dict[str, str] = {}
+    for file in plan.files:
+        add_source(sources, file, sha256(file))
     key = key_of(plan)
     parts = []
     for number, session in enumerate(plan.sessions):

@@ -44,6 +44,6 @@ def named_areas(numbers: NDArray[np.generic], mapping: Mapping[int, str], where:
         name = mapping.get(int(number)) if number == int(number) else None
         if name is None:
             known = ", ".join(f"{key} {name}" for key, name in sorted(mapping.items())[:10])
-            raise DataError(f"{where}: label {number} has no name (known: {known}): name the labels of this data set")
+            raise DataError(f"{where}: label {number:g} has no name (known: {known}): name the labels of this data set")
         found[numbers == number] = "" if name == UNKNOWN else HALVES.get(name, name)
     return found

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from advalign.data.imports._place import check_regular
 from advalign.data.imports.responses._mapping import read_mapping
 from advalign.data.imports.responses._plan import Block, Plan, Session, load_array, need_folder
 from advalign.data.imports.responses._rois import named_areas
 from advalign.errors import DataError, InputError, shown
+from advalign.files import sha256
 
 HEMISPHERES = ("lh", "rh")
 ROI_SETS = ("prf-visualrois", "streams")
@@ -38,7 +40,8 @@ def plan_algonauts(folder: Path, roi_sets: Sequence[str] = ROI_SETS) -> Plan:
     """
     need_folder(folder, "that of a subject, with training_split/ and roi_masks/")
     split = folder / "training_split"
-    ids = _images(need_folder(split / "training_images", "the training images of Algonauts 2023"))
+    pictures = _images(need_folder(split / "training_images", "the training images of Algonauts 2023"))
+    ids = list(pictures)
     files = [split / "training_fmri" / f"{side}_training_fmri.npy" for side in HEMISPHERES]
     arrays = [load_array(file, "responses of Algonauts 2023 (images x vertices)") for file in files]
     for file, array in zip(files, arrays, strict=True):
@@ -56,7 +59,7 @@ def plan_algonauts(folder: Path, roi_sets: Sequence[str] = ROI_SETS) -> Plan:
             yield Block(np.arange(start, start + len(betas[0])), np.concatenate(betas, axis=1), "train")
 
     return Plan(
-        images=pd.DataFrame({"id": ids}),
+        images=pd.DataFrame({"id": ids, "sha256": [sha256(picture) for picture in pictures.values()]}),
         units=pd.DataFrame(
             {
                 "roi": np.concatenate([one[there] for one, there in zip(rois, chosen, strict=True)]),
@@ -70,15 +73,18 @@ def plan_algonauts(folder: Path, roi_sets: Sequence[str] = ROI_SETS) -> Plan:
     )
 
 
-def _images(folder: Path) -> list[str]:
-    """NSD's names of the images, in the order of the responses."""
-    found = sorted((int(match[1]), match[2]) for path in folder.iterdir() if (match := IMAGE.fullmatch(path.name)))
+def _images(folder: Path) -> dict[str, Path]:
+    """NSD's names of the images and their files, in the order of the responses."""
+    matches = ((IMAGE.fullmatch(path.name), path) for path in folder.iterdir())
+    found = sorted((int(match[1]), match[2], path) for match, path in matches if match)
     if not found:
         raise DataError(f"{folder} holds no images called train-0001_nsd-00013.png: name the subject's own folder")
-    gap = next((place for place, (number, _) in enumerate(found, start=1) if number != place), None)
+    gap = next((place for place, (number, *_) in enumerate(found, start=1) if number != place), None)
     if gap is not None:
         raise DataError(f"{folder}: image train-{gap:04d} is missing, or there twice: fetch the folder again")
-    return [name for _, name in found]
+    for *_, path in found:
+        check_regular(path)
+    return {name: path for _, name, path in found}
 
 
 def _rois(masks: Path, side: str, vertices: int, roi_sets: Sequence[str]) -> NDArray[np.str_]:

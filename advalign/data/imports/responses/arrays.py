@@ -23,7 +23,7 @@ from advalign.data.imports.responses._plan import (
     read_table,
 )
 from advalign.data.response_format import SPLITS
-from advalign.errors import DataError, InputError, shown
+from advalign.errors import DataError, InputError, quoted, shown
 from advalign.names import check_name
 
 ROWS = 1024  # trials that are read together
@@ -132,7 +132,7 @@ def _parquet(source: Path) -> NDArray[Any]:
     try:
         table = pq.read_table(source)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source}: cannot be read as parquet ({error}): write it again") from None
+        raise DataError(f"{source}: cannot be read as parquet ({quoted(error)}): write it again") from None
     strange = next((one.name for one in table.schema if not pa.types.is_floating(one.type)), None)
     if strange is not None:
         kind = table.schema.field(strange).type

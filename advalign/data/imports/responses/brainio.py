@@ -74,17 +74,17 @@ def _variable(file: Any) -> tuple[str, list[str]]:
         there = ", ".join(sorted(file)[:10])
         raise DataError(f"{file.filename}: neither {' nor '.join(VARIABLES)} is in it ({there}): name {WHAT}")
     data = dataset(file, name, WHAT)
-    axes = [_axis(file, dimension) for dimension in data.dims]
+    axes = [_axis(file, scales) for scales in data.attrs.get("DIMENSION_LIST", [()] * data.ndim)]
     if sorted(axes) not in (sorted(AXES), sorted(AXES[:2])) or data.dtype.kind != "f":
         found = f"{data.dtype} with axes {', '.join(axes) or 'without names'}"
         raise DataError(f"{file.filename}: {name} is {found}, expected floats with {', '.join(AXES)}")
     return name, axes
 
 
-def _axis(file: Any, dimension: Any) -> str:
-    """The name of one axis: of the scale that NetCDF attaches to it."""
-    scales = [one.name.rpartition("/")[2] for one in dimension.values()] if len(dimension) else []
-    return next((one for one in scales if one in AXES), scales[0] if scales else dimension.label or "?")
+def _axis(file: Any, scales: Any) -> str:
+    """The name of one axis: of the scale that NetCDF refers to; h5py's own reader crashes on damaged references."""
+    names = [str(file[one].name).rpartition("/")[2] for one in scales if isinstance(one, h5py.Reference) and one]
+    return next((one for one in names if one in AXES), names[0] if names else "?")
 
 
 def _first(file: Any, names: tuple[str, ...], axis: str, needed: bool = True) -> list[str]:

@@ -44,19 +44,8 @@ def plan_tvsd(source: Path, images: Path, monkey: str, areas: dict[str, tuple[tu
     need_file(source, WHAT)
     need_file(images, IMAGES)
     rois = [roi for roi, electrodes in areas[monkey] for _ in range(electrodes)]
-    with open_hdf5(images, IMAGES) as file:
-        train, test = (
-            [stem_of(path.replace("\\", "/")) for path in mat_texts(file, f"{part}_imgs/things_path", IMAGES)]
-            for part in ("train", "test")
-        )
-    ids = [*train, *test]
-    distinct(ids, str(images))
-    with open_hdf5(source, WHAT) as file:
-        shapes = {name: dataset(file, name, WHAT).shape for name in ("train_MUA", "test_MUA_reps")}
-    if shapes["train_MUA"] != (len(train), len(rois)):
-        raise _misfit(source, "train_MUA", shapes["train_MUA"], (len(train), len(rois)), monkey)
-    if len(shapes["test_MUA_reps"]) != 3 or shapes["test_MUA_reps"][1:] != (len(test), len(rois)):
-        raise _misfit(source, "test_MUA_reps", shapes["test_MUA_reps"], ("repeats", len(test), len(rois)), monkey)
+    train, test = _images(images)
+    _check_shapes(source, len(train), len(test), len(rois), monkey)
 
     def blocks() -> Iterator[Block]:
         with open_hdf5(source, WHAT) as file:
@@ -71,13 +60,33 @@ def plan_tvsd(source: Path, images: Path, monkey: str, areas: dict[str, tuple[tu
                 yield Block(len(train) + np.flatnonzero(there), betas[there], "test")
 
     return Plan(
-        images=pd.DataFrame({"id": ids}),
+        images=pd.DataFrame({"id": [*train, *test]}),
         units=pd.DataFrame({"roi": rois, "subject": f"monkey{monkey}"}),
         sessions=[Session(source.name, [source], blocks)],
         normalisation="normalised within day by the authors",
         description=f"TVSD, monkey {monkey}: multi-unit activity to THINGS images",
         files=[images],
     )
+
+
+def _images(path: Path) -> tuple[list[str], list[str]]:
+    """Names of the training and of the test images, without suffix, in the order of the responses."""
+    with open_hdf5(path, IMAGES) as file:
+        train, test = (
+            [stem_of(one.replace("\\", "/")) for one in mat_texts(file, f"{part}_imgs/things_path", IMAGES)]
+            for part in ("train", "test")
+        )
+    distinct([*train, *test], str(path))
+    return train, test
+
+
+def _check_shapes(source: Path, train: int, test: int, electrodes: int, monkey: str) -> None:
+    with open_hdf5(source, WHAT) as file:
+        once, reps = (dataset(file, name, WHAT).shape for name in ("train_MUA", "test_MUA_reps"))
+    if once != (train, electrodes):
+        raise _misfit(source, "train_MUA", once, (train, electrodes), monkey)
+    if len(reps) != 3 or reps[1:] != (test, electrodes):
+        raise _misfit(source, "test_MUA_reps", reps, ("repeats", test, electrodes), monkey)
 
 
 def _misfit(source: Path, name: str, got: tuple[int, ...], wanted: tuple[object, ...], monkey: str) -> DataError:

@@ -1,0 +1,154 @@
+"""Bad finished maps at the command line: one line that names the map and the fix, exit 2, and nothing half-written."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipeline.conftest import typed
+
+PROGRESS = re.compile(r"importing: \d+/\d+ .*\n")
+SMOOTH = np.add.outer(np.arange(20.0), np.arange(30.0))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A project with two classes; images 1.png .. 3.png in n00000001, odd.png outside; maps of 1 and 2."""
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    (tmp_path / "project" / "params.yaml").touch()
+    lines = [f"{k}: {{wnid: n0000000{k + 1}, name: c{k}, superclass: null, animate: false}}\n" for k in range(2)]
+    (tmp_path / "project" / "data" / "classes.yaml").write_text("".join(lines))
+    (tmp_path / "images" / "n00000001").mkdir(parents=True)
+    (tmp_path / "maps").mkdir()
+    for number in (1, 2, 3):
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / "images" / "n00000001" / f"{number}.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "images" / "odd.png")
+    for number in (1, 2):
+        np.save(tmp_path / "maps" / f"{number}.npy", SMOOTH)
+    return tmp_path / "project"
+
+
+def saved(name, values):
+    return lambda folder: np.save(folder / name, values, allow_pickle=True)
+
+
+def written(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def picture(name, mode):
+    pixels = np.stack([SMOOTH, SMOOTH[::-1], SMOOTH, SMOOTH], axis=-1).astype(np.uint8)
+    return lambda folder: Image.fromarray(pixels).convert(mode).save(folder / name)
+
+
+def hdf5(**datasets):
+    def write(folder):
+        with h5py.File(folder / "more.h5", "w") as file:
+            for name, values in datasets.items():
+                file[name] = values
+
+    return write
+
+
+def cut_hdf5(folder):
+    hdf5(three=SMOOTH)(folder)
+    (folder / "more.h5").write_bytes((folder / "more.h5").read_bytes()[:300])
+
+
+def cut(folder):
+    np.save(folder / "3.npy", SMOOTH)
+    (folder / "3.npy").write_bytes((folder / "3.npy").read_bytes()[:-100])
+
+
+def cut_archive(folder):
+    np.savez(folder / "3.npz", SMOOTH)
+    (folder / "3.npz").write_bytes((folder / "3.npz").read_bytes()[:-30])
+
+
+def empty(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def strangers(folder):
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"other-{path.name}")
+
+
+NAN = np.where(SMOOTH == 7, np.nan, SMOOTH)
+BAD = {  # kind: (what is done to the folder of maps, what is told)
+    "constant": (saved("3.npy", SMOOTH * 0 + 5), "3.npy is constant, so it ranks no pixel above another: remove"),
+    "not finite": (saved("3.npy", NAN), "3.npy holds values that are not finite"),
+    "complex": (saved("3.npy", SMOOTH * 1j), "3.npy holds items of type complex128, expected numbers"),
+    "three channels": (saved("3.npy", np.zeros((20, 30, 3))), "3.npy is 20x30x3, expected one channel"),
+    "one row": (saved("3.npy", np.arange(9)), "3.npy is 9, expected one channel"),
+    "no pixels": (saved("3.npy", np.zeros((0, 5))), "3.npy is 0x5, expected one channel"),
+    "objects": (saved("3.npy", np.array([[{}]])), "3.npy cannot be read (Object arrays cannot be loaded"),
+    "cut short": (cut, "3.npy cannot be read"),
+    "a text": (written("3.npy", b"hello world, no map"), "3.npy looks like text"),
+    "an empty file": (written("3.npy", b""), "3.npy is empty"),
+    "no PNG": (written("3.png", b"GIF89a......"), "3.png looks like a GIF image"),
+    "a damaged PNG": (written("3.png", b"\x89PNG\r\n\x1a\n0000"), "3.png cannot be read"),
+    "colours": (picture("3.png", "RGB"), "3.png is RGB, expected one grey channel"),
+    "transparency": (picture("3.png", "RGBA"), "3.png is RGBA, expected one grey channel: convert it"),
+    "a palette": (picture("3.png", "P"), "3.png is P, expected one grey channel"),
+    "HDF5 without datasets": (hdf5(), "more.h5 holds no dataset: save one per image"),
+    "HDF5 of text": (hdf5(**{"3": "words"}), "more.h5: 3 holds items of type |S5, expected numbers"),
+    "HDF5 of a constant": (hdf5(**{"3": SMOOTH * 0}), "more.h5: 3 is constant"),
+    "HDF5 cut short": (cut_hdf5, "more.h5 cannot be read"),
+    "no HDF5": (written("more.h5", b"hello world, no map"), "more.h5 looks like text"),
+    "archive cut short": (cut_archive, "3.npz cannot be read"),
+    "two maps of one image": (hdf5(**{"1.JPEG": SMOOTH}), "1.npy and "),
+    "no class": (saved("odd.npy", SMOOTH), "odd.png: its class is not known: give --labels FILE"),
+    "no maps": (empty, "maps: no maps (.png, .npy, .npz, .h5, .hdf5) in it"),
+    "other names": (strangers, "no image is called like its maps ('other-1.npy' ...)"),
+}
+
+
+def content(root):
+    kept = [path for path in root.rglob("*") if path.name not in (".import.lock", "outputs", "clickme")]
+    return {path: path.read_bytes() if path.is_file() else b"" for path in kept}
+
+
+def refused(root, *options, split="test"):
+    before = content(root)
+    folders = [str(root.parent / "maps"), "--images", str(root.parent / "images")]
+    ended = typed(root, "data", "import", "maps", *folders, "--split", split, "--workers", "1", *options)
+    error = PROGRESS.sub("", ended.stderr)
+    assert (ended.returncode, ended.stdout) == (2, ""), error
+    assert error.startswith("advalign: error: ")
+    assert error.count("\n") == 1
+    assert content(root) == before
+    return error
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_map_is_refused_in_one_line(root, kind):
+    change, told = BAD[kind]
+    change(root.parent / "maps")
+    assert told in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--ceiling", "0"), "the human ceiling must lie in (0, 1], got 0"),
+        (("--ceiling", "66"), "the human ceiling must lie in (0, 1], got 66"),
+        (("--ceiling", "nan"), "the human ceiling must lie in (0, 1], got nan"),
+        (("--labels", "missing.csv"), "missing.csv"),
+    ],
+)
+def test_bad_options(root, options, told):
+    assert told in refused(root, *options)
+
+
+def test_labels_that_lack_an_image(root):
+    (root.parent / "labels.csv").write_text("image,wnid\n1,n00000002\n")
+    assert "2.png: its class is not known: add it to" in refused(root, "--labels", str(root.parent / "labels.csv"))
+
+
+def test_without_classes(root):
+    (root / "data" / "classes.yaml").unlink()
+    assert "data/classes.yaml is missing: import it first with `advalign data import classes`" in refused(root)
