@@ -25,9 +25,8 @@ KINDS = {
 def names(kind: str) -> list[str]:
     """List the entries of a kind (a key of `KINDS`), sorted.
 
-    >>> names("recipe")
-    ['adversarial', 'aligned', 'aligned-adversarial', 'baseline', 'combined', 'guided', 'harmonized', 'manifold-guided',
-     'noise', 'robust']
+    >>> names("term")
+    ['manifold', 'map', 'neural', 'removal', 'saliency']
     """
     folder = Path(__file__).parent / KINDS[kind][0]
     stems = (path.stem for path in folder.glob("*.py"))

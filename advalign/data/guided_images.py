@@ -18,8 +18,8 @@ class Targets:
         rows: (images,) row of `values` of each training image; -1: it has no response.
         values: (n, D) float32: mean 0 in every dimension, mean square 1 over all of them.
         labels: (n,) int64 class indices of the images with a response.
-        told: for cards and runs: name, provenance and SHA-256 of the responses, area, control, numbers of images and
-            dimensions.
+        told: for cards and runs: name, provenance and SHA-256 of the responses, area, its mean noise ceiling (None:
+            unknown), control, numbers of images and dimensions.
     """
 
     rows: NDArray[np.int64]

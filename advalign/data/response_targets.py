@@ -71,6 +71,7 @@ def response_targets(project: Project, settings: TargetSettings, images: AnyImag
         "roi": roi,
         "subject": settings.subject,
         "control": settings.control,
+        "noise_ceiling": _ceiling(store.units["noise_ceiling"][store.mask(roi, settings.subject)]),
     }
     return _targets(rows, values, known, told)
 
@@ -81,22 +82,28 @@ def _there(project: Project) -> str:
 
 
 def _area(store: ResponseStore, settings: TargetSettings) -> str:
-    """The area, which is there and whose responses may be more than noise."""
+    """The area, which is there; in no subject its responses are nothing but noise, as far as that is known."""
     if not len(store.trials):
         raise InputError(f"{store.path} holds dissimilarities, no responses: name a set of responses to images")
     if settings.roi is None and len(store.rois) > 1:
         several = ", ".join(shown(roi) for roi in store.rois)
         raise InputError(f"recipe: roi is null, and {store.path.stem} has several areas: give one of {several}")
     roi = settings.roi or store.rois[0]
-    units = store.mask(roi, settings.subject)
-    ceilings = store.units["noise_ceiling"].to_numpy()[units]
-    known = ceilings[~np.isnan(ceilings)]
-    if len(known) and known.max() <= 0 and not settings.force and settings.control != "class-code":
+    units = store.units[store.mask(roi, settings.subject)]
+    highest = units.groupby("subject", sort=False)["noise_ceiling"].max()  # NaN where none is known
+    noise = [str(subject) for subject, ceiling in highest.items() if ceiling <= 0]
+    if noise and not settings.force and settings.control != "class-code":
+        whose = f" of subject {shown(noise[0])}" if len(highest) > 1 else ""
         raise InputError(
-            f"{store.path}: no unit of {shown(roi)} has a noise ceiling above zero, so the area is not reliable: give "
-            "another roi, or force: true"
+            f"{store.path}: no unit of {shown(roi)}{whose} has a noise ceiling above zero, so the area is not "
+            "reliable: give another roi or subject, or force: true"
         )
     return roi
+
+
+def _ceiling(units: "pd.Series[float]") -> float | None:
+    """Mean over the units; None: unknown."""
+    return None if units.isna().all() else round(float(units.mean()), 6)
 
 
 def _matched(

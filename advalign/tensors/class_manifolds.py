@@ -20,6 +20,11 @@ class ClassManifolds:
     radii: dict[int, Tensor]
     subspaces: dict[int, Tensor]
 
+    def to(self, like: Tensor) -> "ClassManifolds":
+        """The same clouds where a tensor is, and in its type."""
+        parts = (self.centres, self.radii, self.subspaces)
+        return ClassManifolds(*({label: value.to(like) for label, value in part.items()} for part in parts))
+
 
 def class_manifolds(points: Tensor, labels: Tensor, share: float) -> ClassManifolds:
     """The clouds of all classes with two points or more.

@@ -183,13 +183,14 @@ def guidance(told: dict[str, Any]) -> str:
     """A line on what guides a training.
 
     >>> guidance({"name": "nsd", "provenance": "measured", "roi": "V4", "subject": None, "control": "shuffled",
-    ...           "images": 90, "of": 500, "dimensions": 7})
-    'guided by measured responses nsd, area V4, control shuffled: 7 dimensions, 90 of 500 training images'
+    ...           "noise_ceiling": None, "images": 90, "of": 500, "dimensions": 7})
+    'guided by measured responses nsd, area V4, control shuffled, reliability unknown: 7 dimensions, 90 of 500 images'
     """
     whose = [f"{told['provenance']} responses {told['name']}, area {told['roi']}"] if "name" in told else []
     whose += [f"subject {told['subject']}"] if told.get("subject") else []
     whose += [f"control {told['control']}"] if told["control"] else []
-    numbers = f"{told['dimensions']} dimensions, {told['images']} of {told['of']} training images"
+    whose += ["reliability unknown"] if told.get("noise_ceiling", 1) is None else []
+    numbers = f"{told['dimensions']} dimensions, {told['images']} of {told['of']} images"
     return f"guided by {', '.join(whose)}: {numbers}"
 
 

@@ -53,6 +53,7 @@ class Manifold(Neural):
         """See the class."""
         assert self._manifolds is not None, "`guided_by` was called"
         points = gathered(self.mapped(batch))
+        self._manifolds = self._manifolds.to(points)  # copies nothing after the first step
         labels, has_response = gathered(batch.labels), gathered(responses_of(batch)[1])
         with torch.autocast(points.device.type, enabled=False):
             far, out = manifold_parts(points, labels, has_response, self._manifolds)
@@ -85,9 +86,7 @@ def manifold_parts(
         own = points[has_response & (labels == label)]
         if len(own) < 2 or label not in manifolds.centres:
             continue
-        centre, radius, subspace = (
-            each[label].to(own) for each in (manifolds.centres, manifolds.radii, manifolds.subspaces)
-        )
+        centre, radius, subspace = manifolds.centres[label], manifolds.radii[label], manifolds.subspaces[label]
         far.append(excess(own, centre, radius))
         if subspace.shape[1]:
             out.append(1 - share_inside(own, subspace))

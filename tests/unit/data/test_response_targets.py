@@ -96,7 +96,7 @@ def test_an_image_has_its_own_response_averaged_and_standardised(shared):
     assert found.told["provenance"] == "simulated"
     assert found.told | {"sha256": ""} == {
         "name": "brain", "provenance": "simulated", "sha256": "", "roi": "V4", "subject": None, "control": None,
-        "images": KNOWN, "of": COUNT, "dimensions": 6,
+        "noise_ceiling": None, "images": KNOWN, "of": COUNT, "dimensions": 6,
     }  # fmt: skip
 
 
@@ -189,6 +189,12 @@ BAD = [
     ({}, {"split": "test"}, InputError, "split train"),
     ({}, {"ceiling": 0.0}, InputError, "noise ceiling above zero, so the area is not reliable"),
     ({}, {"ceiling": -0.1}, InputError, "or force: true"),
+    (
+        {},
+        {"subject": ("A", "B") * 3, "ceiling": [0.5, 0.0] * 3},
+        InputError,
+        "no unit of 'V4' of subject 'B' has a noise",
+    ),
 ]
 
 
@@ -220,4 +226,8 @@ def test_an_area_that_is_not_reliable_may_be_forced_and_one_reliable_unit_is_eno
     assert targets(project, force=True).values.shape == (KNOWN, 2)
     assert targets(project, control="class-code").values.shape == (KNOWN, 10)
     write_store(project, ceiling=[0.0, np.nan, 0.0, 0.0, 0.1, -1.0])
-    assert targets(project).values.shape == (KNOWN, 2)
+    found = targets(project)
+    assert found.values.shape == (KNOWN, 2)
+    assert found.told["noise_ceiling"] == pytest.approx(-0.18)
+    write_store(project, subject=("A", "B") * 3, ceiling=[0.5, 0.0] * 3)
+    assert targets(project, subject="A").told["noise_ceiling"] == 0.5

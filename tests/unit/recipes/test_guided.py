@@ -151,7 +151,7 @@ def test_the_manifold_loss_by_hand(released):
     result = recipe(model, sample, POSITION)
     read_out = penultimate(model, sample.images) @ head.weight.T + head.bias
     (term,) = recipe._terms.values()
-    far, out = manifold_parts(read_out, sample.labels, sample.has_response, term._manifolds)
+    far, out = manifold_parts(read_out, sample.labels, sample.has_response, term._manifolds.to(read_out))
     assert 0 < out < 1
     second = 1 - out if released else out
     expected = 0.2 * nn.functional.cross_entropy(model(sample.images), sample.labels) + 0.3 * far + 0.5 * second

@@ -113,7 +113,7 @@ def test_a_checkpoint_has_no_head_and_its_card_says_what_guided_it(project, reci
     images, of = one.targets.told["images"], one.targets.told["of"]
     assert images == (of + 1) // 2
     dimensions = one.targets.values.shape[1]
-    assert line.endswith(f"responses brain, area V4: {dimensions} dimensions, {images} of {of} training images")
+    assert line.endswith(f"responses brain, area V4: {dimensions} dimensions, {images} of {of} images")
     assert "guided by simulated responses" in line
     baseline = plan(project, load_settings(project.root), Training(model="test_resnet", recipe="baseline"))
     train(project, baseline, project.runs / "plain", list, device="cpu")
