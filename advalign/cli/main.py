@@ -14,6 +14,7 @@ from advalign.cli import (
     evaluate,
     guidance,
     init,
+    neural,
     protocols,
     publish,
     registry,
@@ -48,6 +49,7 @@ app.add_typer(registry.app, name="registry")
 app.command("publish")(publish.publish)
 app.command("ui")(publish.ui)
 app.command("doctor")(doctor.doctor)
+app.add_typer(neural.app, name="neural")
 
 
 def _print_version(asked: bool) -> None:

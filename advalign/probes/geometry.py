@@ -14,11 +14,13 @@ from pydantic import Field
 
 from advalign.averages import mean_with_interval
 from advalign.data.sets.base import Items
+from advalign.errors import DataError
 from advalign.metrics.base import Evaluation
 from advalign.probes._layers import layer_features
 from advalign.probes.base import Conditions, Measured, Model, Probe
 from advalign.rows import Descriptor
 from advalign.strict_settings import Strict
+from advalign.tensors.manifolds import Geometry as ManifoldGeometry
 from advalign.tensors.manifolds import manifold_geometry
 from advalign.tensors.separability import held_out_separability
 from advalign.vocabulary import with_spread
@@ -70,7 +72,9 @@ class Geometry(Probe):
         return Measured(rows)
 
     def summarise(self, evaluation: Evaluation) -> dict[str, float]:
-        """Numbers over categories that have at least two images; all NaN where fewer than two have.
+        """Numbers over categories that have at least two images.
+
+        All are NaN where fewer than two have, and where a centre has no direction: features that are all the same.
 
         Intervals are over categories, 95 % (BCa); that of capacity is the interval of its inverse.
         """
@@ -80,8 +84,7 @@ class Geometry(Probe):
         clouds: list[Array] = [
             np.stack(list(group.iloc[: asked.points])).astype(np.float64) for group in islice(groups, asked.categories)
         ]
-        enough = len(clouds) >= LEAST
-        found = manifold_geometry(clouds, asked.draws, asked.seed, asked.margin) if enough else None
+        found = self._geometry(clouds)
         values = {CAPACITY: 1 / found.capacity, RADIUS: found.radius, DIMENSION: found.dimension} if found else {}
         numbers: dict[str, float] = {}
         for name in (CAPACITY, RADIUS, DIMENSION):
@@ -91,7 +94,15 @@ class Geometry(Probe):
         numbers |= {CAPACITY: 1 / numbers[CAPACITY], low: 1 / numbers[high], high: 1 / numbers[low]}
         return {
             **numbers,
-            SEPARABILITY: held_out_separability(clouds) if enough else float("nan"),
+            SEPARABILITY: held_out_separability(clouds) if found else float("nan"),
             CORRELATION: found.centre_correlation if found else float("nan"),
             COUNT: float(len(clouds)),
         }
+
+    def _geometry(self, clouds: list[Array]) -> ManifoldGeometry | None:
+        if len(clouds) < LEAST:
+            return None
+        try:
+            return manifold_geometry(clouds, self.settings.draws, self.settings.seed, self.settings.margin)
+        except DataError:  # features are finite (`measure`), so a centre is the mean of all points
+            return None

@@ -102,6 +102,12 @@ def test_a_category_of_one_image_is_no_manifold():
     assert all(math.isnan(value) for name, value in found.items() if name != "n_manifolds")
 
 
+def test_features_that_are_all_the_same_have_no_geometry():
+    found = summary(asked(items(torch.ones(6, 3, SIDE, SIDE), label=[0, 0, 0, 1, 1, 1])))
+    assert found["n_manifolds"] == 2
+    assert all(math.isnan(value) for name, value in found.items() if name != "n_manifolds")
+
+
 def test_tighter_categories_have_more_capacity_smaller_radii_and_are_easier_to_separate():
     loose, tight = images(5, 10), images(5, 10)
     centres = loose.reshape(5, 10, -1).mean(1).repeat_interleave(10, 0).reshape(loose.shape)
