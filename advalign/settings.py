@@ -172,7 +172,7 @@ class SimulationSettings(Strict):
 
     name: PublishedName = "simulated"
     areas: dict[str, str] = Field(
-        min_length=1, description="area -> gabor-energy, second-order, category-and-parts or checkpoint:NAME"
+        min_length=1, description="area -> a feature space, category-and-parts or checkpoint:NAME"
     )
     units: int = Field(64, ge=2, description="of every area: random projections of its features")
     ceiling: float = Field(0.9, gt=0, lt=1, description="share of the variance of an average over repeats")

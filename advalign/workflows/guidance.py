@@ -26,10 +26,12 @@ from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.progress import progress
 from advalign.rows import NORMS, SCALES, STATUS, Status
-from advalign.settings import GuidanceSettings, Settings, Training
+from advalign.settings import GuidanceSettings, Settings, Training, TrainSettings
+from advalign.strict_settings import parse
 from advalign.training.plan import plan, resolve
 from advalign.training.world import choose_device
 from advalign.workflows.guidance_arms import Arm, arms
+from advalign.workflows.guidance_fit import Fits
 from advalign.workflows.guidance_targets import write_degraded, write_random
 from advalign.workflows.guidance_training import Job, train_all
 
@@ -119,8 +121,11 @@ def run_guidance(
     _train(study, asked, listed, device)
     for evaluator in evaluators.values():
         _evaluate(study, evaluator, listed, settings)
+    train = parse(TrainSettings, {**settings.train.model_dump(), **asked.train}, "train")
+    fits = Fits(project, train, store, reliable, asked.subjects, settings.seed)
+    notes.append(fits.told)
     results = Results(
-        _models(study, evaluators, listed), _norms(evaluators, listed), asked.areas, store.provenance, table
+        _models(study, evaluators, listed, fits), _norms(evaluators, listed), asked.areas, store.provenance, table
     )
     return write_guidance(
         study.folder, results, resamples=settings.compare.bootstrap, seed=settings.seed,
@@ -201,7 +206,7 @@ def _evaluate(study: Guidance, evaluator: Evaluator, listed: Sequence[Arm], sett
         raise CheckFailed(f"{len(failed)} of {len(outcomes)} models failed: {'; '.join(failed[:3])}")
 
 
-def _models(study: Guidance, evaluators: Mapping[str, Evaluator], listed: Sequence[Arm]) -> pd.DataFrame:
+def _models(study: Guidance, evaluators: Mapping[str, Evaluator], listed: Sequence[Arm], fits: Fits) -> pd.DataFrame:
     rows = []
     for arm, seed in _each(listed):
         card = read_card(study.models / arm.model(seed))
@@ -210,7 +215,7 @@ def _models(study: Guidance, evaluators: Mapping[str, Evaluator], listed: Sequen
         if "geometry" in evaluators:
             found = read_summary(evaluators["geometry"].paths(arm.model(seed)))["metrics"]
             row |= {short: found.get(name) for short, name in GEOMETRY.items()}
-        rows.append(row)
+        rows.append(row | fits.of(study.models / arm.model(seed), arm.area, arm.subject))
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,7 @@ from advalign.files import Project, sha256
 from advalign.models.checkpoints import CARD, load_checkpoint
 from advalign.models.layer_features import LayerFeatures
 from advalign.settings import Settings, SimulationSettings
-from advalign.tensors.visual_areas import gabor_energy, second_order
+from advalign.tensors.feature_spaces import SIDE, SPACES, in_batches
 
 Array = NDArray[np.float64]
 AT_ONCE = 200  # images
@@ -130,11 +130,17 @@ def _features(project: Project, kind: str) -> Callable[[Pixels], Array]:
         return lambda images: _penultimate(folder, images)
     if kind == "category-and-parts":
         return _category_and_parts
-    known: dict[str, Callable[[Tensor], Tensor]] = {"gabor-energy": gabor_energy, "second-order": second_order}
-    if kind not in known:
-        raise unknown_name("kind of simulated area", kind, {*known, "category-and-parts", f"{CHECKPOINT}NAME"})
-    function = known[kind]
-    return lambda images: np.concatenate([function(pixels).double().numpy() for pixels, *_ in images.blocks()])
+    if kind not in SPACES:
+        raise unknown_name("kind of simulated area", kind, {*SPACES, "category-and-parts", f"{CHECKPOINT}NAME"})
+    return lambda images: _of_space(SPACES[kind], images)
+
+
+def _of_space(space: Callable[[Tensor], Tensor], images: Pixels) -> Array:
+    found = []
+    for pixels, *_ in images.blocks():
+        grey = F.interpolate(pixels.mean(1, keepdim=True), (SIDE, SIDE), mode="bilinear", antialias=True)[:, 0]
+        found.append(in_batches(space, grey).double().numpy())
+    return np.concatenate(found)
 
 
 def _source(project: Project, kind: str) -> str:
