@@ -79,7 +79,7 @@ class Results:
     @cached_property
     def norm_names(self) -> tuple[str, ...]:
         """The norms that are measured, l2 first."""
-        return tuple(name for name in ("l2", "linf") if name in self.norms and self.norms[name].notna().any())
+        return tuple(name for name in ("l2", "linf") if name in self.norms)
 
     @cached_property
     def blocks(self) -> list[tuple[str, int]]:
@@ -127,6 +127,8 @@ class Results:
         keys = ["arm", "subject", "seed", "image"]
         if self.norms[keys].duplicated().any():
             raise InputError("an image has two norms of one model; keep one of them")
+        if self.norms.empty:  # no model gets any image right
+            return {norm: pd.DataFrame() for norm in self.norm_names}
         wide = self.norms.set_index(keys)
         return {norm: wide[norm].unstack("image").reindex(columns=self.images) for norm in self.norm_names}
 

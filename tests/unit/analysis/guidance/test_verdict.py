@@ -252,3 +252,9 @@ def test_a_table_that_cannot_be_used(change: dict[str, object], message: str) ->
         models = models.drop(columns="accuracy")
     with pytest.raises(InputError, match=message):
         Results(models, results.norms, results.areas, str(change.get("provenance", "simulated")))
+
+
+def test_where_no_image_is_right_nothing_is_judged() -> None:
+    made = study(GOOD)
+    results = Results(made.models, made.norms.iloc[:0], made.areas, "simulated")
+    assert sentence(results, "IT").startswith("IT (simulated responses) cannot be judged: no image is right in both")
