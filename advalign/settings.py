@@ -167,6 +167,66 @@ class Training(Strict):
     train: dict[str, Any] = Field(default_factory=dict, description="of the settings that all recipes share")
 
 
+class SimulationSettings(Strict):
+    """Responses that are made from the images, with known content (docs/neural.md, section Simulated responses)."""
+
+    name: PublishedName = "simulated"
+    areas: dict[str, str] = Field(
+        min_length=1, description="area -> a feature space, category-and-parts or checkpoint:NAME"
+    )
+    units: int = Field(64, ge=2, description="of every area: random projections of its features")
+    ceiling: float = Field(0.9, gt=0, lt=1, description="share of the variance of an average over repeats")
+    repeats: int = Field(3, ge=2)
+    validation: int = Field(100, ge=2, description="the first so many validation images have responses too")
+
+
+class GuidanceProtocols(Strict):
+    """Protocols that the models of a study are measured with; null: not."""
+
+    l2: str | None = "fmn-fast"
+    linf: str | None = "linf-curve"
+    geometry: str | None = "geometry"
+
+    def named(self) -> dict[str, str]:
+        """What is measured -> its protocol."""
+        return {key: name for key, name in self.model_dump().items() if name is not None}
+
+
+class GuidanceSettings(Strict):
+    """A study of guided models with all their controls (docs/neural.md, section The study and its verdict)."""
+
+    responses: PublishedName
+    areas: tuple[str, ...] = Field(min_length=1, description="in their order, the lowest first")
+    subjects: tuple[str, ...] = Field((), description="a model for each; none: the units of all side by side")
+    model: str = Field("test_resnet", description="architecture of every arm")
+    recipe: Literal["guided", "manifold-guided"] = "guided"
+    overrides: dict[str, Any] = Field(default_factory=dict, description="of the recipe's settings")
+    train: dict[str, Any] = Field(default_factory=dict, description="of the settings that all recipes share")
+    seeds: int = Field(5, ge=1, description="of every area, its shuffle, the class code and unguided training")
+    control_seeds: int | None = Field(None, ge=1, description="of the other controls; null: as many")
+    shorter: tuple[dict[str, Any], ...] = Field(
+        ({"epochs": 1}, {"epochs": 2}, {"epochs": 4}),
+        description="changes of `train` for unguided trainings that are less accurate, to match accuracies with",
+    )
+    controls: tuple[
+        Literal["shuffled", "shuffled-within-class", "degraded", "class-code", "random-net", "none-ce"], ...
+    ] = Field(("shuffled", "shuffled-within-class", "degraded", "class-code", "random-net", "none-ce"))
+    others: dict[PublishedName, "Training"] = Field(
+        default_factory=dict, description="models that are robust by other means, for their geometry"
+    )
+    protocols: GuidanceProtocols = Field(default_factory=lambda: GuidanceProtocols.model_validate({}))
+    images: int | None = Field(None, ge=2, description="the first so many items of the protocols; null: all")
+    workers: int = Field(2, ge=1, description="processes that train")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "GuidanceSettings":
+        if len(set(self.areas)) < len(self.areas):
+            raise ValueError("areas: the same area twice")
+        if not (self.protocols.l2 or self.protocols.linf):
+            raise ValueError("protocols: neither l2 nor linf, so nothing would be judged")
+        return self
+
+
 class Settings(Strict):
     """All of params.yaml."""
 
@@ -178,6 +238,8 @@ class Settings(Strict):
     trainings: dict[PublishedName, Training]
     evaluate: EvaluateSettings
     compare: CompareSettings
+    simulation: SimulationSettings | None = Field(None, description="responses that are made from the images")
+    guidance: dict[PublishedName, GuidanceSettings] = Field(default_factory=dict, description="studies, by name")
 
 
 def load_settings(root: Path) -> Settings:

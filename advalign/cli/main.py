@@ -12,6 +12,7 @@ from advalign.cli import (
     data,
     doctor,
     evaluate,
+    guidance,
     init,
     neural,
     protocols,
@@ -39,6 +40,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("study")(study.study)
+app.add_typer(guidance.app, name="guidance")
 app.command("evaluate")(evaluate.evaluate)
 app.command("protocols")(protocols.protocols)
 app.add_typer(zoo.app, name="zoo")

@@ -213,14 +213,17 @@ def response_file(project: Project, name: str) -> Path:
 
 
 def need_responses(project: Project, name: str) -> Path:
-    """`data/responses/NAME.h5`, which is there.
+    """`data/responses/NAME.h5`, or else `outputs/responses/NAME.h5`, which a stage of the experiment has made.
 
     Raises:
         InputError: not a name, or nothing is called so; offers the nearest names.
     """
     path = response_file(project, name)
+    made = project.root / "outputs" / "responses" / path.name
+    if not path.exists() and made.exists():
+        return made
     if not path.exists():
-        there = {file.stem for file in path.parent.glob("*.h5")}
+        there = {file.stem for folder in (path, made) for file in folder.parent.glob("*.h5")}
         raise InputError(f"{unknown_name('set of responses', name, there)}: import it with {IMPORT}")
     return path
 

@@ -1,0 +1,1 @@
+"""What guidance by brain responses comes to: statistics, verdict sentences, figures and a page."""
