@@ -126,7 +126,7 @@ def test_commands_from_inside_an_experiment(two):
     assert f"in {root}, then open" in compared.stdout
     assert pd.read_csv(second / "outputs" / "comparison" / "zoo.csv")["model"].tolist() == [NAME]
     published = [json.loads(typed(second, "publish", "--json").stdout)["created"] for _ in range(2)]
-    assert published == [[f"run {NAME}", f"version {NAME}", "comparison"], []]
+    assert published == [["human maps", f"run {NAME}", f"version {NAME}", "comparison"], []]
 
     assert "experiments" not in run(root, "dvc", "status").stdout  # an experiment's stages are its own affair
     assert held(root / "outputs") == before

@@ -112,8 +112,8 @@ def test_store_is_rebuilt_after_it_is_deleted(reproduced):
     assert json.loads(program(reproduced, "publish", "--json").stdout)["created"] == []
     (reproduced / "mlflow.db").unlink()
     published = json.loads(program(reproduced, "publish", "--json").stdout)
-    # a run and a version per checkpoint, a run per evaluation under two protocols, the comparison
-    assert len(published["created"]) == 4 * len(TRAININGS) + 1
+    # a run and a version per checkpoint, a run per evaluation under two protocols, the human maps, the comparison
+    assert len(published["created"]) == 4 * len(TRAININGS) + 2
     assert json.loads(program(reproduced, "publish", "--json").stdout)["created"] == []
     after = json.loads(program(reproduced, "registry", "list", "--json").stdout)
     digests = [{row["name"]: row["tags"]["advalign.weights_sha256"] for row in rows} for rows in (before, after)]
