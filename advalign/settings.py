@@ -49,9 +49,13 @@ class HumanMapSettings(Strict):
     bootstrap: int = Field(200, ge=100, description="resamples of the participants, for the intervals of ceilings")
 
     @model_validator(mode="after")
-    def _odd_window(self) -> "HumanMapSettings":
+    def _possible(self) -> "HumanMapSettings":
         if self.window % 2 == 0:
             raise ValueError(f"window {self.window} is even and would shift the map by half a pixel: give an odd one")
+        if self.window > self.resize:
+            raise ValueError(f"window {self.window} is wider than the image, which resize makes {self.resize} pixels")
+        if self.max_clicks is not None and self.max_clicks <= self.min_clicks:
+            raise ValueError(f"max_clicks {self.max_clicks} must be above min_clicks {self.min_clicks}")
         return self
 
 

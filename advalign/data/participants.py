@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from advalign.errors import DataError
 from advalign.files import Project
-from advalign.inputs import digests, tracked
+from advalign.inputs import content_digest, digests, tracked
 from advalign.progress import say
 
 TRIALS, IMAGES = "trials.parquet", "images.parquet"
@@ -78,6 +78,12 @@ def say_if_changed(project: Project) -> None:
     warning = tracked(project.root, found, project.digests).warning
     if warning:
         say(warning)
+
+
+def trials_digest(project: Project) -> str:
+    """SHA-256 of the content of both files; of nothing, where there are none."""
+    files = [project.participants / name for name in (TRIALS, IMAGES)] if has_participants(project) else []
+    return content_digest(project.data, digests(files, project.digests))
 
 
 def read_images(project: Project) -> pd.DataFrame:

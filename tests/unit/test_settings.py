@@ -129,6 +129,19 @@ def test_no_setting_is_infinite(tmp_path, values, value):
         parse(TrainSettings, values["train"], "train")
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("window", 22, "window 22 is even"),
+        ("window", 65, "window 65 is wider than the image, which resize makes 64 pixels"),
+        ("max_clicks", 2, "max_clicks 2 must be above min_clicks 2"),
+    ],
+)
+def test_settings_of_human_maps_that_contradict_each_other(tmp_path, values, path, value, said):
+    change(values, f"human_maps/{path}", value)
+    assert said in message(tmp_path, values)
+
+
 def test_missing_section_is_named(tmp_path, values):
     del values["evaluate"]
     assert message(tmp_path, values) == "params.yaml: evaluate: field required"

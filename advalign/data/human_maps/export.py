@@ -22,7 +22,7 @@ from advalign.data.human_maps.summary import settings_digest
 from advalign.data.imports._image_folder import UNKNOWN, ImageFolder
 from advalign.data.imports._images import as_jpeg, decode_image
 from advalign.data.imports._records import png_bytes
-from advalign.data.participants import IMAGE, has_participants, read_images
+from advalign.data.participants import IMAGE, has_participants, read_images, trials_digest
 from advalign.data.tfrecord import encode_example, write_payloads
 from advalign.errors import DataError, InputError, shown
 from advalign.files import Project, write_text
@@ -122,7 +122,7 @@ def _measured(project: Project, settings: Settings) -> tuple[float, frozenset[st
     """The human ceiling of outputs/maps, and the participants that were dropped there.
 
     Raises:
-        InputError: outputs/maps is missing, damaged, or of other settings.
+        InputError: outputs/maps is missing, damaged, or of other settings or trials.
     """
     if not has_participants(project):
         raise InputError("no trials in data/participants: import them with `advalign data import clicks`")
@@ -130,12 +130,16 @@ def _measured(project: Project, settings: Settings) -> tuple[float, frozenset[st
         summary, cleaning = (
             json.loads((project.human_maps / name).read_text(encoding="utf-8")) for name in (SUMMARY, CLEANING)
         )
-        ceiling, digest = summary["human_ceiling"], summary["settings_sha256"]
+        ceiling, digest, trials = summary["human_ceiling"], summary["settings_sha256"], summary["trials_sha256"]
         dropped = frozenset(str(one["participant"]) for one in cleaning["suspicious"] if one["dropped"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{project.human_maps} is missing or damaged: run `dvc repro maps` first") from None
     if digest != settings_digest(settings.human_maps, settings.seed) or ceiling is None:
         raise InputError(f"{project.human_maps} is of other settings than params.yaml has: run `dvc repro maps` first")
+    if trials != trials_digest(project):
+        raise InputError(
+            f"{project.human_maps} is of other trials than data/participants has: run `dvc repro maps` first"
+        )
     return float(ceiling), dropped
 
 

@@ -29,7 +29,7 @@ from advalign.data.human_maps.curve import curves
 from advalign.data.human_maps.sides import MEASURES
 from advalign.data.human_maps.summary import as_table, settings_digest, summary
 from advalign.data.imports._pool import each
-from advalign.data.participants import IMAGE, has_participants, read_images, read_trials, say_if_changed
+from advalign.data.participants import IMAGE, has_participants, read_images, read_trials, say_if_changed, trials_digest
 from advalign.data.results import write_table
 from advalign.errors import DataError
 from advalign.files import Project, write_text
@@ -197,7 +197,7 @@ def _write(
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the four files, the table last: with it, all of them are there."""
-    told = summary(table, *people, digest, seed)
+    told = summary(table, *people, digest, seed) | {"trials_sha256": trials_digest(project)}
     for name, values in ((CLEANING, cleaning), (SUMMARY, told), (CURVE, curve)):
         write_text(project.human_maps / name, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
     write_table(project.human_maps / AGREEMENT, table, digest)

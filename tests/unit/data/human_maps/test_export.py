@@ -20,7 +20,7 @@ from advalign.data.clickme import read_clickme, read_human_ceiling, split_shards
 from advalign.data.human_maps.export import export_clickme, heatmap_jpeg
 from advalign.data.human_maps.make import make_human_maps
 from advalign.data.imports.clickme import import_clickme
-from advalign.data.participants import IMAGES, IMAGES_SCHEMA, read_images, read_trials
+from advalign.data.participants import IMAGES, IMAGES_SCHEMA, TRIALS, read_images, read_trials
 from advalign.data.sample.generate import sample_classes
 from advalign.errors import InputError
 from advalign.files import Project
@@ -50,9 +50,13 @@ def project(tmp_path):
     write_images(project, images)
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text()) | {"human_maps": MAPS}
     (project.root / "params.yaml").write_text(yaml.safe_dump(params))
+    make_again(project)
+    return project
+
+
+def make_again(project):
     settings = load_settings(project.root)
     make_human_maps(project, settings.human_maps, settings.seed, workers=1)
-    return project
 
 
 def write_images(project, images):
@@ -112,6 +116,7 @@ def test_an_unknown_class_is_refused(project, tmp_path):
     images = read_images(project)
     images.loc[2, "label"] = -1
     write_images(project, images)
+    make_again(project)
     refused(project, tmp_path, r"002\.JPEG': its class is not known: .*wnid")
 
 
@@ -130,6 +135,15 @@ def test_maps_of_other_settings_are_refused(project, tmp_path):
     params["human_maps"]["sigma"] = 2.0
     (project.root / "params.yaml").write_text(yaml.safe_dump(params))
     refused(project, tmp_path, r"of other settings than params\.yaml has: run `dvc repro maps`")
+
+
+def test_maps_of_other_trials_are_refused(project, tmp_path):
+    path = project.participants / TRIALS
+    trials = pq.read_table(path)
+    pq.write_table(
+        trials.set_column(4, trials.schema.field("catch"), pa.array([0.5] * len(trials), pa.float32())), path
+    )
+    refused(project, tmp_path, r"of other trials than data/participants has: run `dvc repro maps`")
 
 
 def test_a_folder_with_something_in_it_is_refused(project, tmp_path):
