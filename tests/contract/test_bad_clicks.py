@@ -210,6 +210,21 @@ def test_a_folder_without_images_is_refused(root, images, told):
     assert told in refused(root, root.parent / "t.csv", images=root.parent / images)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("data", "export"), "`advalign data export` needs a command: clickme; --help"),
+        (("data", "export", "maps"), "No such command 'maps'; `advalign data export` has: clickme\n"),
+        (("data", "import", "click"), "`advalign data import` has: classes, clickme, imagenet, "),
+        (("data", "--nonsense"), "No such option: --nonsense\n"),
+    ],
+)
+def test_a_missing_or_unknown_command_lists_those_that_there_are(root, words, told):
+    ended = typed(root, *words)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert told in ended.stderr
+
+
 def test_other_trials_stay_without_replace(root):
     file = root.parent / "t.csv"
     file.write_bytes(rows())
