@@ -254,6 +254,8 @@ def maps(
             "\ndata/clickme/ceiling.yaml is missing: give --ceiling, the mean rank correlation of the maps of two "
             "halves of the participants, or write `human_ceiling: 0.66` into it"
         )
+    elif ceiling is None:
+        line += f"\nceiling.yaml stays: human ceiling {done.ceiling:g}"
     _report(done.as_json(), line, as_json)
 
 
