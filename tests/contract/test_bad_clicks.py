@@ -150,6 +150,7 @@ BAD = {  # kind: (name of the file, its content or what writes it, what is told)
     "a row per click": ("t.csv", b"image_path,user_id,x,y\na.png,ann,1.5,2\n", ("one row per click: group them into",)),
     "lists as text": ("t.csv", b'image_path,user_id,x,y\na.png,ann,"[1]","[2]"\n', ("x and y in one column clicks",)),
     "a picture": ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ("t.csv is binary data: name a CSV file",)),
+    "parquet called a CSV": ("t.csv", parquet(), ("t.csv is binary data: name a CSV file, or one that ends in .parq",)),
     "a picture without suffix": ("t", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ("t is binary data: name a CSV file",)),
     "an array": ("t.csv", lambda path: np.save(path.open("wb"), np.arange(9)), ("t.csv is binary data",)),
     "old line ends": ("t.csv", rows().replace(b"\n", b"\r"), ("t.csv: its lines end in carriage returns alone",)),

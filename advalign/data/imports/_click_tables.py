@@ -22,7 +22,8 @@ BLOCK = 4 << 20  # bytes of a CSV file that are read at once: no row is longer
 LONGEST_HEADER = 1 << 16  # bytes
 LOOKED_AT = 1024  # bytes of a file that is no text
 PARQUET_ROWS = 8192  # that are read at once
-_BINARY = frozenset(range(32)) - frozenset(b"\t\n\v\f\r")  # bytes that no text in any encoding of one byte has
+BINARY = "is binary data: name a CSV file, or one that ends in .parquet or .npz and is that"
+_NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\v\f\r")  # bytes that no text in any encoding of one byte has
 
 
 def read_csv_trials(file: Path) -> Iterator[Trials]:
@@ -83,12 +84,13 @@ def _header(file: Path) -> list[str]:
     try:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        binary = not _BINARY.isdisjoint(start)
-        other = "is binary data: name a CSV file, or one that ends in .parquet or .npz and is that"
-        known = lookalike(line) or (other if binary else "is not UTF-8 text: save it as CSV in UTF-8")
+        binary = not _NO_TEXT.isdisjoint(start)
+        known = lookalike(line) or (BINARY if binary else "is not UTF-8 text: save it as CSV in UTF-8")
         raise DataError(f"{file} {known}") from None
     if not line or (known := lookalike(text)):
         raise DataError(f"{file} {lookalike(line) if not line else known}")
+    if "\0" in text:
+        raise DataError(f"{file} {BINARY}")
     if "\r" in text:
         raise DataError(f"{file}: its lines end in carriage returns alone: save it as CSV with other line ends")
     names = next(csv.reader([text]), [])
