@@ -14,6 +14,8 @@ from advalign.errors import InputError, shown
 from advalign.regular_files import lookalike, read_text
 
 LARGEST = 128 << 20  # bytes of a file
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What stands in the place of commas in tables of others -> its name."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 

@@ -207,6 +207,12 @@ def clicks(
             f"\n{done.missing_trials} trials left out: {done.missing_images} of their images are not in {images} or "
             f"below: {', '.join(done.missing)}{more}"
         )
+    if done.unknown_class:
+        line += f"\n{done.unknown_class} images have no known class" + (
+            ": data/classes.yaml is missing: run `advalign data import classes` first if the maps are to become shards"
+            if done.classes_missing
+            else ": no wnid of data/classes.yaml is in the name of their folder or file"
+        )
     _report(done.as_json(), line, as_json)
 
 
@@ -248,6 +254,8 @@ def maps(
             "\ndata/clickme/ceiling.yaml is missing: give --ceiling, the mean rank correlation of the maps of two "
             "halves of the participants, or write `human_ceiling: 0.66` into it"
         )
+    elif ceiling is None:
+        line += f"\nceiling.yaml stays: human ceiling {done.ceiling:g}"
     _report(done.as_json(), line, as_json)
 
 

@@ -81,7 +81,7 @@ def _command() -> int | None:
     try:
         code: int | None = app(standalone_mode=False)
     except USAGE_ERROR as error:
-        raise InputError(error.format_message()) from None
+        raise InputError(_told(error)) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     except SystemExit as ended:  # typer ends with 1 where nobody reads the output
@@ -91,6 +91,18 @@ def _command() -> int | None:
     if code == INTERRUPTED:  # typer makes this of Ctrl-C
         raise KeyboardInterrupt
     return code
+
+
+def _told(error: Any) -> str:
+    """What a usage error says; where a command is missing or unknown, those that there are."""
+    said = str(error.format_message())
+    context: Any = getattr(error, "ctx", None)
+    if "command" not in said.lower() or not hasattr(getattr(context, "command", None), "list_commands"):
+        return said
+    known = ", ".join(context.command.list_commands(context))
+    if said.startswith("Usage: "):
+        return f"`{context.command_path}` needs a command: {known}; --help describes them"
+    return f"{said.rstrip('.')}; `{context.command_path}` has: {known}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Bad trials at the command line: one line that names file, row and fix, exit 2, and nothing half-written."""
 
 import gzip
+import json
 import os
 import re
 
@@ -105,7 +106,10 @@ BAD = {  # kind: (name of the file, its content or what writes it, what is told)
     "Latin-1": ("t.csv", rows().replace(b"ann", "j\xfcrg".encode("latin1")), ("row 1 (without", "is not UTF-8 text")),
     "endless name": ("t.csv", rows(trial(user="x" * 501)), (ROW_2, "has 501 bytes")),
     "catch in percent": ("t.csv", rows(header=f"{HEADER},catch_score").replace(b",ann", b",ann,95"),
-                         ("row 1 (without", "catch_score is '95', expected a share from 0 to 1")),
+                         (
+                             "row 1 (without",
+                             "catch_score is '95', expected a share from 0 to 1, or nothing: divide percentages by 100",
+                         )),
     "catch in words": ("t.csv", rows(header=f"{HEADER},user_catch_trial").replace(b",ann", b",ann,good"),
                        ("user_catch_trial is 'good'",)),
     "mobile perhaps": ("t.csv", rows(header=f"{HEADER},is_mobile").replace(b",ann", b",ann,perhaps"),
@@ -135,14 +139,29 @@ BAD = {  # kind: (name of the file, its content or what writes it, what is told)
     "two images of one name": ("t.csv", rows(trial(image="u/twin.png"), trial(image="v/twin.png")),
                                ("row 3 (without the header)", "have one name", "rename one of them")),
     "damaged image": ("t.csv", rows(trial(image="cut.png")), ("cut.png cannot be read as an image",)),
-    "missing file": ("t.csv", None, ("t.csv", "No such file")),
+    "columns swapped": ("t.csv", b'image_path,clicks,user_id\nann,"{(1,2)}",a.png\n',
+                        ("none of its images ('ann' ...)", "or these columns are swapped")),
+    "shares of the image": (
+        "t.csv",
+        HEADER.encode() + b"\n" + trial(",".join(f"({k / 20},1)" for k in range(1, 21))).encode(),
+        ("t.csv: all x and y lie in 0 .. 1", "look like shares of the image: multiply them by its width and height"),
+    ),
+    "clicks NaN": ("t.csv", rows(trial("NaN")), (ROW_2, "clicks are 'NaN', expected pairs or nothing: leave it empty")),
+    "a row per click": ("t.csv", b"image_path,user_id,x,y\na.png,ann,1.5,2\n", ("one row per click: group them into",)),
+    "lists as text": ("t.csv", b'image_path,user_id,x,y\na.png,ann,"[1]","[2]"\n', ("x and y in one column clicks",)),
+    "a picture": ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ("t.csv is binary data: name a CSV file",)),
+    "parquet called a CSV": ("t.csv", parquet(), ("t.csv is binary data: name a CSV file, or one that ends in .parq",)),
+    "a picture without suffix": ("t", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ("t is binary data: name a CSV file",)),
+    "an array": ("t.csv", lambda path: np.save(path.open("wb"), np.arange(9)), ("t.csv is binary data",)),
+    "old line ends": ("t.csv", rows().replace(b"\n", b"\r"), ("t.csv: its lines end in carriage returns alone",)),
+    "missing file": ("t.csv", None, ("t.csv cannot be read (No such file or directory): name an existing file",)),
     "a folder": ("t.csv", lambda path: path.mkdir(), ("t.csv is a folder, expected a regular file",)),
     "a pipe": ("t.csv", os.mkfifo, ("t.csv is a named pipe",)),
     "parquet cut short": ("t.parquet", cut(parquet()), ("t.parquet cannot be read as parquet", "fetch it again")),
     "no parquet": ("t.parquet", rows(), ("t.parquet looks like text ('image_path,c' ...)",)),
     "unequal lists": ("t.parquet", parquet(y=[[1, 2], [3, 4]]), (ROW_2, "x and y have 1 and 2 values")),
     "lists of text": ("t.parquet", parquet(x=[["a"], ["b"]]), ("x is a column of list<", "expected lists of numbers")),
-    "no lists": ("t.parquet", parquet(x=[1, 2]), ("x is a column of int64, expected lists of numbers")),
+    "no lists": ("t.parquet", parquet(x=[1, 2]), ("x is a column of int64, expected lists", "one row per click")),
     "x alone": ("t.parquet", parquet(y=None), ("column y is missing",)),
     "NaN in a list": ("t.parquet", parquet(x=[[1, 2], [np.nan]]), (ROW_2, "the x coordinate nan")),
     "null in a list": ("t.parquet", parquet(x=[[1, 2], [None]]), (ROW_2, "the x coordinate nan")),
@@ -155,6 +174,8 @@ BAD = {  # kind: (name of the file, its content or what writes it, what is told)
     "archive of different lengths": ("t.npz", archive(user_id=["ann"]), ("different lengths", "user_id 1")),
     "archive of unequal clicks": ("t.npz", archive(clickmap_x=[[1, 2], [3, 4, 5]]),
                                   (ROW_2, "clickmap_x and clickmap_y have 3 and 1 values")),
+    "archive of a row per click": ("t.npz", archive(clickmap_x=[1, 2], clickmap_y=[1, 2]),
+                                   ("row 1 (without", "clickmap_x is 1", "one row per click: group them")),
     "archive of words": ("t.npz", archive(clickmap_x=[[1, 2], ["b"]]), (ROW_2, "clickmap_x is ['b'], expected a list")),
     "archive of an infinite click": ("t.npz", archive(clickmap_y=[[1, 2], [np.inf]]), (ROW_2, "expected a list")),
     "archive of two dimensions": ("t.npz", archive(user_id=np.array([["ann"], ["bob"]])), ("2 dimensions",)),
@@ -163,11 +184,15 @@ BAD = {  # kind: (name of the file, its content or what writes it, what is told)
 }  # fmt: skip
 
 
+def command(root, file, images=None):
+    folder = images or root.parent / "images"
+    return ["data", "import", "clicks", str(file), "--images", str(folder), "--workers", "1"]
+
+
 def refused(root, file, *options, images=None):
     """Run the import; the line of its error. Nothing of the project may be changed."""
     before = content(root)
-    words = ["data", "import", "clicks", str(file), "--images", str(images or root.parent / "images"), "--workers", "1"]
-    ended = typed(root, *words, *options)
+    ended = typed(root, *command(root, file, images), *options)
     error = PROGRESS.sub("", ended.stderr)
     assert (ended.returncode, ended.stdout) == (2, ""), error
     assert error.startswith("advalign: error: ")
@@ -210,11 +235,61 @@ def test_a_folder_without_images_is_refused(root, images, told):
     assert told in refused(root, root.parent / "t.csv", images=root.parent / images)
 
 
+CORNER = [(x / 2, y / 2) for x in range(3) for y in range(3)] * 3
+
+
+@pytest.mark.parametrize(
+    "clicks",
+    [CORNER[:19], [(x % 2, x % 3 % 2) for x in range(30)], [*CORNER, (1.5, 0)], [*CORNER, (-0.5, 0)]],
+    ids=["few clicks", "whole numbers", "one beyond", "one before"],
+)
+def test_clicks_in_the_corner_are_not_taken_for_shares(root, clicks):
+    text = ",".join(f"({x},{y})" for x, y in clicks)
+    (root.parent / "t.csv").write_text(f"{HEADER}\n{trial(text)}\n")
+    ended = typed(root, *command(root, root.parent / "t.csv"))
+    assert ended.returncode == 0, ended.stderr
+    (trials,) = read_trials(Project(root))
+    assert len(trials["x"][0]) == len(clicks)
+
+
+def test_images_of_no_known_class_are_said(root):
+    file = root.parent / "t.csv"
+    file.write_bytes(rows(trial(image="b.png")))
+    ended = typed(root, *command(root, file))
+    assert (
+        "\n2 images have no known class: data/classes.yaml is missing: run `advalign data import classes` first if the "
+        "maps are to become shards\n"
+    ) in ended.stdout
+    (root / "data" / "classes.yaml").write_text("0: {wnid: n00000001, name: a, superclass: null, animate: false}\n")
+    Image.new("RGB", (100, 40)).save(root.parent / "images" / "n00000001.png")
+    file.write_bytes(rows(trial(image="n00000001.png")))
+    ended = typed(root, *command(root, file), "--replace")
+    assert "\n1 images have no known class: no wnid of data/classes.yaml is in the name" in ended.stdout
+    told = json.loads(typed(root, *command(root, file), "--replace", "--json").stdout)
+    assert (told["unknown_class"], told["classes_missing"]) == (1, False)
+    file.write_bytes(f"{HEADER}\n{trial(image='n00000001.png')}\n".encode())
+    assert "class" not in typed(root, *command(root, file), "--replace").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("data", "export"), "`advalign data export` needs a command: clickme; --help"),
+        (("data", "export", "maps"), "No such command 'maps'; `advalign data export` has: clickme\n"),
+        (("data", "import", "click"), "`advalign data import` has: classes, clickme, imagenet, "),
+        (("data", "--nonsense"), "No such option: --nonsense\n"),
+    ],
+)
+def test_a_missing_or_unknown_command_lists_those_that_there_are(root, words, told):
+    ended = typed(root, *words)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert told in ended.stderr
+
+
 def test_other_trials_stay_without_replace(root):
     file = root.parent / "t.csv"
     file.write_bytes(rows())
-    words = ["data", "import", "clicks", str(file), "--images", str(root.parent / "images"), "--workers", "1"]
-    assert typed(root, *words).returncode == 0
+    assert typed(root, *command(root, file)).returncode == 0
     file.write_bytes(rows(trial()))
     assert "exists with other content: move it away, or give --replace" in refused(root, file)
     file.write_bytes(rows(trial("{(1,2),(3")))

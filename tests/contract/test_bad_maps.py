@@ -1,5 +1,6 @@
 """Bad finished maps at the command line: one line that names the map and the fix, exit 2, and nothing half-written."""
 
+import pickle
 import re
 
 import h5py
@@ -83,9 +84,15 @@ BAD = {  # kind: (what is done to the folder of maps, what is told)
     "not finite": (saved("3.npy", NAN), "3.npy holds values that are not finite"),
     "complex": (saved("3.npy", SMOOTH * 1j), "3.npy holds items of type complex128, expected numbers"),
     "three channels": (saved("3.npy", np.zeros((20, 30, 3))), "3.npy is 20x30x3, expected one channel"),
-    "one row": (saved("3.npy", np.arange(9)), "3.npy is 9, expected one channel"),
+    "one row": (saved("3.npy", np.arange(9)), "3.npy has 1 dimension, expected one channel, height x width"),
     "no pixels": (saved("3.npy", np.zeros((0, 5))), "3.npy is 0x5, expected one channel"),
-    "objects": (saved("3.npy", np.array([[{}]])), "3.npy cannot be read (Object arrays cannot be loaded"),
+    "objects": (
+        saved("3.npy", np.array([[{}]])),
+        "3.npy holds a pickle of objects, expected numbers: save it as numbers",
+    ),
+    "a pickle": (written("3.npy", pickle.dumps([SMOOTH])), "3.npy holds a pickle of objects"),
+    "a number": (saved("3.npy", np.array(1.0)), "3.npy has 0 dimensions"),
+    "noise": (written("3.npy", bytes(range(128, 200))), "3.npy cannot be read"),
     "cut short": (cut, "3.npy cannot be read"),
     "a text": (written("3.npy", b"hello world, no map"), "3.npy looks like text"),
     "an empty file": (written("3.npy", b""), "3.npy is empty"),
@@ -112,10 +119,14 @@ def content(root):
     return {path: path.read_bytes() if path.is_file() else b"" for path in kept}
 
 
+def command(root, split="test", folder="maps"):
+    folders = [str(root.parent / folder), "--images", str(root.parent / "images")]
+    return ["data", "import", "maps", *folders, "--split", split, "--workers", "1"]
+
+
 def refused(root, *options, split="test"):
     before = content(root)
-    folders = [str(root.parent / "maps"), "--images", str(root.parent / "images")]
-    ended = typed(root, "data", "import", "maps", *folders, "--split", split, "--workers", "1", *options)
+    ended = typed(root, *command(root, split), *options)
     error = PROGRESS.sub("", ended.stderr)
     assert (ended.returncode, ended.stdout) == (2, ""), error
     assert error.startswith("advalign: error: ")
@@ -137,7 +148,8 @@ def test_a_bad_map_is_refused_in_one_line(root, kind):
         (("--ceiling", "0"), "the human ceiling must lie in (0, 1], got 0"),
         (("--ceiling", "66"), "the human ceiling must lie in (0, 1], got 66"),
         (("--ceiling", "nan"), "the human ceiling must lie in (0, 1], got nan"),
-        (("--labels", "missing.csv"), "missing.csv"),
+        (("--labels", "missing.csv"), "missing.csv: cannot be read (No such file or directory): name an existing file"),
+        (("--images", "/nope"), "/nope is not a folder: name the one that the images of the maps are in"),
     ],
 )
 def test_bad_options(root, options, told):
@@ -147,6 +159,46 @@ def test_bad_options(root, options, told):
 def test_labels_that_lack_an_image(root):
     (root.parent / "labels.csv").write_text("image,wnid\n1,n00000002\n")
     assert "2.png: its class is not known: add it to" in refused(root, "--labels", str(root.parent / "labels.csv"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ("image;wnid\n1;n00000002\n", "semicolons"),
+        ("ImageId\tPredictionString\n1\tn00000002 1 2 3 4\n", "tabs"),
+        ("1.png|n00000002\n", "bars"),
+    ],
+)
+def test_labels_with_other_separators(root, labels, word):
+    (root.parent / "labels.csv").write_text(labels)
+    line = refused(root, "--labels", str(root.parent / "labels.csv"))
+    assert f"columns are separated by {word}, expected commas: save it with commas" in line
+
+
+def test_a_folder_that_is_not_there(root):
+    ended = typed(root, *command(root, folder="nope"))
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(
+        "nope does not exist: name an existing folder with maps, or one HDF5 file or archive\n"
+    )
+
+
+def test_it_is_said_which_ceiling_stays(root):
+    given = typed(root, *command(root), "--ceiling", "0.62")
+    assert given.returncode == 0, given.stderr
+    assert "ceiling.yaml" not in given.stdout
+    assert "\nceiling.yaml stays: human ceiling 0.62\n" in typed(root, *command(root, "val")).stdout
+
+
+def test_a_ceiling_that_is_there_already_is_not_said_to_be_written(root):
+    assert typed(root, *command(root), "--ceiling", "0.62").returncode == 0
+    shards = root.parent / "shards"
+    (root / "data" / "clickme").rename(shards)
+    words = ["data", "import", "clickme", str(shards), "--workers", "1"]
+    first, again = typed(root, *words), typed(root, *words)
+    assert "\nceiling.yaml written: the human ceiling that came with the shards\n" in first.stdout, first.stderr
+    assert again.returncode == 0, again.stderr
+    assert "ceiling.yaml" not in again.stdout
 
 
 def test_without_classes(root):

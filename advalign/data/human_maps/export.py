@@ -163,8 +163,9 @@ class _Records:
             label = self._labels[image.image]
             if label == UNKNOWN:
                 raise DataError(
-                    f"{shown(image.image)}: its class is not known: put it into a folder called like its wnid and "
-                    "import the trials again"
+                    f"{shown(image.image)}: its class is not known: run `advalign data import classes` if "
+                    "data/classes.yaml is missing, put the image into a folder called like its wnid, and import the "
+                    "trials again with `advalign data import clicks --replace`"
                 )
             heatmap = full_map(image, self._settings.human_maps).numpy()
             encoded = png_bytes(levels(heatmap)) if self._lossless else heatmap_jpeg(heatmap)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from advalign.data.imports._click_tables import check_pairs, make_trials
 from advalign.data.imports._click_text import parse_clicks
 from advalign.data.imports._pickles import DAMAGED, Array, Refused, is_number, read_pickle
-from advalign.data.imports._trials import Rows, Trials, columns_of
+from advalign.data.imports._trials import MEND, PER_CLICK, Rows, Trials, columns_of
 from advalign.errors import DataError, quoted, shown
 from advalign.regular_files import lookalike, open_file
 
@@ -81,7 +81,8 @@ def _lists(values: list[Any], name: str, rows: Rows) -> tuple[NDArray[np.float64
         elif numbers is None:
             numbers = np.empty(0)
         if not isinstance(numbers, np.ndarray) or numbers.ndim > 1 or numbers.dtype.kind not in "iuf":
-            rows.refuse(index, f"{name} is {shown(_plain(value))}, expected a list of numbers")
+            fix = PER_CLICK if is_number(value) else MEND
+            rows.refuse(index, f"{name} is {shown(_plain(value))}, expected a list of numbers", fix)
         numbers = np.atleast_1d(numbers).astype(np.float64)
         found.append(numbers)
         lengths[index] = len(numbers)

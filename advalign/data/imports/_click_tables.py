@@ -12,15 +12,18 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from advalign.data.imports._click_text import parse_clicks
-from advalign.data.imports._trials import WANTED, Rows, Trials, columns_of
+from advalign.data.imports._click_text import EXAMPLE, parse_clicks
+from advalign.data.imports._trials import PER_CLICK, WANTED, Rows, Trials, columns_of
 from advalign.errors import DataError, quoted, shown
 from advalign.regular_files import lookalike, open_file
+from advalign.strict_csv import SEPARATORS
 
 BLOCK = 4 << 20  # bytes of a CSV file that are read at once: no row is longer
 LONGEST_HEADER = 1 << 16  # bytes
+LOOKED_AT = 1024  # bytes of a file that is no text
 PARQUET_ROWS = 8192  # that are read at once
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+BINARY = "is binary data: name a CSV file, or one that ends in .parquet or .npz and is that"
+_NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\v\f\r")  # bytes that no text in any encoding of one byte has
 
 
 def read_csv_trials(file: Path) -> Iterator[Trials]:
@@ -76,16 +79,23 @@ def _header(file: Path) -> list[str]:
     """
     with open_file(file, DataError) as source:
         line = source.readline(LONGEST_HEADER)
+        source.seek(0)
+        start = source.read(LOOKED_AT)
     try:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        known = lookalike(line) or "is not UTF-8 text: save it as CSV in UTF-8"
+        binary = not _NO_TEXT.isdisjoint(start)
+        known = lookalike(line) or (BINARY if binary else "is not UTF-8 text: save it as CSV in UTF-8")
         raise DataError(f"{file} {known}") from None
     if not line or (known := lookalike(text)):
         raise DataError(f"{file} {lookalike(line) if not line else known}")
+    if "\0" in text:
+        raise DataError(f"{file} {BINARY}")
+    if "\r" in text:
+        raise DataError(f"{file}: its lines end in carriage returns alone: save it as CSV with other line ends")
     names = next(csv.reader([text]), [])
     if len(names) == 1:
-        for separator, word in _SEPARATORS.items():
+        for separator, word in SEPARATORS.items():
             if separator in text:
                 fix = "save it with commas, clicks in double quotes"
                 raise DataError(f"{file}: columns are separated by {word}, expected commas: {fix}")
@@ -187,10 +197,23 @@ def _lists(column: pa.Array, name: str, rows: Rows) -> tuple[NDArray[np.float64]
     """Values of a list column one after another, and how many each row has; a null list is empty."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not _is_numeric(kind.value_type):
-        raise DataError(f"{rows.file}: {name} is a column of {kind}, expected lists of numbers: save it as lists")
+        text = pa.types.is_binary(kind)  # of a CSV
+        said = "text" if text else str(kind)
+        fix = f"save x and y in one column clicks, such as {EXAMPLE}" if text else "save it as lists"
+        fix = PER_CLICK if _is_numeric(kind) or (text and _is_number(column)) else fix
+        raise DataError(f"{rows.file}: {name} is a column of {said}, expected lists of numbers: {fix}")
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     values = pc.list_flatten(column).cast(pa.float64(), safe=False)  # a null becomes NaN, which is refused
     return values.to_numpy(zero_copy_only=False), lengths
+
+
+def _is_number(column: pa.Array) -> bool:
+    """Whether the first value of a column of bytes is a number."""
+    try:
+        float(column[0].as_py())
+    except (IndexError, ValueError):
+        return False
+    return True
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -12,6 +12,7 @@ EXAMPLE = "{(12,34),(56,78)}"
 _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?"
 _PAIR = rf"[\"']?\s*\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*[\"']?"
 _CLICKS = rf"^[\s\"']*[\[{{]?\s*({_PAIR}(\s*,\s*{_PAIR})*)?\s*[\]}}]?[\s\"']*$"
+_NOTHING = {"nan", "na", "n/a", "none", "null"}  # how tables say that there is no value
 _KEPT = b"0123456789+-.eE"
 _TO_SPACES = bytes(code if code in _KEPT else 32 for code in range(256))
 
@@ -34,6 +35,8 @@ def parse_clicks(column: pa.Array, rows: Rows) -> tuple[NDArray[np.float64], NDA
 
     def flaw(index: int) -> str:
         said = text[index].as_py().decode(errors="replace")
+        if said.strip("\"' ").lower() in _NOTHING:
+            rows.refuse(index, f"clicks are {shown(said)}, expected pairs or nothing", "leave it empty")
         cut = f" ({len(said)} characters, which end in {shown(said[-20:])})" if len(said) > 120 else ""
         return f"clicks are {shown(said)}{cut}, expected pairs such as {EXAMPLE}"
 

@@ -32,18 +32,19 @@ class ImageFolder:
         names: file names (or their keys), each once, sorted.
     """
 
-    def __init__(self, folder: Path, key: Callable[[str], str] = str) -> None:
+    def __init__(self, folder: Path, key: Callable[[str], str] = str, of: str = "trials") -> None:
         """List the folder.
 
         Args:
             folder: to list.
             key: of a file name: names of one key mean one image.
+            of: what they are images of, for the message.
 
         Raises:
             DataError: no folder, or no image below it.
         """
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder: name the one that the images of the trials are in")
+            raise DataError(f"{folder} is not a folder: name the one that the images of the {of} are in")
         self.folder, self._key = folder, key
         self._paths: dict[str, list[Path]] = {}
         for parent, folders, files in os.walk(folder):

@@ -8,7 +8,7 @@ from advalign.data.imports._place import stem_of
 from advalign.errors import DataError, shown
 from advalign.progress import say
 from advalign.regular_files import lookalike, read_text
-from advalign.strict_csv import LARGEST, parse_sheet
+from advalign.strict_csv import LARGEST, SEPARATORS, parse_sheet
 
 OWN, KAGGLE = ["image", "wnid"], ["ImageId", "PredictionString"]
 FORMATS = "image,wnid; Kaggle's ImageId,PredictionString; or lines `ILSVRC2012_val_00000001.JPEG 65`"
@@ -26,7 +26,7 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     try:
         text = read_text(path, DataError, largest=LARGEST, encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}): name an existing file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a label file, expected {FORMATS}") from None
     if text and lookalike(text):
@@ -58,7 +58,9 @@ def say_if_none_is_0(source: object, labels: Iterable[int], classes: Classes) ->
 
 def _rows(path: Path, text: str, classes: Classes) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, image, wnid)."""
-    if "," not in text.lstrip().partition("\n")[0]:
+    first = text.lstrip().partition("\n")[0]
+    if "," not in first:
+        _refuse_separators(path, first)
         yield from _caffe(path, text.splitlines(), classes)
         return
     (line, header), *rows = parse_sheet(text, str(path), DataError)
@@ -69,6 +71,15 @@ def _rows(path: Path, text: str, classes: Classes) -> Iterator[tuple[int, str, s
         if not row[0].strip() or not words or (header == OWN and len(words) > 1):
             raise DataError(f"{path}: line {number}: expected {','.join(header)}; got {shown(','.join(row))}: fix it")
         yield number, row[0].strip(), words[0]
+
+
+def _refuse_separators(path: Path, first: str) -> None:
+    """Refuse a table without commas; a line of a Caffe list, whose names may hold anything, ends in a number."""
+    if first.split()[-1:] and first.split()[-1].isdecimal():
+        return
+    for separator, word in SEPARATORS.items():
+        if separator in first:
+            raise DataError(f"{path}: columns are separated by {word}, expected commas: save it with commas")
 
 
 def _caffe(path: Path, lines: list[str], classes: Classes) -> Iterator[tuple[int, str, str]]:

@@ -61,6 +61,8 @@ def list_maps(folder: Path) -> list[MapSource]:
             for name in names
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
         ]
+    elif not folder.exists():
+        raise DataError(f"{folder} does not exist: name an existing folder with maps, or one HDF5 file or archive")
     else:
         check_regular(folder)
         files = [folder] if folder.suffix.lower() in SUFFIXES else []
@@ -129,6 +131,8 @@ def read_map(source: MapSource) -> NDArray[np.float64]:
         else:
             values = _read_array(source)
     except _FAILURES as error:
+        if "Object arrays" in str(error) or _starts_as_pickle(source.file):
+            raise DataError(f"{source} holds a pickle of objects, expected numbers: save it as numbers") from None
         raise _damaged(source.file, error) from None
     values = _plane(values, source)
     if not np.isfinite(values).all():
@@ -138,6 +142,12 @@ def read_map(source: MapSource) -> NDArray[np.float64]:
         raise DataError(f"{source} is constant, so it ranks no pixel above another: remove that map")
     scaled: NDArray[np.float64] = (values - low) / (high - low)
     return scaled
+
+
+def _starts_as_pickle(file: Path) -> bool:
+    with open_file(file, DataError) as source:
+        start = source.read(2)
+    return len(start) == 2 and start[0] == 0x80 and 2 <= start[1] <= 5  # the protocol
 
 
 def _plane(values: NDArray[Any], source: MapSource) -> NDArray[np.float64]:
@@ -150,8 +160,8 @@ def _plane(values: NDArray[Any], source: MapSource) -> NDArray[np.float64]:
     if values.ndim == 3 and 1 in (shape[0], shape[2]):
         values = values[0] if shape[0] == 1 else values[:, :, 0]
     if values.ndim != 2 or not values.size:
-        said = "x".join(map(str, shape)) or "a number"
-        raise DataError(f"{source} is {said}, expected one channel, height x width: save it so")
+        said = f"is {'x'.join(map(str, shape))}" if len(shape) > 1 else f"has {len(shape)} dimension{'s'[len(shape) :]}"
+        raise DataError(f"{source} {said}, expected one channel, height x width: save it so")
     return values.astype(np.float64)
 
 

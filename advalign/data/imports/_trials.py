@@ -23,7 +23,9 @@ COLUMNS = {
 }
 """What a column holds -> its names in the sources, the first that is there counts."""
 WANTED = "image_path, user_id and clicks (or x and y), and perhaps catch_score and is_mobile"
+PER_CLICK = "one row per click: group them into one row per trial with a column clicks"
 FARTHEST = 1e6  # pixels from the image's corner: no image is as large
+MEND = "fix that row, or remove it"
 LONGEST_NAME = 500  # bytes of a path or a participant's name
 _NAMES = (pa.types.is_integer, pa.types.is_binary, pa.types.is_string, pa.types.is_large_string)  # kinds of columns
 _CONTROL = r"[\x00-\x1f\x7f]"
@@ -62,7 +64,7 @@ class Rows:
     def __init__(self, file: Path, first: int) -> None:
         self.file, self.first = file, first
 
-    def refuse(self, index: int, flaw: str, fix: str = "fix that row, or remove it") -> NoReturn:
+    def refuse(self, index: int, flaw: str, fix: str = MEND) -> NoReturn:
         """Raise a DataError that names the file and the row."""
         raise DataError(f"{self.file}: row {self.first + index} (without the header): {flaw}: {fix}")
 
@@ -115,7 +117,8 @@ class Rows:
         Raises:
             DataError: anything else.
         """
-        return np.array(self._each(values, _share, column, "expected a share from 0 to 1, or nothing"), np.float32)
+        wanted, fix = "expected a share from 0 to 1, or nothing", "divide percentages by 100, or leave it empty"
+        return np.array(self._each(values, _share, column, wanted, fix), np.float32)
 
     def booleans(self, values: Sequence[Any], column: str) -> pa.BooleanArray:
         """Booleans, or text of one, or lists of one; empty: null.
@@ -124,9 +127,11 @@ class Rows:
             DataError: anything else.
         """
         wanted = "expected true or false, or nothing"
-        return pa.array(self._each(values, _boolean, column, wanted), pa.bool_())
+        return pa.array(self._each(values, _boolean, column, wanted, MEND), pa.bool_())
 
-    def _each(self, values: Sequence[Any], parse: Callable[[Any], Any], column: str, wanted: str) -> list[Any]:
+    def _each(
+        self, values: Sequence[Any], parse: Callable[[Any], Any], column: str, wanted: str, fix: str
+    ) -> list[Any]:
         known: dict[Any, Any] = {}
         parsed = []
         for index, value in enumerate(values):
@@ -136,7 +141,7 @@ class Rows:
                     known[key] = parse(value)
             except (ValueError, TypeError):
                 said = value.decode(errors="replace") if isinstance(value, bytes) else value
-                self.refuse(index, f"{column} is {shown(said)}, {wanted}")
+                self.refuse(index, f"{column} is {shown(said)}, {wanted}", fix)
             parsed.append(known[key])
         return parsed
 

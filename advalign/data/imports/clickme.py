@@ -52,7 +52,7 @@ class ClickMeImport:
     classes: dict[int, int]
     superclasses: dict[str, int]
     ceiling_written: bool  # ClickMe's published one
-    ceiling_given: bool  # it came with the shards
+    ceiling_given: bool  # one that came with the shards was written
 
     def as_json(self) -> dict[str, Any]:
         """As plain values; class indices become strings."""
@@ -117,7 +117,7 @@ def import_clickme(
             ledger[shard.row.file] = shard.row
             write_ledger(folder / "imported.csv", ledger.values())
             advance(len(shards), len(jobs), shard.row.file)
-        done = _summary(shards, classes, _write_ceiling(folder / CEILING_FILE, given), given is not None)
+        done = _summary(shards, classes, *_write_ceiling(folder / CEILING_FILE, given))
     say_if_none_is_0("ClickMe", done.classes, classes)
     return done
 
@@ -140,14 +140,17 @@ def _given_ceiling(sources: Sequence[Path], target: Path, replace: bool) -> str 
     return file.read_text(encoding="utf-8")
 
 
-def _write_ceiling(path: Path, given: str | None) -> bool:
-    """Write the ceiling that came with the shards, or ClickMe's published one if there is none; whether the latter."""
-    if given is not None:
-        write_text(path, given)
-    if path.exists():
-        return False
-    write_text(path, CEILING)
-    return True
+def _write_ceiling(path: Path, given: str | None) -> tuple[bool, bool]:
+    """Write the ceiling that came with the shards, or ClickMe's published one if there is none.
+
+    Returns:
+        Whether the published one was written, and whether the given one; a file that holds it stays.
+    """
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    if before is not None and given in (None, before):
+        return False, False
+    write_text(path, CEILING if given is None else given)
+    return given is None, given is not None
 
 
 def _summary(

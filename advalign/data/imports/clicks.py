@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from advalign.data.imports._click_archives import read_archive_trials
 from advalign.data.imports._click_tables import read_csv_trials, read_parquet_trials
-from advalign.data.imports._image_folder import ImageFolder, Images, read_images
-from advalign.data.imports._place import only_import, settled, staged
+from advalign.data.imports._image_folder import UNKNOWN, ImageFolder, Images, read_images
+from advalign.data.imports._place import IMAGE_SUFFIXES, only_import, settled, staged
 from advalign.data.imports._trial_sorter import NUMBER, SCHEMA, TrialSorter
 from advalign.data.imports._trials import Trials
 from advalign.data.participants import (
@@ -41,6 +42,7 @@ from advalign.regular_files import open_file
 
 MOST_NAMES = 20  # missing images that are listed
 SUSPECTED = 0.05  # share of clicks outside their images from which x and y may be swapped
+FEWEST_SHARES = 20  # clicks that show whether coordinates are shares of the image
 COMPRESSION = "zstd"
 
 
@@ -51,6 +53,8 @@ class ClicksImport:
     Attributes:
         trials, participants, images, clicks: what data/participants holds.
         empty: trials without clicks.
+        unknown_class: images whose class is not known.
+        classes_missing: there is no data/classes.yaml, so that no class is.
         outside: clicks outside their image, which cleaning drops.
         missing_trials, missing_images: left out, since the image was not found.
         missing: names of the first 20 of those images, as the source gives them.
@@ -62,6 +66,8 @@ class ClicksImport:
     images: int
     clicks: int
     empty: int
+    unknown_class: int
+    classes_missing: bool
     outside: int
     missing_trials: int
     missing_images: int
@@ -116,6 +122,8 @@ def import_clicks(
         images=len(table.numbers),
         clicks=int(sorter.clicks.sum()),
         empty=tally.empty,
+        unknown_class=int((table.labels == UNKNOWN).sum()),
+        classes_missing=not (project.data / "classes.yaml").exists(),
         outside=outside.given,
         missing_trials=tally.missing_trials,
         missing_images=len(tally.missing),
@@ -131,12 +139,24 @@ class _Tally:
         self.participants: set[str] = set()
         self.missing: dict[str, None] = {}  # in the order of the source
         self.missing_trials = self.empty = 0
+        self.clicks = 0
+        self.within_1 = self.whole = True  # all coordinates so far
+
+    def add_clicks(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+        """Note what the coordinates of some clicks look like."""
+        both = np.concatenate([x, y])
+        self.clicks += len(x)
+        self.within_1 &= bool(((both >= 0) & (both <= 1)).all())
+        self.whole &= bool((both == np.rint(both)).all())
 
 
 def _read(file: Path) -> Iterator[Trials]:
     """Trials of a file, whose kind its suffix says, or else its first bytes."""
-    with open_file(file, DataError) as source:
-        start = source.read(4)
+    try:
+        with open_file(file, DataError) as source:
+            start = source.read(4)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}): name an existing file") from None
     kinds = {".csv": read_csv_trials, ".parquet": read_parquet_trials, ".npz": read_archive_trials}
     known = {b"PAR1": read_parquet_trials, b"PK\x03\x04": read_archive_trials}
     return kinds.get(file.suffix.lower(), known.get(start, read_csv_trials))(file)
@@ -157,6 +177,7 @@ def _take(trials: Trials, found: ImageFolder, sorter: TrialSorter, tally: _Tally
             numbers[code] = number
     number = numbers[codes]
     there = number >= 0
+    tally.add_clicks(trials.x, trials.y)
     x, y = (trials.y, trials.x) if swap else (trials.x, trials.y)
     offsets = np.concatenate([[0], np.cumsum(trials.lengths)]).astype(np.int32)
     columns = {
@@ -179,9 +200,15 @@ def _take(trials: Trials, found: ImageFolder, sorter: TrialSorter, tally: _Tally
 def _need_trials(file: Path, images: Path, sorter: TrialSorter, tally: _Tally) -> None:
     if tally.missing and not sorter.trials.any():
         name = shown(next(iter(tally.missing)))
-        raise DataError(f"{file}: none of its images ({name} ...) is in {images} or below: name the folder with them")
+        fix = "name the folder with them"
+        if not next(iter(tally.missing)).lower().endswith(IMAGE_SUFFIXES):
+            fix += ", or these columns are swapped: name each as what it holds"
+        raise DataError(f"{file}: none of its images ({name} ...) is in {images} or below: {fix}")
     if not sorter.trials.any():
         raise DataError(f"{file}: no trials in it: name the table that has them")
+    if tally.clicks >= FEWEST_SHARES and tally.within_1 and not tally.whole:
+        fix = "multiply them by its width and height"
+        raise DataError(f"{file}: all x and y lie in 0 .. 1: coordinates look like shares of the image: {fix}")
 
 
 def _images_table(found: ImageFolder, table: Images) -> pa.Table:

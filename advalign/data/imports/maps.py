@@ -121,7 +121,7 @@ def import_maps(
             f"the human ceiling must lie in (0, 1], got {ceiling:g}: give the rank correlation of two halves"
         )
     classes = need_classes(project)
-    records, missing = _matched(folder, ImageFolder(images, stem_of), labels, classes)
+    records, missing = _matched(folder, ImageFolder(images, stem_of, "maps"), labels, classes)
     target = project.data / "clickme"
     target.mkdir(parents=True, exist_ok=True)
     with only_import(project, target), _temporary(target, split, records) as shards:

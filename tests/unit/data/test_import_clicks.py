@@ -131,6 +131,7 @@ def test_every_format_gives_the_same_trials(project, images, tmp_path, name):
     done = import_clicks(project, tmp_path / name, images, workers=1)
     assert done.as_json() == {
         "trials": 5, "participants": 3, "images": 3, "clicks": 7, "empty": 1, "outside": 2,
+        "unknown_class": 1, "classes_missing": False,
         "missing_trials": 0, "missing_images": 0, "missing": (), "skipped": False,
     }  # fmt: skip
     trials = all_trials(project)

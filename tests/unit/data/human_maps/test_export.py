@@ -117,7 +117,11 @@ def test_an_unknown_class_is_refused(project, tmp_path):
     images.loc[2, "label"] = -1
     write_images(project, images)
     make_again(project)
-    refused(project, tmp_path, r"002\.JPEG': its class is not known: .*wnid")
+    refused(
+        project,
+        tmp_path,
+        r"002\.JPEG': its class is not known: .*data import classes.*wnid.*data import clicks --replace`",
+    )
 
 
 def test_another_image_of_the_name_is_refused(project, tmp_path):
