@@ -243,7 +243,7 @@ def test_stimuli_without_maps_need_no_map_table_and_no_correlations(project):
     without = settings.model_copy(update={"stimuli": settings.stimuli.model_copy(update={"split": "imagenet"})})
     found = validate(project, without, evaluations=True)
     assert found.success
-    assert set(found.checked) == {"manifest", "superclasses", "labels", "evaluations", "evaluated"}
+    assert set(found.checked) == OF_DATA - {"maps"} | {"evaluations", "evaluated"}
 
 
 def test_an_unreadable_file_is_one_line(project):
