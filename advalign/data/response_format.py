@@ -1,6 +1,5 @@
 """The format of `data/responses/NAME.h5`: its tables, and whether the parts of a file fit together."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 
 from advalign.data.hdf5 import dataset, texts, values
 from advalign.errors import DataError, shown
+from advalign.strict_files import parse_json
 
 VERSION = 1
 PROVENANCES = ("measured", "simulated", "predicted")
@@ -80,8 +80,8 @@ def read_sources(text: object, path: Path) -> dict[str, str]:
         DataError: not such a dictionary.
     """
     try:
-        found = json.loads(str(text))
-    except ValueError:
+        found = parse_json(str(text), str(path), DataError)
+    except DataError:
         found = None
     if not isinstance(found, dict):
         raise DataError(f"{path}: sources is {shown(text)}, expected file names and their SHA-256: {IMPORT} again")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from advalign.files import Project, write_text
 from advalign.progress import Advance
 from advalign.regular_files import read_bytes
 from advalign.settings import Settings
+from advalign.strict_files import read_json
 
 MAP_QUALITY = 90  # of heatmaps that are JPEG, as ClickMe's are
 
@@ -127,12 +127,10 @@ def _measured(project: Project, settings: Settings) -> tuple[float, frozenset[st
     if not has_participants(project):
         raise InputError("no trials in data/participants: import them with `advalign data import clicks`")
     try:
-        summary, cleaning = (
-            json.loads((project.human_maps / name).read_text(encoding="utf-8")) for name in (SUMMARY, CLEANING)
-        )
+        summary, cleaning = (read_json(project.human_maps / name) for name in (SUMMARY, CLEANING))
         ceiling, digest, trials = summary["human_ceiling"], summary["settings_sha256"], summary["trials_sha256"]
         dropped = frozenset(str(one["participant"]) for one in cleaning["suspicious"] if one["dropped"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, InputError, KeyError, TypeError):
         raise InputError(f"{project.human_maps} is missing or damaged: run `dvc repro maps` first") from None
     if digest != settings_digest(settings.human_maps, settings.seed) or ceiling is None:
         raise InputError(f"{project.human_maps} is of other settings than params.yaml has: run `dvc repro maps` first")

@@ -20,6 +20,7 @@ from advalign.data.imports.responses._plan import Block, Plan, Session
 from advalign.data.response_writer import ResponseWriter
 from advalign.errors import DataError
 from advalign.files import remove_leftovers, replacing, sha256
+from advalign.strict_files import parse_json
 
 ROWS = 4096  # trials that are read together
 COLUMNS = ("image", "split", "session")
@@ -90,7 +91,7 @@ def _found(path: Path, wanted: str) -> Part:
         if file.attrs.get("key") != wanted:
             raise DataError(f"{path} is of another import: remove it")
         low, high = (values(dataset(file, name)) for name in ("low", "high"))
-        return Part(path, json.loads(file.attrs["sources"]), low, high, resumed=True)
+        return Part(path, parse_json(str(file.attrs["sources"]), str(path), DataError), low, high, resumed=True)
 
 
 def _write(file: h5py.File, session: Session) -> None:
