@@ -8,7 +8,7 @@ from advalign.analysis.guidance.comparisons import compared, means
 from advalign.analysis.guidance.measured import Results, tolerances
 from advalign.analysis.guidance.verdict import Judgement, judge
 from advalign.errors import InputError
-from tests.unit.analysis.guidance.made_up import GOOD, study
+from tests.unit.analysis.guidance.guidance_made_up import GOOD, study
 
 ALL = {"resamples": 400, "seed": 0}
 

@@ -10,7 +10,7 @@ from advalign.analysis.guidance.figures import guidance_plots
 from advalign.analysis.guidance.measured import Results
 from advalign.analysis.guidance.page import write_guidance
 from advalign.analysis.plots import Band, Points
-from tests.unit.analysis.guidance.made_up import GOOD, study
+from tests.unit.analysis.guidance.guidance_made_up import GOOD, study
 
 
 @pytest.fixture(scope="module")
