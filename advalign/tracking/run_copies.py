@@ -18,6 +18,7 @@ KEYS = {  # tags that identify a result's run for `publish`; COPIED identifies a
     "train": (IDENTITY, MODEL),
     "evaluate": (RESULT, MODEL),
     "compare": (RESULT,),
+    "guidance": (RESULT,),
 }
 
 

@@ -27,7 +27,7 @@ from advalign.tracking.database import StoreDown as StoreDown  # its callers kno
 from advalign.tracking.locks import exclusive
 from advalign.tracking.reach import reach
 
-KINDS = ("maps", "train", "evaluate", "compare", "validate", "promote")
+KINDS = ("maps", "train", "evaluate", "compare", "guidance", "validate", "promote")
 EXPERIMENTS = {kind: f"advalign/{kind}" for kind in KINDS}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs first, not traces
 RESULT = "advalign.result_sha256"  # tag: digest of the file that a run logs

@@ -70,7 +70,7 @@ def chosen(settings: Settings, name: str | None) -> tuple[str, GuidanceSettings]
     """A study of params.yaml by its name; None: the only one.
 
     Raises:
-        InputError: there is none, no such one, or several and no name.
+        InputError: there is none, no such one, several and no name, or its folder would be that of all studies' models.
     """
     studies = settings.guidance
     if not studies:
@@ -81,6 +81,8 @@ def chosen(settings: Settings, name: str | None) -> tuple[str, GuidanceSettings]
         name = next(iter(studies))
     if name not in studies:
         raise unknown_name("study", name, studies)
+    if name in ("models", "evaluations"):
+        raise InputError(f"guidance.{name}: outputs/guidance/{name} is for the {name} of all studies; rename the study")
     return name, studies[name]
 
 

@@ -44,6 +44,7 @@ from advalign.tracking.results import PURPOSE, Dataset, Published, log_result
 from advalign.tracking.store import RESULT, Store, StoreDown, store_errors
 from advalign.tracking.training_run import checkpoint_run, files_of
 from advalign.vocabulary import short_name
+from advalign.workflows.guidance_run import judged_studies, publish_guidance
 from advalign.workflows.people_run import publish_people
 
 LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
@@ -53,7 +54,7 @@ TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
     """Publish all results under outputs/, and restore decisions that the store lost.
 
-    Results are what is known of participants, every checkpoint, evaluation and comparison.
+    Results are what is known of participants, every checkpoint, evaluation, comparison and study of guided models.
 
     Args:
         project: owner of the outputs.
@@ -83,6 +84,10 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         on_item("comparison")
         with _leaving_out(done), store_errors(store.uri), exclusive(store.uri, PURPOSE):
             _publish_comparison(project, store, done)
+    for name in judged_studies(project):
+        on_item(f"guidance/{name}")
+        with _leaving_out(done), store_errors(store.uri), exclusive(store.uri, PURPOSE):
+            publish_guidance(project, store, name, done)
     with store_errors(store.uri):
         restore_decisions(project, store, done)
     return done

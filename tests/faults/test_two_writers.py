@@ -20,5 +20,5 @@ def test_a_new_store_is_created_once(tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         names = [name for (name,) in database.execute("select name from experiments order by experiment_id")]
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
-    kinds = ("maps", "train", "evaluate", "compare", "validate", "promote")
+    kinds = ("maps", "train", "evaluate", "compare", "guidance", "validate", "promote")
     assert names == ["Default", *(f"advalign/{kind}" for kind in kinds)]

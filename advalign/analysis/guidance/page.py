@@ -1,6 +1,5 @@
 """The files of a study of guided models: tables, verdict.json, figures, and a page with all of them."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from advalign import seals
 from advalign.analysis.drawing import draw, save
 from advalign.analysis.guidance.comparisons import CONTROLS, means
 from advalign.analysis.guidance.figures import guidance_plots
@@ -20,6 +20,7 @@ from advalign.analysis.zoo import plain
 from advalign.files import replacing, write_text
 from advalign.vocabulary import UNITS
 
+VERDICT = "verdict.json"
 NUMBERS = ("accuracy", "tolerance", "explained", "rsa", "cka", "capacity", "radius", "dimension", "separability")
 HEADINGS = {"explained": "explained / ceiling", "rsa": "RSA", "cka": "CKA"}
 
@@ -40,8 +41,9 @@ def write_guidance(
         A judgement per norm, l2 first.
     """
     judgements = [judge(results, norm, resamples=resamples, seed=seed) for norm in results.norm_names]
+    models = _with_tolerances(results)
     with replacing(folder / "models.csv") as temporary:
-        results.models.to_csv(temporary, index=False)
+        models.to_csv(temporary, index=False)
     with replacing(folder / "norms.parquet") as temporary:
         results.norms.to_parquet(temporary, index=False)
     told = {
@@ -49,8 +51,9 @@ def write_guidance(
         "areas": list(results.areas),
         "notes": list(notes),
         "norms": {one.norm: _plain(one, results) for one in judgements},
+        "models": models.to_dict("records"),
     }
-    write_text(folder / "verdict.json", json.dumps(plain(told), indent=1) + "\n")
+    seals.write_json(folder / VERDICT, plain(told))
     plots = guidance_plots(results)
     for name, plot in plots.items():
         figure = draw(plot)
@@ -66,6 +69,20 @@ def write_guidance(
     )
     write_text(folder / "verdict.html", html)
     return judgements
+
+
+def _with_tolerances(results: Results) -> pd.DataFrame:
+    """The models, with the mean minimum norms of each: `tolerance_l2` and `tolerance_linf` (1/255)."""
+    found = results.models.copy()
+    for norm in results.norm_names:
+        table = tolerances(results, norm)[0]
+        own = table.groupby(["arm", "subject", "seed"])["tolerance"].mean()
+        of_all = table.groupby(["arm", "seed"])[
+            "tolerance"
+        ].mean()  # of models that stand in the blocks of all subjects
+        keys = found[["arm", "subject", "seed"]].itertuples(index=False, name=None)
+        found[f"tolerance_{norm}"] = [own[key] if key[1] else of_all[key[0], key[2]] for key in keys]
+    return found
 
 
 def _plain(judgement: Judgement, results: Results) -> dict[str, Any]:
