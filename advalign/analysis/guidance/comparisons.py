@@ -135,15 +135,15 @@ def _compared(results: Results, area: str, arm: str, against: str, norm: str, re
 def trends(results: Results, norm: str) -> dict[str, Trend]:
     """Page's test over the ordered areas: of the areas (`AREA`), of their shuffles and of the degraded areas.
 
-    Tolerances are over the images that all arms of a block get right, so that no area is judged on easier ones. A kind
-    of arm of which an area is missing is left out.
+    Tolerances are over the images that the arms of all areas get right in a block, so that no area is judged on easier
+    ones. A kind of arm of which an area is missing is left out.
     """
-    table = tolerances(results, norm)[0]
-    wide = table.pivot(index=["subject", "seed"], columns="arm", values="tolerance")
     found = {}
     for role in ORDERED:
-        arms = [results.find(role, area) for area in results.areas]
-        if arms and None not in arms:
+        arms = [arm for area in results.areas if (arm := results.find(role, area)) is not None]
+        if arms and len(arms) == len(results.areas):
+            table = tolerances(results, norm, arms)[0]
+            wide = table.pivot(index=["subject", "seed"], columns="arm", values="tolerance")
             found[role] = trend(wide[arms].to_numpy(float))
     return found
 

@@ -39,7 +39,7 @@ OF_AN_AREA = (AREA, SHUFFLED, WITHIN, DEGRADED)
 PROVENANCES = ("measured", "simulated", "predicted")
 COLUMNS = ("arm", "role", "area", "subject", "seed", "accuracy")
 GEOMETRY = ("capacity", "radius", "dimension", "separability")
-WEAK = 0.5  # of the unguided accuracy: an arm below it does not decide which images are common
+WEAK = 0.8  # of the unguided accuracy: an arm below it does not decide which images are common
 
 
 @dataclass(frozen=True)
@@ -161,19 +161,20 @@ class Results:
         return [names[place] for place in best], gaps[best, np.arange(len(self.blocks))]
 
 
-def tolerances(results: Results, norm: str) -> tuple[pd.DataFrame, list[str]]:
-    """Mean minimum norm of every arm in every block, over the images that all arms of the block get right.
+def tolerances(results: Results, norm: str, arms: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """Mean minimum norm of arms in every block, over the images that all of them get right in the block.
 
     Args:
         results: of the study.
         norm: "l2" or "linf".
+        arms: which; none named: all of the study.
 
     Returns:
-        arm, subject, seed, tolerance, images; and the names of the arms whose accuracy is below half of the unguided
+        arm, subject, seed, tolerance, images; and the names of the arms whose accuracy is below `WEAK` of the unguided
         one's: they do not decide which images are common, and their mean is over those of the images that they get
         right.
     """
-    arms = list(dict.fromkeys(results.models["arm"]))
+    arms = list(arms or dict.fromkeys(results.models["arm"]))
     tables = {arm: results.of_images(arm, norm) for arm in arms}
     unguided = results.find(NONE)
     level = np.nanmean(results.values(unguided, "accuracy")) if unguided else math.nan

@@ -12,7 +12,7 @@ from advalign import seals
 from advalign.analysis.drawing import draw, save
 from advalign.analysis.guidance.comparisons import CONTROLS, means
 from advalign.analysis.guidance.figures import guidance_plots
-from advalign.analysis.guidance.measured import ROLES, Results, tolerances
+from advalign.analysis.guidance.measured import ROLES, WEAK, Results, tolerances
 from advalign.analysis.guidance.verdict import Judgement, judge
 from advalign.analysis.report import page
 from advalign.analysis.scatter import p_words
@@ -153,6 +153,6 @@ def _weak(results: Results) -> list[str]:
     if not weak:
         return []
     return [
-        f"Less than half as accurate as unguided training: {', '.join(weak)}. They do not decide which images are "
+        f"Less than {WEAK:.0%} as accurate as unguided training: {', '.join(weak)}. They do not decide which images are "
         "common; their tolerance is over those common images that they get right."
     ]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advalign.analysis.guidance.comparisons import compared, means
+from advalign.analysis.guidance.comparisons import compared, means, trends
 from advalign.analysis.guidance.measured import Results, tolerances
 from advalign.analysis.guidance.verdict import Judgement, judge
 from advalign.errors import InputError
@@ -221,6 +221,19 @@ def test_tolerance_is_over_common_images_and_a_weak_arm_does_not_decide() -> Non
     assert table.groupby("arm")["images"].first().to_dict() == {"V1": 30, "none": 30, "poor": 5}
     images = norms[(norms["arm"] == "none") & (norms["seed"] == 0) & (norms["image"] >= "i010")]
     assert table[table["arm"] == "none"]["tolerance"].iloc[0] == pytest.approx(images["l2"].mean())
+
+
+def test_the_trend_is_over_images_that_the_areas_models_get_right() -> None:
+    """On images that unguided models get right, all areas are alike."""
+    results = study({**GOOD, "V4": 1.3, "IT": 1.3}, noise=0)
+    norms = results.norms.copy()
+    hard = norms["image"] >= "i010"
+    norms.loc[hard & (norms["arm"] == "V4"), "l2"] += 1
+    norms.loc[hard & (norms["arm"] == "IT"), "l2"] += 2
+    norms = norms[~(hard & (norms["arm"] == "none"))]
+    found = trends(Results(results.models, norms, results.areas, "simulated"), "l2")
+    assert found["area"].p == pytest.approx(1 / 6**5)  # the only arrangement of five blocks that has as large an L
+    assert tolerances(Results(results.models, norms, results.areas, "simulated"), "l2")[0]["images"].max() == 10
 
 
 def test_means_are_over_seeds() -> None:
