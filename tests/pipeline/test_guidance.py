@@ -7,14 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from advalign.errors import DataError
 from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.settings import load_settings
-from advalign.tracking.results import Published
-from advalign.tracking.store import open_store
 from advalign.workflows.guidance import Guidance, chosen, run_guidance
-from advalign.workflows.guidance_run import STUDY, publish_guidance
 from advalign.workflows.simulated_responses import simulate
 from tests.unit.workflows.guided_world import PARAMS, made, write_params
 
@@ -84,48 +80,6 @@ def test_the_verdict_says_what_it_rests_on(studied, study):
     assert "Minimum norms are of the first 6 images." in told["notes"]
     page = (study.folder / "verdict.html").read_text()
     assert re.search(r"<dt>responses</dt><dd>simulated, SHA-256 [0-9a-f]{12}</dd>", page.replace("&#39;", ""))
-
-
-def test_publishing_gives_the_verdict_and_every_model_a_run(studied, study):
-    store, done = open_store(studied[0]), Published()
-    publish_guidance(studied[0], store, "small", done)
-    runs = {run.info.run_name: run.data for run in store.find_runs("guidance", {STUDY: "small"}, finished=True)}
-    table = pd.read_csv(study.folder / "models.csv", keep_default_na=False)
-    assert set(runs) == {"small", *(f"{arm}.seed{seed}" for arm, seed in zip(table["arm"], table["seed"], strict=True))}
-    assert len(done.created) == len(table) + 1
-    assert {data.tags["advalign.responses"] for data in runs.values()} == {"simulated"}
-
-    told = json.loads((study.folder / "verdict.json").read_text())["norms"]["l2"]
-    verdict = runs["small"]
-    assert verdict.tags["advalign.verdict.l2"] == " ".join(told["sentences"])
-    assert verdict.metrics["l2.area.trend_p"] == told["trends"]["area"]["p"]
-    one = next(one for one in told["compared"] if one["against"] == "class code" and one["p_holm"] is not None)
-    assert verdict.metrics[f"l2.{one['arm']}.class_code_p"] == one["p_holm"]
-
-    model, own = runs["simulated.V4.shuffled.seed1"], told["means"]
-    rows = pd.read_parquet(study.evaluations / "norms.first6" / "simulated.V4.shuffled.seed1.parquet")
-    assert model.tags["advalign.area"] == "V4" and model.params["recipe.control"] == "shuffled"
-    assert model.metrics["accuracy"] == read_card(study.models / "simulated.V4.shuffled.seed1").metrics["val_accuracy"]
-    assert rows["norm_l2"].min() <= model.metrics["tolerance_l2"] <= rows["norm_l2"].max()
-    per_seed = [runs[f"simulated.V4.seed{seed}"].metrics["tolerance_l2"] for seed in (0, 1)]
-    assert sum(per_seed) / 2 == pytest.approx(next(row["tolerance"] for row in own if row["arm"] == "simulated.V4"))
-
-    again = Published()
-    publish_guidance(studied[0], store, "small", again)
-    assert (again.created, again.mended, again.present) == ([], [], len(runs))
-
-
-def test_an_edited_verdict_is_left_out(studied, study):
-    path = study.folder / "verdict.json"
-    content = path.read_bytes()
-    path.write_bytes(
-        content.replace(b"not distinguishable", b"distinguishable", 1).replace(b'"seed": 1', b'"seed": 0', 1)
-    )
-    try:
-        with pytest.raises(DataError, match="run `advalign guidance study small` again"):
-            publish_guidance(studied[0], open_store(studied[0]), "small", Published())
-    finally:
-        path.write_bytes(content)
 
 
 def stamps(study):

@@ -153,6 +153,6 @@ def _weak(results: Results) -> list[str]:
     if not weak:
         return []
     return [
-        f"Less than {WEAK:.0%} as accurate as unguided training: {', '.join(weak)}. They do not decide which images are "
-        "common; their tolerance is over those common images that they get right."
+        f"Less than {WEAK:.0%} as accurate as unguided training: {', '.join(weak)}. They do not decide which images "
+        "are common; their tolerance is over those common images that they get right."
     ]
