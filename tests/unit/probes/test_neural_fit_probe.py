@@ -11,7 +11,6 @@ from advalign.data.classes import read_classes
 from advalign.data.response_writer import About, writing_responses
 from advalign.data.results import read_rows, read_summary
 from advalign.data.sets.base import Items
-from advalign.data.sets.cifar import CifarImages
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.errors import InputError
 from advalign.evaluation.campaign import Campaign, TrainedModel
@@ -27,46 +26,20 @@ from advalign.settings import load_settings
 from advalign.tensors.neural_fit import neural_fit
 from advalign.vocabulary import describe
 from tests.conftest import save_untrained
+from tests.tiny_responses import ANSWERED, answer_cifar, cifar_images
 from tests.unit.probes.test_geometry import images, plain
 from tests.unit.workflows.guided_world import PARAMS, made, write_params
 
 pytest.importorskip("himalaya")
-COUNT, V4, IT = 30, "simulated.V4", "simulated.IT"
+V4, IT = "simulated.V4", "simulated.IT"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The drawn world, and responses to its test images in another order: V4 to 30 of them, IT to the first 5."""
     project = made(tmp_path_factory.mktemp("fit"), scale=0.01)
-    write_store(project, "brain")
+    answer_cifar(project, "brain")
     return project
-
-
-def pictures(project):
-    return CifarImages.open(project, read_classes(project.data / "classes.yaml"))
-
-
-def write_store(project, name, gain=1.0, subjects=("one",)):
-    """V4 answers by the mean colours of the image, linearly; IT by noise."""
-    known = pictures(project)
-    order = np.random.default_rng(1).permutation(len(known))[:COUNT]
-    digests = known.image_sha256(0, len(known))
-    colours = known.split.pixels(0, len(known)).mean((2, 3)).double().numpy()[order]
-    units = pd.DataFrame(
-        [(roi, subject, limit) for subject in subjects for roi, limit in (("V4", 0.5),) * 4 + (("IT", np.nan),) * 2],
-        columns=["roi", "subject", "noise_ceiling"],
-    )  # fmt: skip
-    random = np.random.default_rng(2)
-    betas = np.full((COUNT, len(units)), np.nan)
-    for first in range(0, len(units), 6):
-        betas[:, first : first + 4] = gain * colours @ random.normal(size=(3, 4))
-        betas[:5, first + 4 : first + 6] = random.normal(size=(5, 2))
-    table = pd.DataFrame({"id": [f"i{row}" for row in order], "sha256": [digests[row] for row in order]})
-    path = project.data / "responses" / f"{name}.h5"
-    path.parent.mkdir(exist_ok=True)
-    with writing_responses(path, About("simulated", "none"), table, units) as writer:
-        writer.add_trials(np.arange(COUNT), betas, "validation", 0)
-    return order, betas
 
 
 def asked(**settings):
@@ -125,14 +98,14 @@ def test_numbers_are_those_of_the_first_images_with_a_response():
 
 
 def test_images_are_found_by_content(project):
-    order, betas = write_store(project, "brain")
-    probe, known = asked(responses="brain", rois=["V4"]), pictures(project)
+    order, betas = answer_cifar(project, "brain")
+    probe, known = asked(responses="brain", rois=["V4"]), cifar_images(project)
     parts = [probe.items(project, known, first, first + 20, 0).extras[f"responses.{V4}"] for first in (0, 20)]
     found = torch.cat(parts).numpy()
     np.testing.assert_allclose(found[order], betas[:, :4], rtol=1e-6)
     assert np.isnan(np.delete(found, order, 0)).all()
     about = probe.about(project, known)
-    assert (about["responses"], about["provenance"], about["images"]) == ("brain", "simulated", {V4: COUNT})
+    assert (about["responses"], about["provenance"], about["images"]) == ("brain", "simulated", {V4: ANSWERED})
     assert probe.items(project, known, 0, 9, 0).extras[f"ceilings.{V4}"].unique().tolist() == [0.5]
     one = asked(responses="brain", rois=["V4"], units=2).items(project, known, 0, 40, 0).extras[f"responses.{V4}"]
     assert sum(np.array_equal(one[:, 0], column, equal_nan=True) for column in found.T) == 1
@@ -140,16 +113,16 @@ def test_images_are_found_by_content(project):
 
 
 def test_every_subject_has_numbers_of_its_own(project):
-    write_store(project, "several", subjects=("s1", "s 2"))
-    about = asked(responses="several", rois=["V4"]).about(project, pictures(project))
-    assert about["images"] == {"simulated.s1.V4": COUNT, "simulated.s.2.V4": COUNT}
-    about = asked(responses="several", rois=["V4"], subject="s 2").about(project, pictures(project))
-    assert about["images"] == {"simulated.s.2.V4": COUNT}
+    answer_cifar(project, "several", subjects=("s1", "s 2"))
+    about = asked(responses="several", rois=["V4"]).about(project, cifar_images(project))
+    assert about["images"] == {"simulated.s1.V4": ANSWERED, "simulated.s.2.V4": ANSWERED}
+    about = asked(responses="several", rois=["V4"], subject="s 2").about(project, cifar_images(project))
+    assert about["images"] == {"simulated.s.2.V4": ANSWERED}
     (project.data / "responses" / "several.h5").unlink()
 
 
 def test_what_cannot_be_fitted_is_said_before_anything_runs(project, monkeypatch):
-    known = pictures(project)
+    known = cifar_images(project)
     with pytest.raises(InputError, match=r"'IT' has responses to 5 of the 40 images .* 20 are needed: name an image"):
         asked(responses="brain").about(project, known)
     with pytest.raises(InputError, match="unknown area of brain 'V5'"):
@@ -159,7 +132,7 @@ def test_what_cannot_be_fitted_is_said_before_anything_runs(project, monkeypatch
     with pytest.raises(InputError, match="unknown set of responses 'brian'"):
         asked(responses="brian").about(project, known)
     assert asked(rois=["V4"]).about(project, known)["responses"] == "brain"  # the only one
-    write_store(project, "other")
+    answer_cifar(project, "other")
     with pytest.raises(
         InputError, match="responses is null, and data/responses has 'brain', 'other': name one in a pro"
     ):
@@ -195,12 +168,12 @@ def test_an_evaluation_says_the_provenance_and_is_computed_again_for_other_respo
     evaluator, summary = evaluated(project)
     label = f"explained_over_ceiling.{V4}"
     assert summary["metrics"][label] == pytest.approx(2 * summary["metrics"][f"explained_variance.{V4}"])
-    assert summary["metrics"]["n_images_with_responses"] == COUNT
+    assert summary["metrics"]["n_images_with_responses"] == ANSWERED
     assert summary["about"]["provenance"] == "simulated"
     rows = read_rows(evaluator.paths("model").rows)
     again = evaluator.protocol.probe.summarise(Evaluation(rows, math.nan, 200, 0))
     assert again[label] == pytest.approx(summary["metrics"][label])
-    write_store(project, "brain", gain=3.0)
+    answer_cifar(project, "brain", gain=3.0)
     other = evaluated(project)[1]
     assert other["inputs_sha256"] != summary["inputs_sha256"]
     assert setting_of(other) != setting_of(summary)
