@@ -96,6 +96,15 @@ def check_name(text: str, kind: str = "model") -> str:
     return text
 
 
+def as_word(text: str) -> str:
+    """A text from outside as a part of a name.
+
+    >>> as_word("ventral stream/V4")
+    'ventral.stream.V4'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", ".", text).strip(".")
+
+
 def is_architecture(text: str) -> bool:
     """Whether a text can say which network is meant, and where it comes from.
 

@@ -190,6 +190,7 @@ class GuidanceProtocols(Strict):
     l2: str | None = "fmn-fast"
     linf: str | None = "linf-curve"
     geometry: str | None = "geometry"
+    fit: str | None = "neural-fit"
 
     def named(self) -> dict[str, str]:
         """What is measured -> its protocol."""

@@ -144,6 +144,10 @@ SALIENCY = (
 )  # fmt: skip
 """Short names of the metrics that a protocol of saliency in `evaluate.also` adds to zoo.csv."""
 
+GEOMETRY = ("manifold_capacity", "manifold_radius", "manifold_dimension", "linear_separability")
+FIT = ("explained.{}", "rsa.{}", "cka.{}")
+"""The same of a protocol of geometry, and of neural fit by area."""
+
 HEADLINES = ("pt", "aa", "multilabel_accuracy")
 """Short names of the metrics in the zoo's statistics."""
 
@@ -205,6 +209,15 @@ def short_name(name: str) -> str:
         return describe(name).short
     except InputError:
         return name
+
+
+def adds_a_column(short: str) -> bool:
+    """Whether a protocol in `evaluate.also` adds a metric, by its short name, to zoo.csv.
+
+    >>> adds_a_column("rsa.measured.V4"), adds_a_column("manifold_radius"), adds_a_column("pt")
+    (True, True, False)
+    """
+    return short in {*SALIENCY, *GEOMETRY} or any(short.startswith(family.removesuffix("{}")) for family in FIT)
 
 
 def _in_norm(one: Descriptor, norm: str) -> Descriptor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advalign.analysis.assembly import gallery_of, with_other_norms, zoo_table
+from advalign.analysis.assembly import added_columns, gallery_of, with_added, with_other_norms, zoo_table
 from advalign.analysis.comparison_files import write_comparison
 from advalign.analysis.details import details_of, estimates_of, facts_of
 from advalign.analysis.evaluated import SHARED, Evaluated, evaluated, unmeasured
@@ -15,7 +15,7 @@ from advalign.analysis.figures import Curve
 from advalign.analysis.people import read_people
 from advalign.analysis.protocols import compare_protocols
 from advalign.analysis.report import DEFAULT_TRACKING, Material, Provenance, Tracking
-from advalign.analysis.saliency import compare_saliency, measures_saliency, with_saliency
+from advalign.analysis.saliency import compare_saliency, measures_saliency
 from advalign.analysis.table import check_table
 from advalign.analysis.twins import find_twins, paired_statistics
 from advalign.analysis.zoo import plain, zoo_statistics
@@ -166,13 +166,14 @@ def _set_beside(
     """
     (headline, table), *further = tables.items()
     drawn = {"seed": settings.seed, "resamples": settings.compare.bootstrap}
-    saliency = {name: one for name, one in further if measures_saliency(one)}
-    compared = {name: one for name, one in further if name not in saliency}
+    added = {name: one for name, one in further if added_columns(one)}
+    saliency = [name for name, one in added.items() if measures_saliency(one)]
+    compared = {name: one for name, one in further if name not in added}
     statistics["protocols"] = plain(compare_protocols({headline: table, **compared}, **drawn))
     others = {name: one for name, one in compared.items() if one["pt"].notna().any()}
-    table = with_saliency(with_other_norms(table, others.values()), saliency)
+    table = with_added(with_other_norms(table, others.values()), added)
     if saliency:
-        statistics["saliency"] = plain(compare_saliency(table, list(saliency), **drawn))
+        statistics["saliency"] = plain(compare_saliency(table, saliency, **drawn))
     return others, table
 
 

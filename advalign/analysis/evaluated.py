@@ -18,6 +18,7 @@ DIFFERENCES = {
     "human_ceiling": "divided by another human ceiling",
     "data_sha256": "evaluated on other data",
     "protocol_sha256": "attacked with other settings",
+    "about": "compared with other responses",
     "code_sha256": "evaluated by other code",
     "search_precision": "attacked in another precision",
     "companions": "evaluated with other companions",

@@ -14,7 +14,7 @@ from advalign.analysis.plots import Axis, Panel, Plot, Words
 from advalign.analysis.protocols import agreement
 from advalign.analysis.scatter import LABELLED, points_of
 from advalign.analysis.table import norm_of_table
-from advalign.vocabulary import SALIENCY, in_norm
+from advalign.vocabulary import in_norm
 
 RHO = "saliency_rho"
 PAIRS = (("aa_raw", RHO), ("aligned_minus_shuffled", "rho_vs_shuffled"))
@@ -27,20 +27,6 @@ TITLE = "Saliency against perturbations"
 def measures_saliency(table: pd.DataFrame) -> bool:
     """Whether a zoo table is of a protocol that scores saliency maps."""
     return RHO in table
-
-
-def with_saliency(table: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A zoo table with the saliency of other protocols beside its own numbers.
-
-    Args:
-        table: One row per model (`assembly.zoo_table`).
-        others: Protocol -> its zoo table, all with saliency. The columns of the first have their plain names
-            (`vocabulary.SALIENCY`), those of each further one begin with its name and a dot.
-    """
-    for number, (protocol, other) in enumerate(others.items()):
-        names = {column: f"{protocol}.{column}" if number else column for column in SALIENCY}
-        table = table.merge(other[["model", *SALIENCY]].rename(columns=names), on="model", how="left")
-    return table
 
 
 def saliency_columns(columns: Iterable[str]) -> list[str]:
@@ -58,8 +44,8 @@ def compare_saliency(
     """Whether saliency and perturbations rank the models alike: an entry per protocol of saliency and pair of columns.
 
     Args:
-        table: From `with_saliency`.
-        protocols: Of saliency, in the order of `with_saliency`.
+        table: From `assembly.with_added`.
+        protocols: Of saliency, in the order of `with_added`.
         seed, resamples: Of the intervals of rho.
 
     Returns:
@@ -96,7 +82,7 @@ def saliency_scatter(
     """Saliency rho against AA raw: a panel per protocol of saliency, a point per model.
 
     Args:
-        table: From `with_saliency`.
+        table: From `assembly.with_added`.
         compared: From `compare_saliency`, or from `statistics.json`.
         kinds: Model -> kind (`groups.kinds_of`), for the colours.
         centre: What a map that falls with the distance from the centre scores; None where it is not known.

@@ -4,6 +4,7 @@ The columns are `COLUMNS`. Images and masks are PNG bytes, so that no pixel is l
 drawn world also has `swapped`, the images of test with other backgrounds (docs/cifar.md).
 """
 
+import hashlib
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -116,6 +117,14 @@ class CifarSplit:
             DataError: as `pixels`.
         """
         return decode(self.encoded[row], "RGB", f"{self.path}: row {row}: image")
+
+    def sha256(self, row: int) -> str:
+        """SHA-256 of an image's pixels, uint8 in the order (channel, row, column).
+
+        Raises:
+            DataError: as `pixels`.
+        """
+        return hashlib.sha256(self.image(row).transpose(2, 0, 1).tobytes()).hexdigest()
 
     def mask(self, row: int) -> NDArray[np.bool_] | None:
         """One mask: (32, 32) bool; None where there is none.

@@ -1,7 +1,9 @@
 """One part of an evaluation: a protocol on its image set, with its tasks and the identity of a model's rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from advalign.data.results import SCHEMA_VERSION, read_rows
 from advalign.data.sets.base import ImageSet
@@ -29,6 +31,7 @@ class Part:
         evaluate: settings.
         seed: for extras that are drawn at random (another item's map).
         human_ceiling: of the image set's human maps; None without maps.
+        about: what else than the image set the rows come from (`Probe.about`).
     """
 
     protocol: Protocol
@@ -38,6 +41,7 @@ class Part:
     evaluate: EvaluateSettings
     seed: int
     human_ceiling: float | None
+    about: Mapping[str, Any]
 
     def size(self, card: Card) -> int:
         """Members of a task: halved until its arithmetic is at most `evaluate.task_tflop`."""
@@ -80,6 +84,7 @@ class Part:
                 "members": [self._settled_size, self.kept, self.seed],
                 "conditions": [evaluate.threads, evaluate.batch_size, evaluate.search_precision],
                 "code": self.protocol.rows_code,
+                **({"about": self.about} if self.about else {}),
             }
         )
 
@@ -103,4 +108,5 @@ class Part:
             "protocol_sha256": self.protocol.sha256,
             "code_sha256": self.protocol.rows_code,
             "human_ceiling": self.human_ceiling,
+            **({"about": self.about} if self.about else {}),
         }

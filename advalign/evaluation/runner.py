@@ -99,8 +99,8 @@ class Evaluator:
         trial = f".first{limit}" if limit is not None and limit < len(opened[asked][1]) else ""
         for name, (resolved, image_set) in opened.items():
             count = min(limit, len(image_set)) if trial and limit else len(image_set)
-            ceiling = image_set.human_ceiling(project)
-            self.parts[name] = Part(resolved, image_set, count, name + trial, evaluate, settings.seed, ceiling)
+            ceiling, about = image_set.human_ceiling(project), resolved.probe.about(project, image_set)
+            self.parts[name] = Part(resolved, image_set, count, name + trial, evaluate, settings.seed, ceiling, about)
         self.main = self.parts[asked]
         self.protocol, self.image_set, self.count = self.main.protocol, self.main.image_set, self.main.count
         self.folder = project.evaluations / self.main.folder

@@ -96,11 +96,12 @@ def setting_of(summary: Mapping[str, Any]) -> dict[str, object]:
     """What must be the same of two models' results that are compared."""
     same = ("protocol_sha256", "code_sha256", "stimuli_sha256", "n_stimuli", "human_ceiling", "data_sha256")
     companions = {
-        name: [part[key] for key in ("protocol_sha256", "code_sha256", "human_ceiling")]
+        name: [part.get(key) for key in ("protocol_sha256", "code_sha256", "human_ceiling", "about")]
         for name, part in sorted(summary["companions"].items())
     }
     return {
         **{key: summary[key] for key in same},
+        "about": summary.get("about"),
         "search_precision": summary["tasks"]["search_precision"],
         "companions": companions,
     }

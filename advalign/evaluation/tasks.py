@@ -127,13 +127,13 @@ def measure(task: Task, classifier: Classifier, card: Card, batch_size: int | No
     """
     torch.set_num_threads(task.threads)
     torch.backends.cudnn.deterministic = True
+    project, probe = Project(task.root), Protocol(task.protocol).probe
     image_set = _image_set(task.protocol.image_set, task.root)
     groups = torch.tensor(card.group_of_class, device=task.device) if image_set.grouped else None
     model = Model(card.name, classifier, groups, task.device)
     kept = tuple(position - task.first for position in task.kept if task.first <= position < task.last)
     conditions = Conditions(batch_size or task.batch_size, task.search_precision, kept)
-    items = image_set.items(task.first, task.last, task.seed)
-    probe = Protocol(task.protocol).probe
+    items = probe.items(project, image_set, task.first, task.last, task.seed)
     with counted(classifier, expected_passes(probe, len(items))):
         found = probe.measure(model, items, conditions)
     found.rows.insert(0, "model", card.name)

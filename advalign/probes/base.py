@@ -9,7 +9,8 @@ import pandas as pd
 from torch import Tensor
 
 from advalign.attacks.base import Attack
-from advalign.data.sets.base import Items
+from advalign.data.sets.base import ImageSet, Items
+from advalign.files import Project
 from advalign.metrics.base import Evaluation, Metric
 from advalign.models.classifier import Classifier
 from advalign.models.stand_in import Precision
@@ -109,6 +110,20 @@ class Probe(ABC):
     def measured_norm(self) -> Norm | None:
         """The norm that the probe's numbers are in; None where they are in none."""
         return self.attack.norm if self.attack is not None else None
+
+    def about(self, project: Project, image_set: ImageSet) -> dict[str, Any]:
+        """What else the rows come from than the image set, in plain values; nothing by default.
+
+        It is asked for before anything is measured, is a part of the rows' identity, and stands in summaries and runs.
+
+        Raises:
+            InputError, DataError: the image set, or what else the probe needs, does not do.
+        """
+        return {}
+
+    def items(self, project: Project, image_set: ImageSet, first: int, last: int, seed: int) -> Items:
+        """Some members as `measure` gets them: by default as the image set has them (`ImageSet.items`)."""
+        return image_set.items(first, last, seed)
 
     @abstractmethod
     def measure(self, model: Model, items: Items, conditions: Conditions) -> Measured:

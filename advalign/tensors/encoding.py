@@ -7,6 +7,7 @@ not paid for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ PENALTIES = np.logspace(-2, 5, 15)  # relative to a kernel whose mean eigenvalue
 MIXTURES = 10  # of bands that are tried, drawn from Dirichlet distributions
 LEAST_CEILING = 0.1  # of a unit that counts where explained variance is divided by the ceiling
 LEAST_IMAGES = 2 * FOLDS
+DIMENSIONS = 4096  # of a layer's features; more are projected
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,22 @@ def _centred(kernels: Array, rows: NDArray[np.int64], seen: NDArray[np.int64]) -
 
 
 def _model(kernels: int, seed: int) -> Any:
-    try:
-        from himalaya.kernel_ridge import KernelRidgeCV, MultipleKernelRidgeCV
-    except ModuleNotFoundError:
-        raise InputError("encoding models need himalaya: install it with `pip install 'advalign[neural]'`") from None
+    need_himalaya()
+    from himalaya.kernel_ridge import KernelRidgeCV, MultipleKernelRidgeCV
+
     if kernels == 1:
         return KernelRidgeCV(alphas=PENALTIES, kernel="precomputed", cv=INNER_FOLDS)
     search = {"n_iter": MIXTURES, "alphas": PENALTIES, "progress_bar": False}
     return MultipleKernelRidgeCV(
         kernels="precomputed", solver="random_search", solver_params=search, cv=INNER_FOLDS, random_state=seed
     )
+
+
+def need_himalaya() -> None:
+    """Refuse to begin what needs ridge regression.
+
+    Raises:
+        InputError: himalaya is not installed.
+    """
+    if find_spec("himalaya") is None:
+        raise InputError("encoding models need himalaya: install it with `pip install 'advalign[neural]'`")

@@ -19,20 +19,14 @@ from advalign.models.checkpoints import load_checkpoint
 from advalign.models.layer_vectors import LayerVectors
 from advalign.models.zoo import evaluation_transform
 from advalign.names import check_name
-from advalign.tensors.encoding import explained, kernel, predicted
+from advalign.tensors.encoding import DIMENSIONS
 from advalign.tensors.feature_spaces import AT_ONCE, SIDE, SPACES, in_batches
-from advalign.tensors.representations import (
-    agreement,
-    category_dissimilarities,
-    ceilings,
-    dissimilarities,
-    linear_cka,
-)
+from advalign.tensors.neural_fit import neural_fit, side_by_side
+from advalign.tensors.representations import agreement, category_dissimilarities, ceilings, dissimilarities
 
 Array = NDArray[np.float64]
 
 CATEGORY, CHECKPOINT = "category", "checkpoint:"
-DIMENSIONS = 4096  # of a layer's features; more are projected
 NAN = float("nan")
 
 
@@ -153,24 +147,16 @@ class _Area:
 def _against_responses(
     area: _Area, wanted: Sequence[str], spaces: Mapping[str, Array], resamples: int, seed: int
 ) -> list[AreaFit]:
-    kernels = {name: kernel(values) for name, values in spaces.items()}
-    responses = torch.from_numpy(area.responses)
-    images, units = area.responses.shape
-    found = []
+    (images, units), found = area.responses.shape, []
     for one in wanted:
         parts = one.split("+")
-        told = explained(
-            predicted([kernels[part] for part in parts], area.responses, seed), area.responses, area.limits, resamples,
-            seed,
-        )  # fmt: skip
-        together = torch.from_numpy(_standardised(spaces, parts))
-        rsa = NAN
-        if units > 1:
-            rsa = float(agreement(_model_dissimilarities(spaces, parts), dissimilarities(responses)[None])[0])
+        own = [spaces[part] for part in parts]
+        fit = neural_fit(own, area.responses, area.limits, resamples, seed, _model_dissimilarities(spaces, parts))
+        told = fit.explained
         found.append(
             AreaFit(
-                one, area.subject, area.roi, images, units, told.share, told.over_ceiling, told.low, told.high,
-                float(linear_cka(together, responses)), rsa,
+                one, area.subject, area.roi, images, units, told.share, told.over_ceiling, told.low, told.high, fit.cka,
+                fit.rsa,
             )
         )  # fmt: skip
     return found
@@ -192,16 +178,7 @@ def _against_people(
 def _model_dissimilarities(spaces: Mapping[str, Array], parts: Sequence[str]) -> Tensor:
     if parts == [CATEGORY]:
         return category_dissimilarities(torch.from_numpy(spaces[CATEGORY].argmax(1)))
-    return dissimilarities(torch.from_numpy(_standardised(spaces, parts)))
-
-
-def _standardised(spaces: Mapping[str, Array], parts: Sequence[str]) -> Array:
-    """Spaces side by side; each has variance 1 in all."""
-    found = []
-    for part in parts:
-        values = spaces[part] - spaces[part].mean(0)
-        found.append(values / max(float(np.sqrt((values**2).sum(1).mean())), np.finfo(float).tiny))
-    return np.concatenate(found, 1)
+    return dissimilarities(side_by_side([spaces[part] for part in parts]))
 
 
 class _Features:

@@ -26,8 +26,7 @@ from advalign.files import Project
 from advalign.models.checkpoints import read_card
 from advalign.progress import progress
 from advalign.rows import NORMS, SCALES, STATUS, Status
-from advalign.settings import GuidanceSettings, Settings, Training, TrainSettings
-from advalign.strict_settings import parse
+from advalign.settings import GuidanceSettings, Settings, Training
 from advalign.training.plan import plan, resolve
 from advalign.training.world import choose_device
 from advalign.workflows.guidance_arms import Arm, arms
@@ -113,6 +112,7 @@ def run_guidance(
     store = ResponseStore.open(need_responses(project, asked.responses))
     plan(project, settings, Training(model=asked.model, recipe="baseline", train=asked.train))  # refuses what cannot be
     reliable, table = _reliable(store, asked, settings.seed)
+    fits = Fits(evaluators.get("fit"), store, asked, reliable)
     weighs_less = bool(reliable) and not _keeps_weight(settings, asked, reliable[0])
     listed = arms(name, asked, reliable, settings.train, weighs_less)
     notes = _notes(asked, reliable, weighs_less, listed)
@@ -123,8 +123,6 @@ def run_guidance(
     _train(study, asked, listed, device)
     for evaluator in evaluators.values():
         _evaluate(study, evaluator, listed, settings)
-    train = parse(TrainSettings, {**settings.train.model_dump(), **asked.train}, "train")
-    fits = Fits(project, train, store, reliable, asked.subjects, settings.seed)
     notes.append(fits.told)
     results = Results(
         _models(study, evaluators, listed, fits), _norms(evaluators, listed), asked.areas, store.provenance, table
@@ -217,7 +215,9 @@ def _models(study: Guidance, evaluators: Mapping[str, Evaluator], listed: Sequen
         if "geometry" in evaluators:
             found = read_summary(evaluators["geometry"].paths(arm.model(seed)))["metrics"]
             row |= {short: found.get(name) for short, name in GEOMETRY.items()}
-        rows.append(row | fits.of(study.models / arm.model(seed), arm.area, arm.subject))
+        if "fit" in evaluators:
+            row |= fits.of(read_summary(evaluators["fit"].paths(arm.model(seed)))["metrics"], arm.area, arm.subject)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,5 @@
 """The arms of a study of guided models: what is trained, from which targets, over which seeds."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from advalign.analysis.guidance.measured import (
     SHUFFLED,
     WITHIN,
 )
-from advalign.names import check_name
+from advalign.names import as_word, check_name
 from advalign.settings import GuidanceSettings, Training
 
 PER_AREA = {SHUFFLED: "shuffled", WITHIN: "within", DEGRADED: "degraded"}
@@ -53,7 +52,7 @@ def degraded_name(study: str, asked: GuidanceSettings) -> str:
 
 def random_name(asked: GuidanceSettings) -> str:
     """Name of the responses of an untrained network."""
-    return f"random.{_word(asked.model)}"
+    return f"random.{as_word(asked.model)}"
 
 
 def arms(study: str, asked: GuidanceSettings, reliable: Sequence[str], train: Any, can_match: bool) -> list[Arm]:
@@ -69,13 +68,13 @@ def arms(study: str, asked: GuidanceSettings, reliable: Sequence[str], train: An
     few = asked.control_seeds or asked.seeds
     found = [Arm("none", NONE, "", "", _unguided(asked), asked.seeds)]
     for changes in asked.shorter:
-        name = ".".join(["none", *(_word(f"{key}{value}") for key, value in sorted(changes.items()))])
+        name = ".".join(["none", *(as_word(f"{key}{value}") for key, value in sorted(changes.items()))])
         found.append(Arm(name, SHORTER, "", "", _unguided(asked, **changes), asked.seeds))
     if NONE_CE in asked.controls and can_match:
         found.append(_same_weight(asked, train, few))
     if CLASS_CODE in asked.controls and reliable:
         code = _guided(asked, reliable[0], asked.subjects[0] if asked.subjects else "", control=CLASS_CODE)
-        found.append(Arm(f"{asked.responses}.class-code.{_word(reliable[0])}", CLASS_CODE, "", "", code, asked.seeds))
+        found.append(Arm(f"{asked.responses}.class-code.{as_word(reliable[0])}", CLASS_CODE, "", "", code, asked.seeds))
     for area in reliable:
         for subject in asked.subjects or ("",):
             found += _of_area(study, asked, area, subject, few)
@@ -88,7 +87,7 @@ def arms(study: str, asked: GuidanceSettings, reliable: Sequence[str], train: An
 
 def _of_area(study: str, asked: GuidanceSettings, area: str, subject: str, few: int) -> list[Arm]:
     """The area's own arm and its controls."""
-    stem = ".".join([asked.responses, *(_word(part) for part in (area, subject) if part)])
+    stem = ".".join([asked.responses, *(as_word(part) for part in (area, subject) if part)])
     found = [Arm(stem, AREA, area, subject, _guided(asked, area, subject), asked.seeds)]
     for role, ending in PER_AREA.items():
         if role not in asked.controls:
@@ -122,12 +121,3 @@ def _same_weight(asked: GuidanceSettings, train: Any, seeds: int) -> Arm:
     )
     one = _unguided(asked, learning_rate=values["learning_rate"] * weight)
     return Arm("none.ce", NONE_CE, "", "", one, seeds)
-
-
-def _word(text: str) -> str:
-    """A part of a name.
-
-    >>> _word("ventral stream/V4")
-    'ventral.stream.V4'
-    """
-    return re.sub(r"[^A-Za-z0-9_]+", ".", text).strip(".")

@@ -1,104 +1,73 @@
-"""How well the features of a study's models fit the responses, on images that none of them was trained on."""
+"""How well the features of a study's models fit the responses that guide: from its evaluations by `neural-fit`."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from advalign.data.classes import read_classes
-from advalign.data.image_digests import image_digests
+from advalign.data.image_responses import label
 from advalign.data.responses import ResponseStore
-from advalign.data.training_images import validation_images
-from advalign.errors import InputError
-from advalign.files import Project
-from advalign.models.checkpoints import load_checkpoint
-from advalign.models.layer_features import LayerFeatures
-from advalign.settings import TrainSettings
-from advalign.tensors.encoding import LEAST_IMAGES, explained, kernel, predicted
-from advalign.tensors.representations import linear_cka
-from advalign.workflows.simulated_responses import Pixels
+from advalign.errors import InputError, shown
+from advalign.evaluation.runner import Evaluator
+from advalign.probes.neural_fit import CKA, EXPLAINED, OVER_CEILING, RSA, NeuralFit
+from advalign.settings import GuidanceSettings
 
-Array = NDArray[np.float64]
+NUMBERS = {"explained": (OVER_CEILING, EXPLAINED), "rsa": (RSA,), "cka": (CKA,)}
+"""Column of models.csv -> names of the probe's numbers, the first that is known."""
 
 
 class Fits:
     """Fits of models to the areas of a study.
 
-    The images are those of split validation, or else test, that are validation images of the project: found by content.
-
     Args:
-        project, train: whose validation images.
+        evaluator: under the study's protocol; None: nothing is fitted.
         store: of the responses.
-        areas, subjects: of the study.
-        seed: of the folds.
+        asked: the study's settings.
+        areas: those that guide.
 
-    Attributes:
-        count: of the images; below `LEAST_IMAGES` nothing is fitted.
+    Raises:
+        InputError: the protocol is of another probe, of other responses, or lacks an area.
     """
 
     def __init__(
-        self, project: Project, train: TrainSettings, store: ResponseStore, areas: Sequence[str],
-        subjects: Sequence[str], seed: int,
-    ) -> None:  # fmt: skip
-        classes = read_classes(project.data / "classes.yaml")
-        images = validation_images(project, classes, train)
-        self.pixels = Pixels(images, len(images), train.size, classes)
-        places = {digest: row for row, digest in enumerate(image_digests(images, project.digests)["sha256"])}
-        self.seed, self._areas = seed, {}
-        for area in areas:
-            for subject in subjects or ("",):
-                if found := _responses(store, area, subject or None, places):
-                    self._areas[area, subject] = found
-        self.count = min((len(rows) for rows, *_ in self._areas.values()), default=0)
+        self, evaluator: Evaluator | None, store: ResponseStore, asked: GuidanceSettings, areas: Sequence[str]
+    ) -> None:
+        self._labels: dict[tuple[str, str], str] = {
+            (roi, subject): label(store, roi, subject)
+            for subject, roi in (store.areas if evaluator is not None else ())
+            if roi in areas and (not asked.subjects or subject in asked.subjects)
+        }
+        self.told = "No fit to the responses was measured."
+        if evaluator is None:
+            return
+        name, probe = evaluator.protocol.name, evaluator.protocol.probe
+        if not isinstance(probe, NeuralFit):
+            raise InputError(f"protocols: {name} measures no neural fit: name another protocol for fit, or null")
+        about = evaluator.main.about
+        if about["responses"] != store.path.stem:
+            raise InputError(
+                f"protocols: {name} fits {shown(about['responses'])}, the study is of {shown(store.path.stem)}: name a "
+                "protocol of its responses, or null"
+            )
+        if lacking := [roi for (roi, _), one in self._labels.items() if one not in about["images"]]:
+            raise InputError(f"protocols: {name} lacks area {shown(lacking[0])} of the study: add it to its rois")
+        count = min([about["images"][one] for one in self._labels.values()], default=0)
+        used = min(count, probe.settings.images)
+        self.told = f"Fits are cross-validated over {used} images of {evaluator.protocol.spec.image_set}."
 
-    @property
-    def told(self) -> str:
-        """What is fitted, in a sentence."""
-        if self.count < LEAST_IMAGES:
-            return f"No fit: the responses are to {self.count} of the validation images, {LEAST_IMAGES} are needed."
-        return f"Fits are cross-validated over {self.count} images that no model was trained on."
-
-    @torch.no_grad()
-    def of(self, checkpoint: Path, area: str, subject: str) -> dict[str, float]:
-        """`explained` (cross-validated explained variance over ceiling) and `cka` of a model's penultimate features.
+    def of(self, metrics: Mapping[str, float | None], area: str, subject: str) -> dict[str, float]:
+        """`explained` (over the ceiling, where one is known), `rsa` and `cka` of a model.
 
         Args:
-            checkpoint: of the model.
+            metrics: of the model's evaluation under the protocol.
             area, subject: whose responses; "" means the mean over all of the study.
         """
-        wanted = [value for (roi, whose), value in self._areas.items() if area in ("", roi) and subject in ("", whose)]
-        if not wanted or self.count < LEAST_IMAGES:
-            return {}
-        classifier, _ = load_checkpoint(checkpoint)
-        features = []
-        with LayerFeatures(classifier) as watched:
-            for pixels, *_ in self.pixels.blocks():
-                classifier(pixels)
-                features.append(watched.values.double())
-        seen = torch.cat(features)
-        told = [self._fit(seen[rows], values, ceilings) for rows, values, ceilings in wanted]
-        return {name: float(np.mean([one[name] for one in told])) for name in told[0]}
-
-    def _fit(self, features: torch.Tensor, values: Array, ceilings: Array) -> dict[str, float]:
-        found = explained(predicted([kernel(features.numpy())], values, self.seed), values, ceilings, 100, self.seed)
-        share = found.over_ceiling if found.units else found.share
-        return {"explained": share, "cka": float(linear_cka(features, torch.from_numpy(values)))}
+        wanted = [one for (roi, whose), one in self._labels.items() if area in ("", roi) and subject in ("", whose)]
+        found = {name: list(_known(metrics, endings, wanted)) for name, endings in NUMBERS.items()}
+        return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
-def _responses(store: ResponseStore, area: str, subject: str | None, places: dict[str, int]) -> Any:
-    """Rows of the validation images, their responses (N, units), and the units' ceilings; None where there are none."""
-    for split in ("validation", "test"):
-        try:
-            images, means = store.mean_responses(area, subject, split)
-        except InputError:  # no trial of that split
-            continue
-        digests = store.images["sha256"].to_numpy()[images]
-        known = [row for row, digest in enumerate(digests) if digest in places]
-        if known:
-            ceilings = store.units["noise_ceiling"].to_numpy(np.float64)[store.mask(area, subject)]
-            rows = np.array([places[digests[row]] for row in known])
-            return rows, means[known].astype(np.float64), ceilings
-    return None
+def _known(metrics: Mapping[str, float | None], names: Sequence[str], labels: Sequence[str]) -> Iterator[float]:
+    for one in labels:
+        values = (metrics.get(f"{name}{one}") for name in names)
+        if (value := next((value for value in values if value is not None), None)) is not None:
+            yield value

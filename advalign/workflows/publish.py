@@ -188,6 +188,7 @@ def _evaluation_run(
         "advalign.group": group_of(summary, _zoo(project.zoo, project.zoo.stat().st_mtime_ns)),
         "advalign.stimuli_sha256": summary["stimuli_sha256"],
         "settings.sha256": summary["protocol_sha256"],
+        **{f"advalign.{key}": str(value) for key, value in summary.get("about", {}).items()},
         **lineage_tags(project),
         "dvc.data.md5": data_md5,
         "mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}]),  # for the UI

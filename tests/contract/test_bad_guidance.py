@@ -44,12 +44,16 @@ CASES = {
     ),
     "no such protocol": ({"small": {**SMALL, "protocols": {"l2": "norm"}}}, (), "unknown protocol 'norm'"),
     "a protocol that searches no norms": (
-        {"small": {**SMALL, "protocols": {"l2": "geometry-cifar", "linf": None, "geometry": None}}}, (),
+        {"small": {**SMALL, "protocols": {"l2": "geometry-cifar", "linf": None, "geometry": None, "fit": None}}}, (),
         "protocols: geometry-cifar searches no l2 norms: name another protocol for l2",
     ),
     "norms of another kind": (
-        {"small": {**SMALL, "protocols": {"l2": "norms", "linf": "norms", "geometry": None}}}, (),
+        {"small": {**SMALL, "protocols": {"l2": "norms", "linf": "norms", "geometry": None, "fit": None}}}, (),
         "protocols: norms searches no linf norms: name another protocol for linf",
+    ),
+    "a protocol that fits nothing": (
+        {"small": {**SMALL, "protocols": {**SMALL["protocols"], "fit": "geometry-cifar"}}}, (),
+        "protocols: geometry-cifar measures no neural fit: name another protocol for fit, or null",
     ),
     "no such control": ({"small": {**SMALL, "controls": ["shuffeld"]}}, (), "guidance.small.controls"),
     "an unknown key": ({"small": {**SMALL, "area": ["V1"]}}, (), "unknown key 'area'; did you mean 'areas'?"),

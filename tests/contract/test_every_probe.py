@@ -4,6 +4,7 @@ import inspect
 import math
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,6 +13,8 @@ from advalign.attacks.base import Attack
 from advalign.attacks.fmn import FastMinimumNorm
 from advalign.attacks.pgd import ProjectedGradientDescent
 from advalign.data.classes import read_classes
+from advalign.data.response_writer import About, writing_responses
+from advalign.data.sets.stimuli import load_stimuli
 from advalign.errors import DataError
 from advalign.metrics.base import Evaluation
 from advalign.models.zoo import create_classifier
@@ -22,10 +25,13 @@ from tests.conftest import with_cifar, with_stimuli
 torch.set_num_threads(1)
 NAMES = extending.names("probe")
 COUNT = 6
-REFUSING = ("minimum-norm", "bounded", "predictions", "corruptions", "saliency", "shortcut", "smoothing", "geometry")
+REFUSING = (
+    "minimum-norm", "bounded", "predictions", "corruptions", "saliency", "shortcut", "smoothing", "geometry",
+    "neural-fit",
+)  # fmt: skip
 """Probes that say which model gives no numbers."""
-QUICK = {"smoothing": {"n0": 3, "n": 10}}
-"""Settings under which a probe that looks at an image a thousand times is measured in milliseconds."""
+SETTINGS = {"smoothing": {"n0": 3, "n": 10}, "neural-fit": {"responses": "brain"}}
+"""Settings under which a probe that looks at an image a thousand times is measured in milliseconds; and responses."""
 every_probe = pytest.mark.parametrize("name", NAMES)
 ATTACKS: tuple[Attack, ...] = (
     FastMinimumNorm(FastMinimumNorm.Settings(steps=4)),
@@ -35,14 +41,20 @@ ATTACKS: tuple[Attack, ...] = (
 
 @pytest.fixture(scope="module")
 def project(sample_root, tmp_path_factory):
-    return with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("probes") / "project"))
+    found = with_cifar(with_stimuli(sample_root, tmp_path_factory.mktemp("probes") / "project"))
+    known = load_stimuli(found).manifest[["stimulus", "sha256"]].set_axis(["id", "sha256"], axis=1)
+    path = found.data / "responses" / "brain.h5"
+    path.parent.mkdir()
+    with writing_responses(path, About("simulated", "none"), known, pd.DataFrame({"roi": ["V4"] * 3})) as writer:
+        writer.add_trials(np.arange(len(known)), np.random.default_rng(0).normal(size=(len(known), 3)), "test", 0)
+    return found
 
 
 def probe(name) -> Probe:
     kind = extending.load("probe", name)
     metrics = [extending.load("metric", one) for one in extending.names("metric")]
     attack = next((one for one in ATTACKS if kind.attacks and isinstance(one, kind.attacks)), None)
-    settings = kind.Settings(**QUICK[name]) if name in QUICK else None
+    settings = kind.Settings(**SETTINGS[name]) if name in SETTINGS else None
     return kind(settings, [metric() for metric in metrics if metric.probe == name], attack)
 
 
@@ -56,7 +68,8 @@ def asked(project, name, first=0, last=COUNT, spoil=None) -> Measured:
     groups = torch.arange(36) % 2 if image_set.grouped else None
     model = Model("test_resnet.baseline", classifier, groups, "cpu")
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    found = probe(name).measure(model, image_set.items(first, last, 0), Conditions(kept=(1,)))
+    items = probe(name).items(project, image_set, first, last, 0)
+    found = probe(name).measure(model, items, Conditions(kept=(1,)))
     assert not any(module.training for module in classifier.modules())
     after = classifier.state_dict()
     assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
@@ -108,16 +121,7 @@ def test_a_model_that_gives_no_numbers_is_said_so(project, name, spoil):
         assert "not finite" in str(error)
         assert "\n" not in str(error)
     else:
-        assert name not in [
-            "minimum-norm",
-            "bounded",
-            "predictions",
-            "corruptions",
-            "saliency",
-            "shortcut",
-            "smoothing",
-            "geometry",
-        ]
+        assert name not in REFUSING
 
 
 @every_probe

@@ -27,8 +27,8 @@ LOCAL = {"MLFLOW_TRACKING_URI": None, "OMP_NUM_THREADS": "1"}
 MOMENTS = ("loading", "steps", "saving", "validation", "writing the checkpoint")
 
 
-GUIDED = "test_resnet.manifold.guided.brain.v4"
-GUIDE = ("train", "manifold-guided", "--set", "responses=brain", "--set", "roi=V4", *COMMAND[2:])
+GUIDED = {"manifold-guided": "test_resnet.manifold.guided.brain.v4", "guided": "test_resnet.guided.brain.v4"}
+GUIDE = ("--set", "responses=brain", "--set", "roi=V4", *COMMAND[2:])
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Watched:
 
 def kill_at(moment, project, chance, command=COMMAND):
     """Start the training, kill it at a moment; at which one it was, by what lies on the disk."""
-    watched = Watched(project, GUIDED if command[1] == GUIDE[1] else NAME)
+    watched = Watched(project, GUIDED.get(command[1], NAME))
     watched.look()
     before, leftover, history = watched.mark, watched.temporary(), watched.written()
     process = advalign(project.root, LOCAL, *command)
@@ -155,15 +155,19 @@ def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, 
     assert check.wait() == 0, check.errors()
 
 
-@pytest.mark.parametrize("ema", [(), ("--set", "ema=0.9")], ids=["weights", "average"])
-def test_a_killed_guided_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, tmp_path, ema):
+@pytest.mark.parametrize(
+    ("recipe", "ema"),
+    [("manifold-guided", ()), ("guided", ()), ("guided", ("--set", "ema=0.9"))],
+    ids=["manifold", "guided", "guided average"],
+)
+def test_a_killed_guided_training_ends_in_the_bytes_of_an_undisturbed_one(sample_root, tmp_path, recipe, ema):
     """Its head is in the saved states and not in the checkpoint: it must not begin anew."""
     calm, killed = (Project(tmp_path / name) for name in ("calm", "killed"))
     for project in (calm, killed):
         shutil.copytree(sample_root, project.root, ignore=shutil.ignore_patterns("outputs", "ml*", ".ml*"))
         write_responses(project)
     chance = random.Random(5)
-    command = (*GUIDE, *ema)
+    command, name = ("train", recipe, *GUIDE, *ema), GUIDED[recipe]
     undisturbed = advalign(calm.root, LOCAL, *command)
     assert undisturbed.wait() == 0, undisturbed.errors()
     hit = [kill_at(moment, killed, chance, command) for moment in ("steps", "saving", "steps")]
@@ -171,8 +175,8 @@ def test_a_killed_guided_training_ends_in_the_bytes_of_an_undisturbed_one(sample
     done = advalign(killed.root, LOCAL, *command)
     assert done.wait() == 0, done.errors()
     assert "guided by simulated responses brain, area V4" in done.errors()
-    for name in ("model.safetensors", "history.csv"):
-        assert (killed.runs / GUIDED / name).read_bytes() == (calm.runs / GUIDED / name).read_bytes(), name
+    for file in ("model.safetensors", "history.csv"):
+        assert (killed.runs / name / file).read_bytes() == (calm.runs / name / file).read_bytes(), file
 
 
 def one_of_each(root):

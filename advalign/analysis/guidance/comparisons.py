@@ -11,6 +11,7 @@ from advalign.analysis.guidance.measured import (
     AREA,
     CLASS_CODE,
     DEGRADED,
+    FIT,
     GEOMETRY,
     NONE,
     SHUFFLED,
@@ -177,9 +178,6 @@ def means(results: Results, norm: str) -> pd.DataFrame:
         row |= {"tolerance": float(per_seed.mean()) if len(per_seed) else NAN, "tolerance_sem": sem(per_seed)}
         numbers = own.drop(columns=["arm", "role", "area", "subject", "seed"])
         row |= {str(name): float(numbers[name].mean()) for name in numbers}
-        row |= {
-            "accuracy_sem": sem(own["accuracy"]),
-            "explained_sem": sem(own["explained"]) if "explained" in own else NAN,
-        }
+        row |= {f"{name}_sem": sem(own[name]) for name in ("accuracy", *FIT) if name in own}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Figures of a study of guided models: tolerance by area, accuracy and tolerance, explained variance, geometry."""
+"""Figures of a study of guided models: tolerance by area, accuracy and tolerance, fit to the responses, geometry."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from advalign.analysis.guidance.measured import (
     AREA,
     CLASS_CODE,
     DEGRADED,
+    FIT,
     GEOMETRY,
     NONE,
     NONE_CE,
@@ -38,6 +39,8 @@ LOOKS = {
     OTHER: ("#8C6D31", "pentagon"),
 }
 """Role -> colour (Okabe and Ito 2008) and marker."""
+FITTED = dict(zip(FIT, ("explained variance over ceiling (share)", "RSA (Spearman's ρ)", "linear CKA"), strict=True))
+"""Measure of fit -> its axis."""
 BANDS = {NONE: "#777777", CLASS_CODE: "#009E73"}
 OFFSETS = {AREA: 0.0, SHUFFLED: 0.16, WITHIN: 0.32, DEGRADED: -0.16}  # of an area's row, so that arms do not overlap
 
@@ -52,7 +55,7 @@ def guidance_plots(results: Results) -> dict[str, Plot]:
         found[f"plane{ending}"] = plane(results, table, norm)
         found[f"geometry{ending}"] = geometry(results, table, norm)
     if results.norm_names:
-        found["explained"] = explained(results, means(results, results.norm_names[0]))
+        found["fit"] = fit(results, means(results, results.norm_names[0]))
     return found
 
 
@@ -123,18 +126,22 @@ def _points(rows: pd.DataFrame, x: str, y: str) -> list[Points]:
     return found
 
 
-def explained(results: Results, table: pd.DataFrame) -> Plot:
-    """Explained variance over the ceiling, of the area that guides: whether guidance made the features alike at all."""
-    title = f"Explained variance over ceiling: {results.provenance} responses"
-    marks = _rows(results, table, "explained")
-    if not marks:
+def fit(results: Results, table: pd.DataFrame) -> Plot:
+    """Fit to the area that guides, a panel per measure: whether guidance made the features alike at all."""
+    title = f"Fit of features and responses: {results.provenance} responses"
+    panels = []
+    for column, label in FITTED.items():
+        marks = _rows(results, table, column)
+        if not marks:
+            continue
+        for _, row in table[(table["role"] == NONE) & table[column].notna()].iterrows():
+            at, half = float(row[column]), float(np.nan_to_num(row[f"{column}_sem"]))
+            marks.insert(0, Band(at - half, at + half, BANDS[NONE], f"{ROLES[NONE]}, mean ± SEM over areas and seeds"))
+        panels.append(Panel(Axis(label), Axis("area", ticks=list(results.areas)), marks))
+    if not panels:
         return Plot(title, "No model's fit to the responses was measured.")
-    own = table[(table["role"] == NONE) & table.get("explained", pd.Series(np.nan, table.index)).notna()]
-    for _, row in own.iterrows():
-        at, half = float(row["explained"]), float(np.nan_to_num(row["explained_sem"]))
-        marks.insert(0, Band(at - half, at + half, BANDS[NONE], f"{ROLES[NONE]}, mean ± SEM over areas and seeds"))
-    panel = Panel(Axis("explained variance over ceiling (share)"), Axis("area", ticks=list(results.areas)), marks)
-    return Plot(title, f"mean ± SEM over {_seeds(results)}", [panel], size=(8.5, 1.6 + 0.8 * len(results.areas)))
+    size = (4.2 * len(panels) + 4.3, 1.6 + 0.8 * len(results.areas))
+    return Plot(title, f"mean ± SEM over {_seeds(results)}", panels, size=size)
 
 
 def geometry(results: Results, table: pd.DataFrame, norm: str) -> Plot:

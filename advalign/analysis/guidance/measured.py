@@ -38,6 +38,7 @@ ROLES = {
 OF_AN_AREA = (AREA, SHUFFLED, WITHIN, DEGRADED)
 PROVENANCES = ("measured", "simulated", "predicted")
 COLUMNS = ("arm", "role", "area", "subject", "seed", "accuracy")
+FIT = ("explained", "rsa", "cka")
 GEOMETRY = ("capacity", "radius", "dimension", "separability")
 WEAK = 0.8  # of the unguided accuracy: an arm below it does not decide which images are common
 
@@ -48,8 +49,9 @@ class Results:
 
     Attributes:
         models: a row per arm, subject and seed: arm, role (`ROLES`), area ("" where none), subject ("" where none),
-            seed, accuracy (share), and, where they are measured, explained (explained variance over ceiling), rsa, cka
-            and geometry (`GEOMETRY`, a name or NAME@LAYER).
+            seed, accuracy (share), and, where they are measured, fit to the area's responses (`FIT`: explained variance
+            over ceiling, RSA, CKA; of an arm without area the mean over areas) and geometry (`GEOMETRY`, a name or
+            NAME@LAYER).
         norms: a row per arm, subject, seed and image that the model gets right: l2 and linf (1/255), or one of them;
             NaN where no perturbation was found.
         areas: in their order, the lowest first.

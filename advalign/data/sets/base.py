@@ -76,6 +76,17 @@ class ImageSet(ABC):
             seed: for extras that are drawn at random (another item's map).
         """
 
+    def image_sha256(self, first: int, last: int) -> list[str]:
+        """SHA-256 of the image of each member first .. last - 1, as `image_digests` has it of training images.
+
+        Raises:
+            InputError: the set does not know them, so that responses to its images cannot be found.
+        """
+        raise InputError(
+            "the image set does not know the SHA-256 of its images, by which responses are found: name another, such "
+            "as stimuli, validation or cifar"
+        )
+
     @abstractmethod
     def listing(self) -> pd.DataFrame:
         """One row per item: its description and source."""

@@ -49,6 +49,10 @@ class CifarImages(ImageSet):
         """The classes and the file."""
         return [*super().reads(project), self.split.path]
 
+    def image_sha256(self, first: int, last: int) -> list[str]:
+        """Of the pixels (`CifarSplit.sha256`)."""
+        return [self.split.sha256(row) for row in range(len(self))[first:last]]
+
     def listing(self) -> pd.DataFrame:
         """One row per image: its official index, label, whether it went through JPEG, its mask's source, its cue.
 

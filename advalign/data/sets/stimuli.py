@@ -122,6 +122,10 @@ class StimulusSet(ImageSet):
         """The manifest."""
         return self.manifest
 
+    def image_sha256(self, first: int, last: int) -> list[str]:
+        """Of the encoded images that the stimuli were made from."""
+        return self.manifest["sha256"].iloc[first:last].tolist()
+
     def items(self, first: int, last: int, seed: int) -> Items:
         """Stimuli with their human maps, and with another stimulus's map each (a seeded derangement of the set).
 

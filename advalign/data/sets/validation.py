@@ -56,6 +56,12 @@ class ValidationImages(ImageSet):
         """The classes, the tables of labels, and the images."""
         return [*super().reads(project), *self.tables, *(image.path for image in self.images)]
 
+    def image_sha256(self, first: int, last: int) -> list[str]:
+        """Of the files."""
+        paths = [image.path for image in self.images[first:last]]
+        found = digests(paths, self.remembered)
+        return [found[path].sha256 for path in paths]
+
     def listing(self) -> pd.DataFrame:
         """One row per image: its file, its original label, and the labels that people accept."""
         return self._table

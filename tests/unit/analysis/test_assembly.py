@@ -2,7 +2,7 @@
 
 import pytest
 
-from advalign.analysis.assembly import with_other_norms, zoo_table
+from advalign.analysis.assembly import added_columns, with_added, with_other_norms, zoo_table
 from advalign.analysis.standing import baseline_of, group_of
 from advalign.analysis.twins import find_twins
 from advalign.errors import InputError
@@ -136,3 +136,25 @@ def test_in_another_norm_it_stands_beside_as_aa_does():
     assert found["aa_over_floor_linf"].tolist() == [0.3]
     assert found["aa_over_floor_linf_sem"].tolist() == [0.1]
     assert "aa_by_image_linf" not in found
+
+
+def measured(protocol, **metrics):
+    """A zoo table of two models, of which a protocol measured one."""
+    fields = {"protocol": protocol, "flags": [], "group": "cnn", "baseline": None}
+    return zoo_table([summary(**fields, metrics=metrics, protocol_metrics=list(metrics))], ZOO)
+
+
+def test_geometry_and_fit_stand_beside_the_headline():
+    headline = measured("fmn-fast", n_valid=5, perturbation_tolerance=1.5)
+    geometry = measured("geometry", manifold_capacity=0.1, manifold_radius=1.2, centre_correlation=0.3, n_manifolds=7)
+    fits = [
+        measured(name, **{"explained_over_ceiling.measured.V4": value, "explained_variance.measured.V4": 0.2})
+        for name, value in (("fit-layer2", 0.4), ("fit-layer3", 0.5))
+    ]
+    assert added_columns(headline) == []
+    found = with_added(headline, {"geometry": geometry, "fit-layer2": fits[0], "fit-layer3": fits[1]})
+    assert found.loc[0, [*found.columns[len(headline.columns) :]]].to_dict() == {
+        "manifold_capacity": 0.1, "manifold_radius": 1.2, "explained.measured.V4": 0.4,
+        "fit-layer3.explained.measured.V4": 0.5,
+    }  # fmt: skip
+    assert found.loc[0, "pt"] == 1.5

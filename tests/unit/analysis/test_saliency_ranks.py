@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from advalign.analysis.assembly import zoo_table
+from advalign.analysis.assembly import with_added, zoo_table
 from advalign.analysis.figures import comparison_plots
 from advalign.analysis.plots import Points
 from advalign.analysis.saliency import (
@@ -13,7 +13,6 @@ from advalign.analysis.saliency import (
     measures_saliency,
     saliency_columns,
     saliency_scatter,
-    with_saliency,
 )
 from advalign.models.declared import Zoo
 from advalign.vocabulary import SALIENCY, ZOO, describe
@@ -35,7 +34,7 @@ def saliency(models, rho, shuffled=None):
 
 
 def compared(table, **others):
-    both = with_saliency(table, others)
+    both = with_added(table, others)
     return both, compare_saliency(both, list(others), seed=1, resamples=500)
 
 

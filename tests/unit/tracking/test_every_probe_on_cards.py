@@ -23,6 +23,7 @@ from advalign.tracking.registry.promotion import promote
 from advalign.tracking.store import open_store
 from advalign.workflows.publish import publish_all
 from tests.conftest import REPOSITORY, edit_card, save_untrained
+from tests.tiny_responses import answer_cifar
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("every_probe_on_cards")]
 BASELINE, TWIN = "test_resnet.baseline", "test_resnet.aligned"
@@ -34,6 +35,7 @@ PROTOCOLS = {
     "maps": {"probe": "saliency", "image_set": "cifar"},
     "cue": {"probe": "shortcut"},
     "manifolds": {"probe": "geometry", "image_set": "cifar", "settings": {"draws": 20, "points": 10}},
+    "fit": {"probe": "neural-fit", "image_set": "cifar", "settings": {"responses": "brain", "rois": ["V4"]}},
     "pgd-cifar": {"attack": "pgd", "image_set": "cifar", "settings": {"norm": "linf", "eps": "8/255", "steps": 2}},
 }  # fmt: skip
 OPEN = {"minimum_norm": False, "pareto_front": False}
@@ -53,6 +55,7 @@ def project(tmp_path_factory):
     """The drawn 32x32 world at its smallest, and two untrained models, evaluated under every protocol."""
     project = Project(tmp_path_factory.mktemp("cards") / "project")
     generate_world(project.data, WorldSettings(scale=0.01))
+    answer_cifar(project, "brain")
     (project.root / "registry").mkdir()
     shutil.copy(REPOSITORY / "registry" / "zoo.yaml", project.root / "registry")
     params = yaml.safe_load((REPOSITORY / "experiments" / "robustsight" / "params.yaml").read_text())
@@ -103,6 +106,7 @@ def row_of(description, protocol):
         ("maps", "iou − shuffled", "iou_minus_shuffled"),
         ("cue", "shortcut drop", "shortcut_drop"),
         ("pgd-cifar", "robust", "robust_accuracy"),
+        ("fit", "explained / ceiling, simulated.V4", "explained_over_ceiling.simulated.V4"),
     ],
 )
 def test_a_card_says_each_probes_headline_with_its_interval(protocol, label, metric, project, store):
@@ -112,6 +116,14 @@ def test_a_card_says_each_probes_headline_with_its_interval(protocol, label, met
     interval = "" if ends == [None, None] else f" ({ends[0]:.4g} to {ends[1]:.4g})"
     assert f" {label}: {told[metric]:.4g}{interval}" in row_of(version.description, protocol)
     assert evaluations(version.tags)[protocol][metric] == pytest.approx(told[metric])
+
+
+def test_a_run_says_where_the_responses_are_from(project, store):
+    version = store.client.get_model_version(TWIN, "1")
+    tags = store.client.get_run(version.tags["fit.run_id"]).data.tags
+    about = read_summary(Paths(project.evaluations / "fit", TWIN))["about"]
+    assert (tags["advalign.responses"], tags["advalign.provenance"]) == ("brain", "simulated")
+    assert tags["advalign.responses_sha256"] == about["responses_sha256"]
 
 
 def test_a_card_says_that_a_certified_model_saw_no_noise(store):

@@ -22,7 +22,7 @@ PARAMS = {
         "small": {
             "responses": "simulated", "areas": ["V1", "V4", "IT"], "seeds": 2, "control_seeds": 1,
             "shorter": [{"learning_rate": 1e-4}], "images": 6, "workers": 1,
-            "protocols": {"l2": "norms", "linf": None, "geometry": "geometry-cifar"},
+            "protocols": {"l2": "norms", "linf": None, "geometry": "geometry-cifar", "fit": "fit-cifar"},
         }
     },
     "evaluate": {
@@ -30,6 +30,7 @@ PARAMS = {
         "protocols": {
             "norms": {"attack": "fmn-fast", "image_set": "cifar", "settings": {"budget": "fast"}},
             "geometry-cifar": {"probe": "geometry", "image_set": "cifar", "settings": {"draws": 10}},
+            "fit-cifar": {"probe": "neural-fit", "image_set": "cifar", "settings": {"responses": "simulated"}},
         },
     },
     "compare": {"bootstrap": 200},

@@ -1,54 +1,65 @@
-"""Fit of a study's models: on images that were not trained on, found by content."""
+"""Fit of a study's models: which numbers of the probe an arm has, and protocols that cannot give them."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from advalign.data.classes import read_classes
-from advalign.data.image_digests import image_digests
-from advalign.data.response_writer import About, writing_responses
-from advalign.data.responses import ResponseStore
-from advalign.data.training_images import validation_images
-from advalign.models.zoo import create_classifier
-from advalign.settings import load_settings
+from advalign.data.responses import ResponseStore, need_responses
+from advalign.errors import InputError
+from advalign.evaluation.runner import Evaluator
+from advalign.settings import GuidanceSettings, load_settings
+from advalign.strict_settings import parse
 from advalign.workflows.guidance_fit import Fits
-from tests.conftest import save_untrained
-from tests.unit.workflows.guided_world import made
+from advalign.workflows.simulated_responses import simulate
+from tests.unit.workflows.guided_world import PARAMS, made, write_params
+
+pytest.importorskip("himalaya")
+NUMBERS = {
+    "explained_over_ceiling.simulated.V1": 0.4, "explained_variance.simulated.V1": 0.3, "rsa.simulated.V1": 0.2,
+    "cka.simulated.V1": 0.1, "explained_over_ceiling.simulated.IT": 0.8, "rsa.simulated.IT": 0.6,
+    "cka.simulated.IT": 0.5, "explained_over_ceiling.simulated.V4": None, "explained_variance.simulated.V4": 0.9,
+    "rsa.simulated.V4": None, "cka.simulated.V4": None, "n_images_with_responses": 20.0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def made_fits(tmp_path_factory):
-    """A model, and fits to noise in answer to the validation images, which are in another order."""
-    project = made(tmp_path_factory.mktemp("fit"), scale=0.1)
-    train, classes = load_settings(project.root).train, read_classes(project.data / "classes.yaml")
-    save_untrained(project, "model", create_classifier("test_resnet", len(classes), 32, seed=0).eval())
-    known = image_digests(validation_images(project, classes, train)).sample(frac=1, random_state=0)
-    images = pd.DataFrame({"id": [f"i{row}" for row in known.index], "sha256": known["sha256"]})
-    noise = np.random.default_rng(0).standard_normal((len(known), 3))
-    units = pd.DataFrame({"roi": ["noise"] * 3, "noise_ceiling": np.float32(0.5)})
-    path = project.root / "outputs/responses/own.h5"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing_responses(path, About("simulated", "none"), images.reset_index(drop=True), units) as writer:
-        writer.add_trials(np.arange(len(known)), noise, "validation", 0)
-    store = ResponseStore.open(path)
-    return project.checkpoints / "model", Fits(project, train, store, ["noise"], (), 0), (project, train, store)
+def world(tmp_path_factory):
+    """Simulated responses, and protocols of fits to all areas, to one, and of something else."""
+    project = made(tmp_path_factory.mktemp("fits"))
+    evaluate = PARAMS["evaluate"]
+    one = {"probe": "neural-fit", "image_set": "cifar", "settings": {"responses": "simulated", "rois": ["V1"]}}
+    write_params(project.root, evaluate={**evaluate, "protocols": {**evaluate["protocols"], "v1": one}})
+    simulate(project, load_settings(project.root))
+    return project, ResponseStore.open(need_responses(project, "simulated"))
 
 
-def test_noise_is_not_explained(made_fits):
-    checkpoint, fits, _ = made_fits
-    found = fits.of(checkpoint, "noise", "")
-    assert found["explained"] < 0.1
-    assert 0 <= found["cka"] <= 1
-    assert fits.of(checkpoint, "", "") == found  # the mean over the only area
-    assert fits.told == f"Fits are cross-validated over {fits.count} images that no model was trained on."
+def fits(world, protocol="fit-cifar", responses="simulated", areas=("V1", "IT"), **values):
+    project, store = world
+    asked = parse(GuidanceSettings, {"responses": responses, "areas": areas, **values}, "guidance")
+    evaluator = Evaluator(project, load_settings(project.root), protocol) if protocol else None
+    return Fits(evaluator, store, asked, areas)
 
 
-def test_without_validation_images_nothing_is_fitted(made_fits):
-    checkpoint, _, (project, train, _) = made_fits
-    path = project.root / "outputs/responses/others.h5"
-    units = pd.DataFrame({"roi": ["V1"]})
-    with writing_responses(path, About("simulated", "none"), pd.DataFrame({"id": ["a"]}), units) as writer:
-        writer.add_trials(np.zeros(1, int), np.ones((1, 1)), "validation", 0)
-    fits = Fits(project, train, ResponseStore.open(path), ["V1"], (), 0)
-    assert fits.of(checkpoint, "V1", "") == {}
-    assert fits.told.startswith("No fit: the responses are to 0 of the validation images")
+def test_an_arm_has_the_numbers_of_its_area_and_others_the_mean(world):
+    found = fits(world)
+    assert found.told == "Fits are cross-validated over 20 images of cifar."
+    assert found.of(NUMBERS, "V1", "") == {"explained": 0.4, "rsa": 0.2, "cka": 0.1}
+    assert found.of(NUMBERS, "IT", "simulated") == {"explained": 0.8, "rsa": 0.6, "cka": 0.5}
+    assert found.of(NUMBERS, "", "") == pytest.approx({"explained": 0.6, "rsa": 0.4, "cka": 0.3})
+    assert found.of(NUMBERS, "V4", "") == {}  # not of the study
+    assert fits(world, areas=("V4",)).of(NUMBERS, "V4", "") == {"explained": 0.9}  # no ceiling is known
+
+
+def test_without_a_protocol_nothing_is_fitted(world):
+    found = fits(world, protocol=None)
+    assert (found.told, found.of(NUMBERS, "V1", "")) == ("No fit to the responses was measured.", {})
+
+
+def test_a_protocol_that_cannot_give_them_is_refused(world):
+    with pytest.raises(InputError, match="protocols: geometry-cifar measures no neural fit: name another protocol for"):
+        fits(world, "geometry-cifar")
+    with pytest.raises(InputError, match="protocols: v1 lacks area 'IT' of the study: add it to its rois"):
+        fits(world, "v1")
+    project, store = world
+    other = store.path.with_name("other.h5")
+    other.write_bytes(store.path.read_bytes())
+    with pytest.raises(InputError, match="protocols: v1 fits 'simulated', the study is of 'other': name a protocol of"):
+        fits((project, ResponseStore.open(other)), "v1", responses="other", areas=("V1",))

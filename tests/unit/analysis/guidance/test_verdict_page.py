@@ -16,7 +16,7 @@ from tests.unit.analysis.guidance.guidance_made_up import GOOD, study
 @pytest.fixture(scope="module")
 def results() -> Results:
     made = study(GOOD)
-    models = made.models.assign(capacity=np.linspace(0, 1, len(made.models)), explained=0.5)
+    models = made.models.assign(capacity=np.linspace(0, 1, len(made.models)), explained=0.5, rsa=0.25)
     return Results(models, made.norms, made.areas, "predicted")
 
 
@@ -77,10 +77,23 @@ def test_the_figure_of_areas_has_the_means_and_the_bands_of_the_controls(results
     assert list(own.y) == [0, 1, 2]
 
 
+def test_fit_has_a_panel_per_measure_and_the_band_of_unguided_models(results, folder) -> None:
+    panels = guidance_plots(results)["fit"].panels
+    assert [panel.x.title for panel in panels] == ["explained variance over ceiling (share)", "RSA (Spearman's ρ)"]
+    for panel, value in zip(panels, (0.5, 0.25), strict=True):
+        own = next(mark for mark in panel.marks if isinstance(mark, Points) and mark.label == "guided by an area")
+        assert own.x == pytest.approx([value] * 3)
+        (band,) = [mark for mark in panel.marks if isinstance(mark, Band)]
+        assert band.label == "unguided, mean ± SEM over areas and seeds"
+    page = (folder / "verdict.html").read_text()
+    assert "<th>explained / ceiling</th><th>RSA</th>" in page
+    assert "0.250 ± 0.000" in page
+
+
 def test_what_is_not_measured_is_a_sentence() -> None:
     made = study(GOOD)
     plots = guidance_plots(made)
-    assert plots["explained"].detail == "No model's fit to the responses was measured."
+    assert plots["fit"].detail == "No model's fit to the responses was measured."
     assert plots["geometry"].detail == "The geometry of no two models was measured."
     lone = study({"none": 1.0}, areas=("V1",))
     assert guidance_plots(lone)["tolerance"].detail == "No model that an area guides has a tolerance."
