@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advalign.errors import DataError, InputError
-from advalign.progress import progress
+from advalign.progress import progress, say
 from advalign.provenance import data_md5
 from advalign.regular_files import open_file
 from advalign.strict_files import parse_json
@@ -110,6 +110,21 @@ def tracked(root: Path, found: Mapping[Path, Digests], remembered: Path | None) 
     if listed is None:  # the digest of all files can still be computed
         return Tracked(md5, () if folder_md5(data, remembered) == md5 else (data,))
     return Tracked(md5, tuple(sorted(file for file, one in found.items() if listed.get(_name(file, data)) != one.md5)))
+
+
+def say_if_changed(root: Path, files: Sequence[Path], remembered: Path | None) -> None:
+    """Say on standard error where files below data/ are not those that data.dvc names.
+
+    Args:
+        root, remembered: as `tracked`.
+        files: to be read.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    warning = tracked(root, digests(files, remembered), remembered).warning
+    if warning:
+        say(warning)
 
 
 def folder_md5(folder: Path, remembered: Path | None) -> str:

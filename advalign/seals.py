@@ -2,8 +2,9 @@
 
 A seal is a text in the file, of 64 hexadecimal digits after a mark. It is the SHA-256 of all bytes of the file, with
 zeros in place of its own digits. So one rule fits every format that can keep a text of ours: a key in JSON and in a
-saved state of PyTorch, metadata in Parquet and safetensors. Other software reads such files as before; only a tool that
-tests a saved state as a zip archive finds that the seal was written after the archive's own checksum.
+saved state of PyTorch, metadata in Parquet and safetensors, an attribute in HDF5. Other software reads such files as
+before; only a tool that tests a saved state as a zip archive finds that the seal was written after the archive's own
+checksum.
 
 A seal finds accidents, and edits by hand; who wants to deceive can write a new seal.
 """
@@ -12,6 +13,7 @@ import hashlib
 import json
 import mmap
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -29,6 +31,7 @@ OPEN = MARK + "0" * 64
 """What a writer puts under `KEY`; `sealing` then fills in the digits."""
 _SEAL = re.compile(re.escape(MARK).encode() + rb"[0-9a-f]{64}")
 _AT_ONCE = 2**24  # bytes
+FRESH = 2 * 10**9  # nanoseconds; a file that changed so recently may change again without a new time
 
 
 class Damaged(DataError):  # noqa: N818  a state of a file, not a fault of this program
@@ -43,10 +46,15 @@ def sealing(path: Path) -> Iterator[Path]:
     """
     with replacing(path) as temporary:
         yield temporary
-        with temporary.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
-            place = _place(content)
-            assert place is not None and content[slice(*place)] == OPEN.encode(), f"{path} was written without a seal"
-            content[slice(*place)] = _seal(content, place)
+        seal(temporary)
+
+
+def seal(path: Path) -> None:
+    """Seal a file where it lies; it contains `OPEN` once."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        place = _place(content)
+        assert place is not None and content[slice(*place)] == OPEN.encode(), f"{path} was written without a seal"
+        content[slice(*place)] = _seal(content, place)
 
 
 def is_whole(path: Path) -> bool:
@@ -76,6 +84,24 @@ def need_whole(path: Path, mend: str) -> Path:
     if not is_whole(path):
         raise Damaged(f"{path} is damaged, was edited, or is of an earlier advalign (its seal does not hold): {mend}")
     return path
+
+
+def need_whole_once(path: Path, mend: str) -> None:
+    """As `need_whole`, for large files: a process reads one again only where it changed since it was found whole.
+
+    Raises:
+        Damaged, OSError: as `need_whole`.
+    """
+    found = path.stat()
+    if time.time_ns() - found.st_ctime_ns < FRESH:
+        need_whole(path, mend)
+    else:
+        _need_whole(path, mend, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+@cache
+def _need_whole(path: Path, mend: str, *state: int) -> None:
+    need_whole(path, mend)
 
 
 def say_damaged(path: Path, consequence: str) -> None:

@@ -14,17 +14,15 @@ from advalign.analysis.people_plots import MEASURES, people_plots
 from advalign.analysis.plots import Plot
 from advalign.data.cleaning import clean_image
 from advalign.data.human_maps.blocks import of_cleaned
-from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
+from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, MEND, SUMMARY
 from advalign.data.human_maps.maps import participant_maps
 from advalign.data.participants import IMAGE, has_participants, read_images, read_trials_of
 from advalign.data.sets.stimuli import StimulusSet
 from advalign.errors import DataError
 from advalign.files import Project
-from advalign.seals import need_whole
+from advalign.seals import need_whole, read_json
 from advalign.settings import HumanMapSettings, Settings
-from advalign.strict_files import read_json
 
-MEND = "run `dvc repro maps` again"
 COLUMNS = ("ceiling", "corrected", "floor", "lower", "upper", "centre", "mean_map")
 """Of summary.json's measures, in the order of the report's table; `corrected` is Spearman's alone."""
 
@@ -75,7 +73,7 @@ def read_people(project: Project, settings: Settings, stimuli: StimulusSet) -> P
     folder = project.human_maps
     if not has_participants(project) or not (folder / SUMMARY).exists():
         return None
-    summary, cleaning, curve = (read_json(folder / name, DataError) for name in (SUMMARY, CLEANING, CURVE))
+    summary, cleaning, curve = (read_json(folder / name, MEND) for name in (SUMMARY, CLEANING, CURVE))
     agreement = pd.read_parquet(need_whole(folder / AGREEMENT, MEND))
     gallery = _gallery(project, settings, stimuli, agreement, cleaning)
     return People(summary, cleaning, curve, agreement, gallery)

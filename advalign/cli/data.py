@@ -53,7 +53,7 @@ def validate(
     log: bool = typer.Option(False, "--log", help="Log the result, and the Data Docs, as an MLflow run."),
     as_json: bool = JSON,
 ) -> None:
-    """Check stimuli, maps, labels and evaluations against declared expectations; exit 1 if any fails."""
+    """Check stimuli, maps, labels, responses and evaluations against declared expectations; exit 1 if any fails."""
     from advalign.data.expectations import validate as check
     from advalign.errors import CheckFailed
     from advalign.files import Project

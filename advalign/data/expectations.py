@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,15 @@ from urllib.parse import quote
 
 from advalign.data.classes import checked_classes
 from advalign.data.participants import has_participants
+from advalign.data.responses import response_files
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.suites import MEANINGS, Tables, stimulus_tables
 from advalign.data.suites_cifar import cifar_tables
 from advalign.data.suites_evaluations import evaluation_tables
 from advalign.data.suites_measured import measured_tables
+from advalign.data.suites_responses import response_tables
 from advalign.data.suites_trials import trial_tables
+from advalign.data.validated import Failure, Validation
 from advalign.errors import InputError, quoted
 from advalign.files import Project, write_text
 from advalign.rows import NORMS, with_norm
@@ -32,77 +34,26 @@ NAMED_BY = {
     **dict.fromkeys(("manifest", "maps"), "stimulus"),
     "superclasses": "superclass",
     **dict.fromkeys((*(with_norm("evaluations", norm) for norm in NORMS), "attacked", "predicted", "trials"), "row"),
+    **dict.fromkeys(("response_units", "response_trials"), "row"),
     **dict.fromkeys(("evaluated", "measured"), "evaluation"),
-    **dict.fromkeys(("labels", "train", "test", "swapped", "swaps", "clicked"), "image"),
+    **dict.fromkeys(("labels", "train", "test", "swapped", "swaps", "clicked", "response_images"), "image"),
 }
 SHOWN = 5  # failing rows shown per failure, unless all are wanted
 DATA_DOCS = {"index.html", "static", "expectations", "validations"}  # the contents of a Data Docs folder
 
 
-@dataclass(frozen=True)
-class Failure:
-    """One expectation that does not hold.
-
-    Attributes:
-        why: the column's meaning and the expected values.
-        unexpected: number of failing rows; 1 where the expectation is on the table as a whole.
-        examples: the first failing rows in words; for a table as a whole, what was observed.
-        rows: all failing rows: the column that names the row and the columns that were checked, with their values.
-    """
-
-    table: str
-    expectation: str
-    column: str
-    why: str
-    unexpected: int
-    examples: tuple[str, ...]
-    rows: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def told(self) -> list[str]:
-        """The examples, and the number of further failing rows."""
-        more = len(self.rows) - len(self.examples)
-        return [*self.examples, *([f"+ {more} more"] if more > 0 else [])]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Result of all suites: how many expectations were checked per table, and which failed."""
-
-    checked: dict[str, int]
-    failures: tuple[Failure, ...]
-
-    @property
-    def success(self) -> bool:
-        """Whether everything holds."""
-        return not self.failures
-
-    def as_metrics(self) -> dict[str, Any]:
-        """Plain values for the JSON that DVC shows as a metric: counts and examples."""
-        full = self.as_json()
-        for failure in full["failures"]:
-            del failure["rows"]
-        return full
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values: the metrics, with every failing row."""
-        failed = {table: sum(f.table == table for f in self.failures) for table in self.checked}
-        return {
-            "success": int(self.success),
-            **{table: {"checked": self.checked[table], "failed": failed[table]} for table in self.checked},
-            "failures": [dict(vars(failure)) for failure in self.failures],
-        }
-
-
 def validate(
     project: Project, settings: Settings, *, evaluations: bool = False, docs: Path | None = None
 ) -> Validation:
-    """Check data/cifar, data/participants, and the stimuli (needed where neither is there) with maps and labels.
+    """Check data/cifar, data/participants, data/responses, and the stimuli with maps and labels.
+
+    The stimuli are needed where nothing of the others is there.
 
     Args:
         project: whose data is checked.
         settings: how many stimuli are wanted.
-        evaluations: also check outputs/evaluations of stimuli and of data/cifar, under all protocols.
+        evaluations: also check outputs/evaluations of stimuli and of data/cifar, under all protocols, and
+            outputs/responses.
         docs: folder to write Great Expectations' Data Docs into: absent, empty, or with earlier Data Docs.
 
     Raises:
@@ -111,10 +62,11 @@ def validate(
     """
     if docs is not None:
         check_docs_folder(docs)
-    frozen = project.stimuli.exists() or not ((project.data / "cifar").exists() or has_participants(project))
-    stimuli = load_stimuli(project) if frozen else None
+    responses = response_files(project, made=evaluations)
+    others = (project.data / "cifar").exists() or has_participants(project) or bool(responses)
+    stimuli = load_stimuli(project) if project.stimuli.exists() or not others else None
     classes = checked_classes(project.data / "classes.yaml")
-    tables = cifar_tables(project, classes) | trial_tables(project, classes)
+    tables = cifar_tables(project, classes) | trial_tables(project, classes) | response_tables(responses, classes)
     if evaluations:
         tables |= measured_tables(project, classes)
     if stimuli is not None:

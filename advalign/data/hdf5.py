@@ -1,14 +1,15 @@
-"""HDF5 files from outside: nothing but plain data sets of the file itself is read."""
+"""HDF5 files: of those from outside nothing but plain data sets of the file itself is read; own ones are sealed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from advalign import seals
 from advalign.errors import DataError, quoted, shown
 from advalign.regular_files import LOOKED_AT, lookalike, open_file
 
@@ -46,6 +47,20 @@ def open_hdf5(path: Path, wanted: str = "an HDF5 file") -> Iterator[Any]:
         raise DataError(f"{path} is damaged ({quoted(error, named=True)}): fetch the file again") from error
     finally:
         file.close()
+
+
+@contextmanager
+def sealed_hdf5(path: Path, mode: Literal["w", "r+"] = "w") -> Iterator[Any]:
+    """Yield an HDF5 file to write, or to change; if the block succeeds, it is sealed by an attribute of its root.
+
+    Args:
+        path: of a file that is not in its place yet.
+        mode: h5py's.
+    """
+    with h5py.File(path, mode) as file:
+        yield file
+        file.attrs.modify(seals.KEY, np.bytes_(seals.OPEN))  # of fixed length, so that it lies in the file once
+    seals.seal(path)
 
 
 def dataset(file: Any, name: str, wanted: str = "") -> Any:

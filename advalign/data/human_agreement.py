@@ -4,11 +4,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from advalign import seals
-from advalign.data.human_maps.make import AGREEMENT
+from advalign.data.human_maps.make import AGREEMENT, MEND
 from advalign.errors import DataError
 from advalign.files import Project
 
-MEND = "make it again with `dvc repro -f maps`"
 CEILINGS = {"spearman_ceiling": "ceiling", "spearman_corrected": "ceiling_corrected", "spearman_floor": "floor"}
 """Columns of agreement.parquet -> the same of a manifest."""
 READ = ["sha256", "participants", *CEILINGS]

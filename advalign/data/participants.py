@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from advalign import inputs
 from advalign.errors import DataError
 from advalign.files import Project
-from advalign.inputs import content_digest, digests, tracked
-from advalign.progress import say
+from advalign.inputs import content_digest, digests
 
 TRIALS, IMAGES = "trials.parquet", "images.parquet"
 IMAGE, PARTICIPANT, X, Y, CATCH, MOBILE, ROW = "image", "participant", "x", "y", "catch", "mobile", "row"
@@ -72,12 +72,9 @@ def say_if_changed(project: Project) -> None:
     """Say on standard error where the files are not those that data.dvc names: a pipeline takes any content for new.
 
     Raises:
-        OSError: a file cannot be read.
+        DataError: a file cannot be read.
     """
-    found = digests([project.participants / name for name in (TRIALS, IMAGES)], project.digests)
-    warning = tracked(project.root, found, project.digests).warning
-    if warning:
-        say(warning)
+    inputs.say_if_changed(project.root, [project.participants / name for name in (TRIALS, IMAGES)], project.digests)
 
 
 def trials_digest(project: Project) -> str:

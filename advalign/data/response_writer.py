@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from advalign.data.hdf5 import sealed_hdf5
 from advalign.data.response_format import GROUPS, IMPORT, SPLITS, TABLES, VERSION, check_provenance, pairs
 from advalign.data.responses import ResponseStore
 from advalign.errors import DataError, shown
@@ -146,7 +147,7 @@ def writing_responses(
         "units": _filled("units", pd.DataFrame() if units is None else units),
     }
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with sealed_hdf5(temporary) as file:
             writer = ResponseWriter(file, path, tables["images"], tables["units"])
             yield writer
             writer.finish()
@@ -168,7 +169,7 @@ def write_ceilings(path: Path, ceilings: NDArray[Any]) -> None:
         path: of the file.
         ceilings: (U,) share of variance, NaN where unknown.
     """
-    with h5py.File(path, "r+") as file:
+    with sealed_hdf5(path, "r+") as file:
         file["units/noise_ceiling"][...] = ceilings.astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 A file holds either trials (`betas`, trials x units) or, where only those exist, matrices of dissimilarity. Its
 provenance is printed wherever a number from it is: what was measured in a brain, simulated, or predicted by a model of
-one is never mixed up. docs/neural.md has the format.
+one is never mixed up. It is sealed. docs/neural.md has the format.
 """
 
 from collections import Counter
@@ -27,9 +27,14 @@ from advalign.data.response_format import (
 )
 from advalign.errors import InputError, shown, unknown_name
 from advalign.files import Project, sha256
+from advalign.inputs import say_if_changed
 from advalign.names import check_name
+from advalign.seals import need_whole_once
 
 AT_ONCE = 64 << 20  # bytes of responses that are read together
+IMPORTED = f"{IMPORT} with --replace writes it again, and takes what other software wrote (layout arrays)"
+MADE = "make it again with `dvc repro -f simulate`, or `advalign guidance study`"
+"""What to do where a store is damaged."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ class ResponseStore:
 
     @classmethod
     def open(cls, path: Path) -> "ResponseStore":
-        """Open a file and check that its parts fit together.
+        """Open a file and check that it is whole, and that its parts fit together.
 
         Raises:
-            DataError: missing, damaged, of another version, of unknown provenance, or its parts do not fit.
+            DataError: missing, damaged, not written by `writing_responses`, of another version, of unknown provenance,
+                or its parts do not fit.
         """
         with open_hdf5(path, "a response store") as file:
+            need_whole_once(path, MADE if path.parent.parent.name == "outputs" else IMPORTED)
             about = dict(file.attrs)
             check_version(about.get("version"), path)
             provenance = check_provenance(about.get("provenance"), str(path))
@@ -212,8 +219,16 @@ def response_file(project: Project, name: str) -> Path:
     return project.data / "responses" / f"{check_name(name, 'set of responses')}.h5"
 
 
+def response_files(project: Project, *, made: bool = True) -> list[Path]:
+    """The stores of data/responses, and those of outputs/responses where what stages `made` counts too, by name."""
+    folders = [project.data / "responses", *([project.root / "outputs" / "responses"] if made else [])]
+    return [path for folder in folders for path in sorted(folder.glob("*.h5"))]
+
+
 def need_responses(project: Project, name: str) -> Path:
     """`data/responses/NAME.h5`, or else `outputs/responses/NAME.h5`, which a stage of the experiment has made.
+
+    It is said on standard error where the file in data/ is not the one that data.dvc names.
 
     Raises:
         InputError: not a name, or nothing is called so; offers the nearest names.
@@ -223,8 +238,9 @@ def need_responses(project: Project, name: str) -> Path:
     if not path.exists() and made.exists():
         return made
     if not path.exists():
-        there = {file.stem for folder in (path, made) for file in folder.parent.glob("*.h5")}
+        there = {file.stem for file in response_files(project)}
         raise InputError(f"{unknown_name('set of responses', name, there)}: import it with {IMPORT}")
+    say_if_changed(project.root, [path], project.digests)
     return path
 
 

@@ -34,6 +34,7 @@ MEANINGS = {
     **dict.fromkeys(
         NORMS.values(), "size of the perturbation that flips the decision; present exactly where the status is ok"
     ),
+    "second_start": "norm of the second best start of the search, relative to the best: at least 1",
     "unpaired": "x coordinates of the trial without a y, or the other way round",
     "not_finite": "clicks of the trial that are not finite numbers",
     "nameless": "whether the trial has no participant",
@@ -61,6 +62,15 @@ MEANINGS = {
     "label_in_manifest": "whether the manifest has the stimulus",
     "label_in_split": "whether the split has the image",
     "norm": "size of the perturbation that flips the decision; present exactly where the status is ok",
+    "file_sha256": "of the image file: 64 hexadecimal digits; missing: unknown",
+    "roi": "area of the unit",
+    "noise_ceiling": "share of the variance of the unit's average responses that is no noise, from 0 to 1",
+    "missing": "share of the trials in which the unit has no response: it has none at all",
+    "infinite": "responses that are infinite",
+    "spread": "largest minus smallest response of the unit, or dissimilarity of the matrix: all are the same",
+    "repeat": "which presentation of the image to its subject it is, from 0",
+    "split": "0 train, 1 validation, 2 test",
+    "responding": "units that have a response in the trial",
     "lead": "probability of the predicted class minus that of the label: at least 0",
     "lead_where_right": "the same where the prediction is the label: 0",
 }

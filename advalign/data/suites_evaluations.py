@@ -28,6 +28,7 @@ from advalign.rows import (
     RHO,
     RHO_BY_IMAGE,
     RHO_MAGNITUDE,
+    SECOND_START,
     Status,
     norm_of,
     with_norm,
@@ -126,6 +127,7 @@ def evaluation_suite(
         ),
         *([between(column="by_image_off", max_value=ROUNDING)] if people else []),
         between(column="queries", min_value=1),
+        between(column=SECOND_START, min_value=1),
     ]
 
 
@@ -145,7 +147,7 @@ def _probe(path: Path) -> str:
 
 def _rows(path: Path, table: pd.DataFrame, manifest: pd.DataFrame, measured: tuple[str, ...]) -> pd.DataFrame:
     """The contract's columns (null where missing), the row's name and the label that the manifest has for it."""
-    rows = table.reindex(columns=[*PRESENT, *measured, *MEASURES])
+    rows = table.reindex(columns=[*PRESENT, *measured, *MEASURES, SECOND_START])
     told = manifest.drop_duplicates("stimulus").set_index("stimulus")
     trial = TRIAL.search(path.parent.name)
     protocol, model, stimulus = (rows[name].astype("str").fillna("?") for name in ("protocol", "model", "stimulus"))

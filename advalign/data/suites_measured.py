@@ -15,7 +15,7 @@ from advalign.data.classes import Classes
 from advalign.data.results import TRIAL, read_rows
 from advalign.data.suites import Tables
 from advalign.files import Project
-from advalign.rows import CLEAN_PREDICTION, NORMS, STATUS, Status
+from advalign.rows import CLEAN_PREDICTION, NORMS, SECOND_START, STATUS, Status
 
 LARGEST = (3 * 32 * 32) ** 0.5  # l2 norm of a perturbation inside the box; a linf norm is at most 1
 ROUNDING = 1e-6
@@ -68,6 +68,7 @@ def attacked_suite(gxe: Any, classes: int) -> list[Any]:
         between(column="norm_l2", min_value=0, strict_min=True, max_value=LARGEST * (1 + ROUNDING)),
         between(column="norm_linf", min_value=0, strict_min=True, max_value=1 + ROUNDING),
         between(column="queries", min_value=1),
+        between(column=SECOND_START, min_value=1),
     ]
 
 
@@ -100,10 +101,10 @@ def _rows_suite(gxe: Any) -> list[Any]:
 
 def _row(path: Path, rows: pd.DataFrame, labels: "pd.Series[int]") -> pd.DataFrame:
     """The rows with a name, the label that the split has, and their norm, whichever it is of."""
-    norms = rows.reindex(columns=[*NORMS.values()]).astype(float)
+    known = rows.reindex(columns=[*NORMS.values(), SECOND_START]).astype(float)
     names = [f"{path.parent.name}/{path.stem}/{image}" for image in rows["image"]]
-    found = norms.bfill(axis=1).iloc[:, 0]
-    return rows.assign(**dict(norms), row=names, label_in_split=rows["image"].map(labels), norm=found)
+    found = known[[*NORMS.values()]].bfill(axis=1).iloc[:, 0]
+    return rows.assign(**dict(known), row=names, label_in_split=rows["image"].map(labels), norm=found)
 
 
 def _description(path: Path, rows: pd.DataFrame, count: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks of this machine: versions, devices, settings, data, results, tracking store."""
+"""Checks of this machine: versions, devices, settings, data, responses, human maps, results, tracking store."""
 
 import sys
 from collections.abc import Callable
@@ -32,7 +32,9 @@ def examine() -> list[Finding]:
         project = Project.find()
     except AdvalignError as error:
         return [*findings, Finding("project", "broken", str(error), "change into the project's folder")]
-    checks: list[Callable[[Project], Finding]] = [_settings, _data, _stimuli, _evaluations, _store]
+    checks: list[Callable[[Project], Finding]] = [
+        _settings, _data, _responses, _maps, _stimuli, _evaluations, _store,
+    ]  # fmt: skip
     return findings + [check(project) for check in checks]
 
 
@@ -93,6 +95,33 @@ def _data(project: Project) -> Finding:
     if not same:
         return Finding("data", "broken", "data/ is not what data.dvc says", "dvc checkout data.dvc, or dvc add data")
     return Finding("data", "ok", "as data.dvc says")
+
+
+def _responses(project: Project) -> Finding:
+    from advalign.data.responses import ResponseStore, response_files
+
+    told = []
+    try:
+        for path in response_files(project):
+            told.append(f"{path.stem} ({ResponseStore.open(path).provenance})")
+    except AdvalignError as error:
+        return Finding("responses", "broken", str(error), "make that store again, or dvc checkout data.dvc")
+    return Finding("responses", "ok", ", ".join(told) or "none")
+
+
+def _maps(project: Project) -> Finding:
+    from advalign.data.human_maps.make import SUMMARY, need_maps
+    from advalign.data.participants import has_participants
+
+    if not has_participants(project):
+        return Finding("maps", "ok", "none: no trials in data/participants")
+    if not (project.human_maps / SUMMARY).exists():
+        return Finding("maps", "absent", "not made yet", "dvc repro maps")
+    try:
+        need_maps(project)
+    except AdvalignError as error:
+        return Finding("maps", "broken", str(error), "dvc repro -f maps")
+    return Finding("maps", "ok", "outputs/maps")
 
 
 def _stimuli(project: Project) -> Finding:

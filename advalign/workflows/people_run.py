@@ -8,18 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from advalign.data.human_maps.make import AGREEMENT, CLEANING, CURVE, SUMMARY
-from advalign.errors import DataError
+from advalign.data.human_maps.make import CLEANING, FILES, MEND, SUMMARY, need_maps
 from advalign.files import Project, sha256, write_text
 from advalign.provenance import data_md5
-from advalign.strict_files import read_json
+from advalign.seals import read_json
 from advalign.strict_settings import digest
 from advalign.tracking.lineage import lineage_tags
 from advalign.tracking.lost_files import put_back_artifacts
 from advalign.tracking.results import Published, log_result
 from advalign.tracking.store import RESULT, Store
 
-FILES = (SUMMARY, CLEANING, CURVE, AGREEMENT)
 TABLE = "cleaning_table.json"  # artifact: the steps of cleaning in the UI's format for tables
 COUNTS = ("human_ceiling", "images", "participants", "trials", "above_floor")
 
@@ -34,13 +32,10 @@ def publish_people(project: Project, store: Store, done: Published) -> None:
     Without participants there is no run.
 
     Raises:
-        DataError: a file in outputs/maps is missing or cannot be read.
+        DataError: a file in outputs/maps is missing or damaged.
     """
-    folder = project.human_maps
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise DataError(f"{folder / missing[0]} is missing: run `dvc repro maps` again")
-    summary, cleaning = (read_json(folder / name, DataError) for name in (SUMMARY, CLEANING))
+    folder = need_maps(project)
+    summary, cleaning = (read_json(folder / name, MEND) for name in (SUMMARY, CLEANING))
     if not cleaning["steps"]:  # no trials were there
         return
     key = {RESULT: digest({name: sha256(folder / name) for name in FILES})}
@@ -85,7 +80,7 @@ def _collect(folder: Path, into: Path) -> None:
     """Write a run's artifacts into a folder: the files of outputs/maps, and cleaning as the UI's table."""
     for name in FILES:
         shutil.copy(folder / name, into)
-    steps = read_json(folder / CLEANING, DataError)["steps"]
+    steps = read_json(folder / CLEANING, MEND)["steps"]
     columns = list(steps[0]) if steps else []
     rows = [[", ".join(value) if isinstance(value, list) else value for value in step.values()] for step in steps]
     write_text(into / TABLE, json.dumps({"columns": columns, "data": rows}))

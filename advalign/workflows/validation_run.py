@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from advalign.data.expectations import Validation
+from advalign.data.validated import Validation
 from advalign.files import Project, write_text
 from advalign.settings import Settings
 from advalign.strict_settings import digest

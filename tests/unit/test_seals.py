@@ -3,11 +3,13 @@
 import os
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from advalign import seals
+from advalign.data.hdf5 import sealed_hdf5
 from advalign.data.results import read_kept, read_rows, stored_identity, write_kept, write_table
 from advalign.errors import DataError
 
@@ -17,10 +19,17 @@ def write_state(path):
         torch.save({"weights": torch.arange(50.0), seals.KEY: seals.OPEN}, temporary)
 
 
+def write_hdf5(path):
+    with sealed_hdf5(path) as file:
+        file["betas"] = np.arange(50.0)
+        file.attrs["provenance"] = "measured"
+
+
 WRITERS = {
     "a.json": lambda path: seals.write_json(path, {"pt": 0.5, "name": "ä"}),
     "a.parquet": lambda path: write_table(path, pd.DataFrame({"norm_l2": [0.1, None], "status": ["ok", "no"]}), "i"),
     "a.safetensors": lambda path: write_kept(path, {3: torch.rand(3, 4, 4)}, "i"),
+    "a.h5": write_hdf5,
     "a.pt": write_state,
 }
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from advalign.data.cleaning import CleaningTable
 from advalign.data.human_maps.blocks import ImageTrials
-from advalign.data.human_maps.make import CLEANING, SUMMARY, cleaned_images
+from advalign.data.human_maps.make import CLEANING, MEND, SUMMARY, cleaned_images
 from advalign.data.human_maps.maps import full_map
 from advalign.data.human_maps.summary import settings_digest
 from advalign.data.imports._image_folder import UNKNOWN, ImageFolder
@@ -27,8 +27,8 @@ from advalign.errors import DataError, InputError, shown
 from advalign.files import Project, write_text
 from advalign.progress import Advance
 from advalign.regular_files import read_bytes
+from advalign.seals import read_json
 from advalign.settings import Settings
-from advalign.strict_files import read_json
 
 MAP_QUALITY = 90  # of heatmaps that are JPEG, as ClickMe's are
 
@@ -127,11 +127,11 @@ def _measured(project: Project, settings: Settings) -> tuple[float, frozenset[st
     if not has_participants(project):
         raise InputError("no trials in data/participants: import them with `advalign data import clicks`")
     try:
-        summary, cleaning = (read_json(project.human_maps / name) for name in (SUMMARY, CLEANING))
-        ceiling, digest, trials = summary["human_ceiling"], summary["settings_sha256"], summary["trials_sha256"]
-        dropped = frozenset(str(one["participant"]) for one in cleaning["suspicious"] if one["dropped"])
-    except (OSError, InputError, KeyError, TypeError):
-        raise InputError(f"{project.human_maps} is missing or damaged: run `dvc repro maps` first") from None
+        summary, cleaning = (read_json(project.human_maps / name, MEND) for name in (SUMMARY, CLEANING))
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} is missing: run `dvc repro maps` first") from None
+    ceiling, digest, trials = summary["human_ceiling"], summary["settings_sha256"], summary["trials_sha256"]
+    dropped = frozenset(str(one["participant"]) for one in cleaning["suspicious"] if one["dropped"])
     if digest != settings_digest(settings.human_maps, settings.seed) or ceiling is None:
         raise InputError(f"{project.human_maps} is of other settings than params.yaml has: run `dvc repro maps` first")
     if trials != trials_digest(project):

@@ -7,10 +7,10 @@ outputs/maps/summary.json       their means over the images
 outputs/maps/curve.json         ceilings against the number of participants
 ```
 
-Without data/participants all are written with nothing in them, so that one pipeline serves all experiments.
+All are sealed. Without data/participants they are written with nothing in them, so that one pipeline serves all
+experiments.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from advalign import seals
 from advalign.data.cleaning import CleaningTable, clean_image, suspicious
 from advalign.data.human_maps.block_work import BlockResult, Task, agreements, compare_with_mean, measure_block
 from advalign.data.human_maps.blocks import ImageTrials, in_blocks, of_cleaned, save_block
@@ -32,11 +33,13 @@ from advalign.data.imports._pool import each
 from advalign.data.participants import IMAGE, has_participants, read_images, read_trials, say_if_changed, trials_digest
 from advalign.data.results import write_table
 from advalign.errors import DataError
-from advalign.files import Project, write_text
+from advalign.files import Project
 from advalign.progress import Advance, progress
 from advalign.settings import HumanMapSettings
 
 AGREEMENT, CLEANING, SUMMARY, CURVE = "agreement.parquet", "cleaning.json", "summary.json", "curve.json"
+FILES = (SUMMARY, CLEANING, CURVE, AGREEMENT)
+MEND = "make it again with `dvc repro -f maps`"  # where one of them is damaged
 WORTH_A_PROCESS = 32  # blocks of quick work
 Suspects = list[dict[str, Any]]
 
@@ -199,9 +202,22 @@ def _write(
     """Write the four files, the table last: with it, all of them are there."""
     told = summary(table, *people, digest, seed) | {"trials_sha256": trials_digest(project)}
     for name, values in ((CLEANING, cleaning), (SUMMARY, told), (CURVE, curve)):
-        write_text(project.human_maps / name, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
+        seals.write_json(project.human_maps / name, plain(values))
     write_table(project.human_maps / AGREEMENT, table, digest)
     return cleaning, told
+
+
+def need_maps(project: Project) -> Path:
+    """Return outputs/maps, whose files are there and whole.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
+    for name in FILES:
+        if not (project.human_maps / name).is_file():
+            raise DataError(f"{project.human_maps / name} is missing: {MEND}")
+        seals.need_whole(project.human_maps / name, MEND)
+    return project.human_maps
 
 
 def plain(values: Any) -> Any:

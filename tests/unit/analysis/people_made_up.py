@@ -1,13 +1,11 @@
 """Made-up results of stage `maps`, in the form of outputs/maps."""
 
-import json
-
 import numpy as np
 import pandas as pd
 
 from advalign.data.participants import read_images
 from advalign.data.results import write_table
-from advalign.files import write_text
+from advalign.seals import write_json
 
 MEASURES = ("spearman", "auc", "nss", "emd")
 COLUMNS = ("ceiling", "ceiling_low", "ceiling_high", "floor", "lower", "upper", "centre", "mean_map")
@@ -93,5 +91,5 @@ def write_maps(project):
         entry["dropped"] = True
     write_table(project.human_maps / "agreement.parquet", table, "0" * 64)
     for name, values in {"summary": summary(table), "cleaning": told, "curve": curve()}.items():
-        write_text(project.human_maps / f"{name}.json", json.dumps(values))
+        write_json(project.human_maps / f"{name}.json", values)
     return table

@@ -10,10 +10,11 @@ import pytest
 
 from advalign.analysis import people
 from advalign.analysis.comparison_files import write_comparison
-from advalign.analysis.people import MEND, People, read_people
+from advalign.analysis.people import People, read_people
 from advalign.analysis.people_gallery import people_figure
 from advalign.analysis.report import Material, render_report
 from advalign.analysis.zoo import zoo_statistics
+from advalign.data.human_maps.make import MEND
 from advalign.data.results import write_table
 from advalign.data.sample import generate
 from advalign.data.sample.generate import SampleSettings
@@ -101,13 +102,14 @@ def test_results_of_other_trials_are_refused(there):
         read(project)
 
 
-def test_damaged_results_are_refused(there):
+@pytest.mark.parametrize("name", ["agreement.parquet", "cleaning.json", "curve.json", "summary.json"])
+def test_damaged_results_are_refused(there, name):
     project, _ = there
-    path = project.human_maps / "agreement.parquet"
+    path = project.human_maps / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(Damaged, match=MEND):
+    with pytest.raises(Damaged, match=f"{name} is damaged.*{MEND}"):
         read(project)
 
 

@@ -10,10 +10,11 @@ from mlflow.tracking import MlflowClient
 
 from advalign.cli import main
 from advalign.data import expectations
-from advalign.data.expectations import Failure, Validation, validate
+from advalign.data.expectations import validate
 from advalign.data.results import write_table
 from advalign.data.sets.stimuli import StimulusSet, load_stimuli
 from advalign.data.stimuli import save_stimuli
+from advalign.data.validated import Failure, Validation
 from advalign.errors import InputError
 from advalign.files import Project
 from advalign.settings import load_settings

@@ -239,7 +239,8 @@ def test_nsd_is_z_scored_within_session(project, tmp_path):
     assert store.normalisation == "z-scored within session"
 
 
-def test_an_interrupted_import_resumes_after_the_last_session(project, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_interrupted_import_resumes_after_the_last_session(project, tmp_path, monkeypatch, damaged):
     write_nsd(tmp_path)
     files = NsdFiles(tmp_path, tmp_path / "nsd_expdesign.mat", [tmp_path / "prf-visualrois.nii.gz"])
     reference, _ = imported(project, plan_nsd(files, 1, sessions=2))
@@ -258,8 +259,12 @@ def test_an_interrupted_import_resumes_after_the_last_session(project, tmp_path,
         imported(project, plan_nsd(files, 1, sessions=2))
     assert list((project.data / "responses").iterdir()) == []
     left.append(False)
+    if damaged:
+        (part,) = (project.root / "outputs" / ".responses" / "lab").glob("*.h5")
+        with h5py.File(part, "r+") as file:
+            file["betas"][3, 0] += 1
     done, _ = imported(project, plan_nsd(files, 1, sessions=2))
-    assert done.resumed == 1 and reference.resumed == 0
+    assert (reference.resumed, done.resumed) == (0, 0 if damaged else 1)
     assert need_responses(project, "lab").read_bytes() == kept
     assert not (project.root / "outputs" / ".responses" / "lab").exists()
 

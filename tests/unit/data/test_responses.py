@@ -5,11 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advalign import seals
 from advalign.data import responses
+from advalign.data.hdf5 import sealed_hdf5
 from advalign.data.response_writer import About, writing_responses
 from advalign.data.responses import ResponseStore, need_responses, responses_digest
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from advalign.seals import Damaged
 
 IMAGES = pd.DataFrame({"id": ["a", "b", "c"], "sha256": ["1" * 64, "", ""], "label": [4, -1, 0]})
 UNITS = pd.DataFrame(
@@ -154,10 +157,61 @@ def elsewhere(file):
 
 @pytest.mark.parametrize(("told", "edit"), list(edits()))
 def test_a_changed_file_is_refused(path, told, edit):
+    ResponseStore.open(path)  # that it was whole is remembered, of this state
     with h5py.File(path, "r+") as file:
         edit(file)
+    with pytest.raises(
+        Damaged, match=r"lab\.h5 is damaged, was edited.* takes what other software wrote \(layout arra"
+    ):
+        ResponseStore.open(path)
+    with sealed_hdf5(path, "r+"):
+        pass
     with pytest.raises(DataError, match=told):
         ResponseStore.open(path)
+
+
+def test_responses_that_are_changed_or_cut_are_refused(path):
+    """The values lie in chunks without checksums: HDF5 reads any bytes as numbers."""
+    with h5py.File(path) as file:
+        place = file["betas"].id.get_chunk_info(0).byte_offset
+    good, made = path.read_bytes(), path.parents[2] / "outputs" / "responses" / "made.h5"
+    made.parent.mkdir(parents=True)
+    for there, mend in ((path, "data import responses"), (made, "again with `dvc repro -f simulate`")):
+        changed = bytearray(good)
+        changed[place + 2] ^= 1
+        there.write_bytes(changed)
+        with pytest.raises(Damaged, match=mend):
+            ResponseStore.open(there)
+        there.write_bytes(good)
+        assert ResponseStore.open(there).read().shape == (7, 4)
+        there.write_bytes(good[:-8])
+        with pytest.raises(DataError, match=there.name):
+            ResponseStore.open(there)
+
+
+def test_a_store_by_hand_is_told_how_it_is_imported(path, tmp_path):
+    with h5py.File(path) as file, h5py.File(tmp_path / "hand.h5", "w") as hand:
+        for name in file:
+            file.copy(name, hand)
+        hand.attrs.update({key: value for key, value in file.attrs.items() if key != "seal"})
+    with pytest.raises(Damaged, match=r"hand\.h5 .*data import responses` .*other software wrote \(layout arrays\)"):
+        ResponseStore.open(tmp_path / "hand.h5")
+
+
+def test_a_large_store_is_hashed_once_in_a_process(path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(seals, "is_whole", lambda one: not hashed.append(one))
+    ResponseStore.open(path)
+    ResponseStore.open(path)
+    assert hashed == [path] * 2  # it changed a moment ago, and may change again without a new time
+    monkeypatch.setattr(seals, "FRESH", 0)
+    hashed.clear()
+    for _ in range(3):
+        ResponseStore.open(path)
+    assert hashed == [path]
+    path.write_bytes(path.read_bytes())
+    ResponseStore.open(path)
+    assert hashed == [path, path]
 
 
 def test_what_is_no_hdf5_is_refused(path):
@@ -173,8 +227,9 @@ def test_what_is_no_hdf5_is_refused(path):
             ResponseStore.open(path)
 
 
-def test_damaged_bytes_are_one_line_or_harmless(path):
-    """Bytes anywhere in the tables' part of the file: a library's error never comes through."""
+def test_damaged_bytes_are_one_line_or_harmless(path, monkeypatch):
+    """Bytes anywhere in the tables' part of a file that somebody sealed: a library's error never comes through."""
+    monkeypatch.setattr(responses, "need_whole_once", lambda *_: None)
     good, random, refused = path.read_bytes(), np.random.default_rng(3), 0
     for _ in range(150):
         content = bytearray(good)

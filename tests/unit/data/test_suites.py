@@ -40,6 +40,7 @@ def rows_of(manifest, protocol, model, seed=0):
         rho_released=np.where(found, rng.uniform(-1, 1, count), np.nan),
         rho_magnitude=np.where(found, rng.uniform(-1, 1, count), np.nan),
         queries=rng.integers(1, 200, count),
+        second_start=np.where(found, 1 + rng.integers(0, 2, count) / 8, np.nan),
     )
     rows.loc[9, ["rho_released", "rho_magnitude"]] = np.nan
     return rows
@@ -143,6 +144,7 @@ FAULTS = [  # (column, position, value, expectation that tells it); position 5 w
     ("rho_released", 3, 1.01, BETWEEN),
     ("rho_magnitude", 3, -1.01, BETWEEN),
     ("queries", 3, 0, BETWEEN),
+    ("second_start", 3, 0.999, BETWEEN),
 ]
 
 
@@ -175,6 +177,7 @@ def test_a_row_that_cannot_be_is_named(faulty, number):
 def test_the_largest_norm_and_a_perfect_correlation_are_possible(project):
     plant(project, 3, "norm_l2", LARGEST)
     plant(project, 3, "rho_released", -1.0)
+    plant(project, 3, "second_start", math.inf)  # one start alone found something
     assert check(project).success
 
 

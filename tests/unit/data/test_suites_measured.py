@@ -42,7 +42,10 @@ def sound(project):
     right = np.arange(count) % 3 > 0
     return {
         "pgd-cifar": attacked.assign(norm_linf=np.where(hit, 8 / 255, np.nan)),
-        "fmn-cifar": attacked.assign(norm_l2=np.where(hit, 0.4, np.nan)),
+        "fmn-cifar": attacked.assign(
+            norm_l2=np.where(hit, 0.4, np.nan),
+            second_start=np.where(hit, np.array([1, 1.2, np.inf])[np.arange(count) % 3], np.nan),
+        ),
         "accuracy": table.assign(
             prediction=table["label"].where(right, wrong), probability_top=0.6,
             probability_label=np.where(right, 0.6, 0.3),
@@ -67,7 +70,7 @@ def failed(project, tmp_path, rows):
 def test_sound_rows_pass(project, tmp_path):
     failures, found = failed(project, tmp_path, sound(project))
     assert not failures, found.failures
-    assert found.checked == {"measured": 1, "attacked": 11, "predicted": 7}
+    assert found.checked == {"measured": 1, "attacked": 12, "predicted": 7}
 
 
 def test_rows_of_other_image_sets_are_not_looked_at(project, tmp_path):
@@ -88,6 +91,7 @@ FAULTS = {
     "a norm beyond the box": ("pgd-cifar", "norm_linf", 0, 1.5, ("attacked", "norm_linf")),
     "a norm of zero": ("fmn-cifar", "norm_l2", 0, 0.0, ("attacked", "norm_l2")),
     "a wrong image that was attacked": ("pgd-cifar", "clean_prediction", 0, 5, ("attacked", "clean_prediction, label")),
+    "a second start that is better than the best": ("fmn-cifar", "second_start", 0, 0.99, ("attacked", "second_start")),
     "no query": ("pgd-cifar", "queries", 0, 0, ("attacked", "queries")),
     "a class that is not there": ("accuracy", "prediction", 0, 10, ("predicted", "prediction")),
     "a top class that is unlikely": ("accuracy", "probability_top", 0, 0.05, ("predicted", "probability_top")),

@@ -1,4 +1,4 @@
-"""What `advalign doctor` says of data/, without git and without DVC's cache."""
+"""What `advalign doctor` says of data/, responses and human maps, without git and without DVC's cache."""
 
 import shutil
 
@@ -6,7 +6,9 @@ import pytest
 
 from advalign.files import Project
 from advalign.inputs import folder_md5
-from advalign.workflows.health import _data, _stimuli
+from advalign.workflows.health import _data, _maps, _responses, _stimuli
+from tests.tiny_responses import write_responses
+from tests.unit.analysis.people_made_up import write_maps
 
 
 @pytest.fixture
@@ -49,3 +51,36 @@ def test_stimuli_are_missed_where_a_stage_makes_them(project, text, state, detai
     found = _stimuli(project)
     assert found.state == state
     assert detail in found.detail
+
+
+def test_responses_are_told_with_their_provenance_and_the_damaged_one_is_broken(project):
+    assert vars(_responses(project)) == {"what": "responses", "state": "ok", "detail": "none", "mend": ""}
+    path = write_responses(project, "brain", provenance="measured")
+    made = project.root / "outputs" / "responses" / "made.h5"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    write_responses(project, "made").rename(made)
+    found = _responses(project)
+    assert (found.state, found.detail) == ("ok", "brain (measured), made (simulated)")
+    for broken in (made, path):
+        content = bytearray(broken.read_bytes())
+        content[-1] ^= 1
+        broken.write_bytes(content)
+        found = _responses(project)
+        assert found.state == "broken" and found.detail.startswith(f"{broken} is damaged")
+
+
+@pytest.mark.parametrize("name", ["agreement.parquet", "curve.json"])
+def test_maps_are_missed_where_there_are_trials_and_damaged_ones_are_broken(project, name):
+    found = _maps(project)
+    assert (found.state, found.detail, found.mend) == ("absent", "not made yet", "dvc repro maps")
+    write_maps(project)
+    assert (_maps(project).state, _maps(project).detail) == ("ok", "outputs/maps")
+    path = project.human_maps / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    found = _maps(project)
+    assert (found.state, found.mend) == ("broken", "dvc repro -f maps") and found.detail.startswith(f"{path} is damag")
+    path.unlink()
+    assert _maps(project).detail.startswith(f"{path} is missing")
+    shutil.rmtree(project.participants)
+    assert (_maps(project).state, _maps(project).detail) == ("ok", "none: no trials in data/participants")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from advalign.files import Project, write_text
+from advalign.data.human_maps.make import FILES, MEND
+from advalign.files import Project
+from advalign.seals import read_json, write_json
 from advalign.tracking.store import open_store
-from advalign.workflows.people_run import FILES, TABLE
+from advalign.workflows.people_run import TABLE
 from advalign.workflows.publish import publish_all
 from tests.unit.analysis.people_made_up import cleaning, write_maps
 
@@ -60,8 +62,8 @@ def test_the_same_result_is_published_once_and_a_new_one_again(there):
     publish_all(project, open_store(project))
     again = publish_all(project, open_store(project))
     assert (again.created, again.present, again.mended) == ([], 1, [])
-    told = json.loads((project.human_maps / "summary.json").read_text())
-    write_text(project.human_maps / "summary.json", json.dumps(told | {"human_ceiling": None}))
+    told = read_json(project.human_maps / "summary.json", "")
+    write_json(project.human_maps / "summary.json", told | {"human_ceiling": None})
     assert publish_all(project, open_store(project)).created == ["human maps"]
     newest, first = runs(project)
     assert "human_ceiling" not in newest.data.metrics  # unknown
@@ -80,18 +82,20 @@ def test_files_that_the_store_lost_are_put_back(there):
 
 def test_without_participants_there_is_no_run(there):
     project, _ = there
-    write_text(project.human_maps / "cleaning.json", json.dumps({"steps": [], "suspicious": []}))
+    write_json(project.human_maps / "cleaning.json", {"steps": [], "suspicious": []})
     assert publish_all(project, open_store(project)).created == []
     assert runs(project) == []
 
 
-def test_results_that_are_not_whole_are_left_out_and_said(there):
+@pytest.mark.parametrize("name", FILES)
+def test_results_that_are_not_whole_are_left_out_and_said(there, name):
     project, _ = there
-    (project.human_maps / "curve.json").unlink()
+    path = project.human_maps / name
+    content = path.read_bytes()
+    path.unlink()
     published = publish_all(project, open_store(project))
-    assert published.left_out == [f"{project.human_maps / 'curve.json'} is missing: run `dvc repro maps` again"]
-    write_text(project.human_maps / "curve.json", "{}")
-    write_text(project.human_maps / "cleaning.json", "{")
+    assert published.left_out == [f"{path} is missing: {MEND}"]
+    path.write_bytes(content.replace(b"0.7", b"0.8", 1) if name == "curve.json" else content[: len(content) // 2])
     (left_out,) = publish_all(project, open_store(project)).left_out
-    assert "cleaning.json" in left_out
+    assert left_out.startswith(f"{path} is damaged") and left_out.endswith(MEND)
     assert runs(project) == []

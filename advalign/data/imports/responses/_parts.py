@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advalign.data.hdf5 import dataset, open_hdf5, values
+from advalign.data.hdf5 import dataset, open_hdf5, sealed_hdf5, values
 from advalign.data.imports.responses._plan import Block, Plan, Session
 from advalign.data.response_writer import ResponseWriter
 from advalign.errors import DataError
 from advalign.files import remove_leftovers, replacing, sha256
+from advalign.seals import need_whole
 from advalign.strict_files import parse_json
 
 ROWS = 4096  # trials that are read together
@@ -75,7 +76,7 @@ def read_part(path: Path, session: Session, key: str) -> Part:
         except DataError:
             path.unlink()  # of an earlier plan, or not whole
     remove_leftovers(path)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, sealed_hdf5(temporary) as file:
         _write(file, session)
         sources: dict[str, str] = {}
         for one in session.files:
@@ -88,6 +89,7 @@ def read_part(path: Path, session: Session, key: str) -> Part:
 
 def _found(path: Path, wanted: str) -> Part:
     with open_hdf5(path, "a part of an import") as file:
+        need_whole(path, "remove it")
         if file.attrs.get("key") != wanted:
             raise DataError(f"{path} is of another import: remove it")
         low, high = (values(dataset(file, name)) for name in ("low", "high"))

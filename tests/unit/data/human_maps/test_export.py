@@ -134,6 +134,15 @@ def test_a_missing_image_is_refused(project, tmp_path):
     refused(project, tmp_path, r"001\.JPEG' is not in it or below")
 
 
+@pytest.mark.parametrize("name", ["cleaning.json", "summary.json"])
+def test_maps_that_are_damaged_or_missing_are_refused(project, tmp_path, name):
+    path = project.human_maps / name
+    path.write_text(path.read_text().replace("0", "1", 1))
+    refused(project, tmp_path, rf"{name} is damaged, was edited.*make it again with `dvc repro -f maps`")
+    path.unlink()
+    refused(project, tmp_path, rf"{name} is missing: run `dvc repro maps` first")
+
+
 def test_maps_of_other_settings_are_refused(project, tmp_path):
     params = yaml.safe_load((project.root / "params.yaml").read_text())
     params["human_maps"]["sigma"] = 2.0

@@ -1,6 +1,5 @@
 """outputs/maps of small tables of trials: what is in them, and that it depends on nothing but trials and settings."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from advalign.data.human_maps.make import make_human_maps
 from advalign.data.human_maps.summary import COLUMNS
 from advalign.errors import DataError
 from advalign.files import Project
+from advalign.seals import read_json
 from advalign.settings import HumanMapSettings
 
 VALUES = {"resize": SIDE, "crop": 1.0, "side": SIDE, "window": 13, "sigma": 1.6, "min_clicks": 2, "min_subjects": 5}
@@ -57,7 +57,7 @@ def test_the_files_and_what_they_hold(made):
     assert spread["ci_high"] - spread["ci_low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
     assert (summary["images"], summary["participants"], summary["trials"]) == (70, 14, 700)
     assert summary["above_floor"] == (table["spearman_corrected"] > table["spearman_floor"]).sum() >= 68
-    assert json.loads((project.human_maps / "cleaning.json").read_text()) == cleaning
+    assert read_json(project.human_maps / "cleaning.json", "") == cleaning
 
 
 def test_people_agree_more_than_chance_by_every_measure(made):
@@ -98,11 +98,11 @@ def test_without_participants_there_is_an_empty_table(tmp_path):
     cleaning, summary = make_human_maps(project, SETTINGS, 0)
     assert cleaning == {"steps": [], "suspicious": []}
     assert (summary["images"], summary["participants"], summary["trials"]) == (0, 0, 0)
-    assert json.loads((project.human_maps / "summary.json").read_text())["human_ceiling"] is None
+    assert read_json(project.human_maps / "summary.json", "")["human_ceiling"] is None
     table = pd.read_parquet(project.human_maps / "agreement.parquet")
     assert (tuple(table), len(table)) == (COLUMNS, 0)
     assert table["spearman_ceiling"].dtype == np.float64
-    assert json.loads((project.human_maps / "curve.json").read_text()) == {}
+    assert read_json(project.human_maps / "curve.json", "") == {}
 
 
 def test_where_nothing_is_left_the_error_says_which_step_took_it(tmp_path):
@@ -117,7 +117,7 @@ def test_one_image_alone_has_no_floor(tmp_path):
     project = project_with(tmp_path, images=1)
     summary = make_human_maps(project, SETTINGS, 0, workers=1)[1]
     assert summary["measures"]["spearman"]["floor"]["mean"] != summary["measures"]["spearman"]["floor"]["mean"]  # NaN
-    assert json.loads((project.human_maps / "summary.json").read_text())["measures"]["auc"]["floor"]["mean"] is None
+    assert read_json(project.human_maps / "summary.json", "")["measures"]["auc"]["floor"]["mean"] is None
     assert summary["human_ceiling"] > 0
 
 
