@@ -67,12 +67,8 @@ def minimum_norm(
     check_evaluation_mode(model)
     labels = _images_and_labels(images, labels)
     classes = _classes(model, images[:1])
-    decisions, members = classes, None
-    if groups is not None:
-        members = _integers(groups, "groups", images.device)
-        if members.shape != (classes,) or members.min() < 0:
-            raise InputError(f"groups: expected a decision from 0 for each of {classes} classes, got {shown(groups)}")
-        decisions = int(members.max()) + 1
+    members = None if groups is None else _members(groups, classes, images.device)
+    decisions = classes if members is None else int(members.max()) + 1
     if labels.min() < 0 or labels.max() >= decisions:
         raise InputError(
             f"labels: expected decisions from 0 to {decisions - 1}, got {int(labels.min())} to {int(labels.max())}"
@@ -135,6 +131,14 @@ def _images_and_labels(images: Tensor, labels: Tensor) -> Tensor:
     if labels.shape != images.shape[:1]:
         raise InputError(f"labels: expected one for each of {len(images)} images, got {_form(labels)}")
     return labels
+
+
+def _members(groups: Tensor | Sequence[int], classes: int, device: torch.device) -> Tensor:
+    """Check the decisions of the classes; as int64."""
+    members = _integers(groups, "groups", device)
+    if members.shape != (classes,) or members.min() < 0:
+        raise InputError(f"groups: expected a decision from 0 for each of {classes} classes, got {shown(groups)}")
+    return members
 
 
 def _integers(values: Tensor | Sequence[int], name: str, device: torch.device) -> Tensor:

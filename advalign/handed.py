@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -83,13 +84,7 @@ def evaluate(
     classifier = _classifier(model, preprocessing, settings).to(memory_format=torch.channels_last)
     folder = project.handed / check_name(name)
     card = save_checkpoint(folder, classifier, _card(model, classifier, evaluator, name, group))
-
-    def work(task: Task) -> TaskOutcome:
-        try:
-            return measure(task, classifier, card)
-        except Exception as error:  # noqa: BLE001  the campaign records it
-            return error
-
+    work = partial(_measured, classifier, card)
     (outcome,) = Campaign(evaluator, [TrainedModel(folder)], local(1, work)).run()
     if not outcome.measured:
         raise CheckFailed(f"{name}: {outcome.error}")
@@ -151,6 +146,13 @@ def _answers(classifier: Classifier, evaluator: Evaluator) -> str:
         raise InputError(f"the model gives {found} for {len(items)} images; expected {wanted}: one logit per class")
     content = b"".join(one.detach().cpu().numpy().tobytes() for one in (logits, gradient))
     return hashlib.sha256(content).hexdigest()
+
+
+def _measured(classifier: Classifier, card: Card, task: Task) -> TaskOutcome:
+    try:
+        return measure(task, classifier, card)
+    except Exception as error:  # noqa: BLE001  the campaign records it
+        return error
 
 
 def _evaluated(evaluator: Evaluator, card: Card) -> Evaluated:

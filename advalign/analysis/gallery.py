@@ -98,9 +98,7 @@ def gallery_figure(
     for row, caption in enumerate([*above, *perturbations]):
         axes[row, 0].set_ylabel(_wrapped(caption), fontsize=7, color=INK, rotation=0, ha="right", va="center")
     for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.spines[:].set_visible(False)
+        _hide_frame(axis)
     return figure
 
 
@@ -108,6 +106,12 @@ def visible(found: NDArray[np.float32]) -> NDArray[np.float32]:
     """What is shown of a perturbation (3, H, W) or a map of saliency (1, H, W): (H, W), at least 0."""
     shown: NDArray[np.float32] = found[0] - found.min() if len(found) == 1 else np.abs(found.max(0))
     return shown
+
+
+def _hide_frame(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
 
 
 def _draw_map(axes: Axes, found: NDArray[np.float32]) -> None:

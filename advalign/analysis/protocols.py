@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from advalign.analysis.results import Spearman
+from advalign.analysis.records import Spearman
 from advalign.analysis.statistics import LEAST_FOR_INTERVAL, spearman, spearman_interval
 from advalign.analysis.table import check_table, is_standard, norm_of_table
 from advalign.averages import Interval

@@ -11,7 +11,7 @@ import pandas as pd
 from advalign.analysis.groups import in_order, kinds_of, look
 from advalign.analysis.pareto import beyond_front, pareto_front
 from advalign.analysis.plots import DASHES, Arrow, Axis, Band, Line, Mark, Panel, Plot, Points, Words, axis_of
-from advalign.analysis.results import Spearman
+from advalign.analysis.records import Spearman
 from advalign.analysis.statistics import quadratic_fit, spearman
 from advalign.analysis.table import STANDARD, check_table, is_standard, norm_of_table, protocol_of
 from advalign.errors import unknown_name

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from advalign.analysis.results import Paired, Quadratic, Spearman, Welch
+from advalign.analysis.records import Paired, Quadratic, Spearman, Welch
 from advalign.averages import Interval, Vector, constant, poor, vector
 from advalign.errors import InputError
 

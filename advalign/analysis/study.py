@@ -135,11 +135,7 @@ def against_parents(
     """
     _check(cells)
     accuracy = _metric(cells, "accuracy")
-    grid = {(cell.lambda_1, cell.eps): cell for cell in cells}
-    kin: list[tuple[Cell, str, Cell | None]] = []
-    for cell in sorted(cells, key=IN_ORDER):
-        if cell.remedy == "combined":
-            kin += [(cell, "robust", grid.get((0, cell.eps))), (cell, "harmonized", grid.get((cell.lambda_1, 0)))]
+    kin = _with_parents(cells)
     pairs = [(parent.name, cell.name) for cell, _, parent in kin if parent]
     frames = {cell.name: cell.rows for cell in cells}
     tests = paired_statistics(frames, pairs, seed=seed, resamples=resamples, ceiling=ceiling, metrics=PLANE)
@@ -153,6 +149,16 @@ def against_parents(
         entry |= {"parent_accuracy": shares[1], "accuracy_difference": shares[0] - shares[1]}
         entries.append(entry | _judged(entry, largest_accuracy_drop))
     return entries
+
+
+def _with_parents(cells: Sequence[Cell]) -> list[tuple[Cell, str, Cell | None]]:
+    """Each combined cell with each of its parents: the cell, the parent's remedy, the parent (None: not there)."""
+    grid = {(cell.lambda_1, cell.eps): cell for cell in cells}
+    kin: list[tuple[Cell, str, Cell | None]] = []
+    for cell in sorted(cells, key=IN_ORDER):
+        if cell.remedy == "combined":
+            kin += [(cell, "robust", grid.get((0, cell.eps))), (cell, "harmonized", grid.get((cell.lambda_1, 0)))]
+    return kin
 
 
 def _judged(entry: Mapping[str, Any], most: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pandas as pd
 from advalign.analysis.statistics import holm, paired
 from advalign.averages import bootstrap_interval, sem
 from advalign.errors import InputError
-from advalign.rows import OF_CEILING, STATUS, STIMULUS, Status, norm_of
+from advalign.rows import OF_CEILING, STATUS, STIMULUS, Descriptor, Status, norm_of
 from advalign.vocabulary import PAIRED, PLANE, in_norm
 
 
@@ -66,20 +66,23 @@ def paired_statistics(
     entries: list[dict[str, Any]] = []
     for baseline, twin in wanted:
         both = [frames.get(baseline, ()), frames.get(twin, ())]
-        measured = [key for key, one in described.items() if key in PLANE or all(one.column in frame for frame in both)]
-        columns = [STIMULUS, STATUS, *(str(described[metric].column) for metric in measured)]
-        shared = _shared(frames, baseline, twin, columns)
-        for metric in measured:
-            one = described[metric]
+        measured = {
+            key: one for key, one in described.items() if key in PLANE or all(one.column in frame for frame in both)
+        }
+        shared = _shared(frames, baseline, twin, [str(one.column) for one in measured.values()])
+        for metric, one in measured.items():
             names = {"baseline": baseline, "twin": twin, "metric": metric, "protocol": protocol}
-            divided = ceiling if one.unit == OF_CEILING else None
-            found = _entry(shared, str(one.column), (divided or 1.0) / one.scale, seed, resamples)
-            entries.append({**names, **found, "ceiling": divided})
+            entries.append({**names, **_entry(shared, one, ceiling, seed, resamples)})
+    _adjust(entries)
+    return entries
+
+
+def _adjust(entries: Sequence[dict[str, Any]]) -> None:
+    """Set p_holm: over the metrics of the plane, and over all others."""
     for plane in (True, False):
         members = [entry for entry in entries if (entry["metric"] in PLANE) is plane]
         for entry, p in zip(members, holm([entry["p"] for entry in members]), strict=True):
             entry["p_holm"] = float(p)
-    return entries
 
 
 def _check_frames(frames: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> str | None:
@@ -105,12 +108,17 @@ def _shared(frames: Mapping[str, pd.DataFrame], baseline: str, twin: str, column
     if absent:
         return f"{' and '.join(absent)} not evaluated"
     right = [frames[name].loc[frames[name][STATUS] == Status.OK] for name in (baseline, twin)]
-    kept = [column for column in columns if column != STATUS]
-    joined = right[0][kept].merge(right[1][kept], on=STIMULUS, suffixes=("_baseline", "_twin"))
+    kept = [frame[[STIMULUS, *columns]] for frame in right]
+    joined = kept[0].merge(kept[1], on=STIMULUS, suffixes=("_baseline", "_twin"))
     return joined.sort_values(STIMULUS)
 
 
-def _entry(shared: pd.DataFrame | str, column: str, divisor: float, seed: int, resamples: int) -> dict[str, Any]:
+def _entry(
+    shared: pd.DataFrame | str, metric: Descriptor, ceiling: float | None, seed: int, resamples: int
+) -> dict[str, Any]:
+    """The tests of one metric over the stimuli that both models got right; or why there are none."""
+    column, divided = str(metric.column), ceiling if metric.unit == OF_CEILING else None
+    divisor = (divided or 1.0) / metric.scale
     if isinstance(shared, str):
         baseline = twin = pd.Series(dtype=float)
         notes = [shared]
@@ -142,4 +150,5 @@ def _entry(shared: pd.DataFrame | str, column: str, divisor: float, seed: int, r
         "wilcoxon_p": result.wilcoxon_p,
         "d_z": result.d_z,
         "note": "; ".join(notes) or None,
+        "ceiling": divided,
     }

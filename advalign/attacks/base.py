@@ -163,13 +163,9 @@ class Attack(ABC):
             adversarials[index[holds]] = candidates[holds]
             found[index[holds]] = True
         norms = NORMS[self.norm]((adversarials - inputs).double())
-        status = [
-            Status.OK if ok else Status.ATTACK_FAILED if valid else Status.MISCLASSIFIED_CLEAN
-            for ok, valid in zip(found.tolist(), right.tolist(), strict=True)
-        ]
         return AttackResult(
-            status, clean_predictions, adversarials, norms.masked_fill(~found, torch.nan), oracle.largest_tried,
-            oracle.queries, oracle.second_start.masked_fill(~found, torch.nan), oracle.audit,
+            _statuses(found, right), clean_predictions, adversarials, norms.masked_fill(~found, torch.nan),
+            oracle.largest_tried, oracle.queries, oracle.second_start.masked_fill(~found, torch.nan), oracle.audit,
         )  # fmt: skip
 
 
@@ -207,6 +203,14 @@ class Bounded(Attack):
         inside = BALLS[self.norm](inputs, eps).project(candidates)
         points = torch.where(per_sample(outside, candidates), inside, candidates)
         return points, oracle.is_adversarial(points, index)
+
+
+def _statuses(found: Tensor, right: Tensor) -> list[Status]:
+    """What came of each input, from (N,) bool: an adversarial image was found, the clean image was classified right."""
+    return [
+        Status.OK if ok else Status.ATTACK_FAILED if valid else Status.MISCLASSIFIED_CLEAN
+        for ok, valid in zip(found.tolist(), right.tolist(), strict=True)
+    ]
 
 
 def _check(inputs: Tensor, labels: Tensor) -> None:

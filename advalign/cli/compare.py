@@ -56,9 +56,7 @@ def compare(
         zoo, statistics = read_comparison(project.comparison)
     else:
         zoo, statistics = run(project, load_settings(project.root), protocol, tracking_links(project))
-    for left_out in statistics["left_out"]:
-        named = f"{left_out['model']} under {left_out['protocol']}"
-        typer.echo(f"left out: {named}, {left_out['why']}", err=True)
+    _say_left_out(statistics)
     rows = [{str(key): value for key, value in row.items()} for row in zoo.to_dict("records")]
     result = {"models": rows, "statistics": statistics}
     if publication is not None:
@@ -72,6 +70,11 @@ def compare(
     _print_published(result)
     typer.echo(f"report      {project.comparison / 'report.html'}")
     typer.echo(f"MLflow UI   run `advalign ui` (or `mlflow ui`) in {project.home}, then open http://127.0.0.1:5000")
+
+
+def _say_left_out(statistics: dict[str, Any]) -> None:
+    for one in statistics["left_out"]:
+        typer.echo(f"left out: {one['model']} under {one['protocol']}, {one['why']}", err=True)
 
 
 def _print_models(rows: list[dict[str, Any]], statistics: dict[str, Any], unit: str) -> None:

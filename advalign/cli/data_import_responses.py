@@ -1,7 +1,7 @@
 """`advalign data import responses ...`: brain responses that others or you recorded, verified, into data/responses/."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,40 +13,44 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Import brain responses to images, in the layout that you have.", no_args_is_help=True)
 
-Provenance = Literal["measured", "simulated", "predicted"]
-
-NAME = typer.Option(..., "--name", help="data/responses/NAME.h5.")
-MEASURED = typer.Option("measured", help="Printed wherever a number from it is.")
-PROVENANCE = typer.Option(..., help="Printed wherever a number from it is.")
-STIMULI = typer.Option(
-    None, help="Folder of the image files, to find the images of models by their bytes.", show_default=False
-)
-IMAGES = typer.Option(None, help="CSV: id, and any of file, sha256, label.", show_default=False)
-REPLACE = typer.Option(False, "--replace", help="Replace a store of other content.")
-FORCE = typer.Option(False, "--force", help="Import although repeats of an image agree in no area.")
-SILENT = typer.Option(False, "--leave-out-silent", help="Leave out units without responses (NaN, or always the same).")
+Name = Annotated[str, typer.Option(help="data/responses/NAME.h5.")]
+Provenance = Annotated[
+    Literal["measured", "simulated", "predicted"], typer.Option(help="Printed wherever a number from it is.")
+]
+Stimuli = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the image files, to find the images of models by their bytes.", show_default=False),
+]
+Images = Annotated[Path | None, typer.Option(help="CSV: id, and any of file, sha256, label.", show_default=False)]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a store of other content.")]
+Force = Annotated[bool, typer.Option("--force", help="Import although repeats of an image agree in no area.")]
+LeaveOutSilent = Annotated[
+    bool, typer.Option("--leave-out-silent", help="Leave out units without responses (NaN, or always the same).")
+]
+Description = Annotated[str, typer.Option(help="What it is, in a sentence.")]
 NEXT = "next: `advalign data reliability {}`, then `dvc add data` (updates data.dvc)"
 
 
 @app.command()
 def arrays(
-    source: Path = typer.Argument(..., metavar="FILE", help=".npy, or .parquet with a column per unit."),
-    images: Path = typer.Option(..., help="CSV: id, and any of file, sha256, label, split."),
-    units: Path = typer.Option(..., help="CSV: roi, and any of subject, noise_ceiling."),
-    name: str = NAME,
-    provenance: Provenance = PROVENANCE,
-    trials: Path | None = typer.Option(
-        None, help="CSV, if rows are trials: image, and any of session, split.", show_default=False
-    ),
-    axes: Literal["trials-units", "units-images", "units-images-repeats", "images-units-repeats"] = typer.Option(
-        "trials-units", help="Of the array; NaN: no such repeat."
-    ),
-    normalisation: str = typer.Option("none", help="What was done to the responses, in words."),
-    description: str = typer.Option("", help="What it is, in a sentence."),
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    force: bool = FORCE,
-    leave_out_silent: bool = SILENT,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help=".npy, or .parquet with a column per unit.")],
+    images: Annotated[Path, typer.Option(help="CSV: id, and any of file, sha256, label, split.")],
+    units: Annotated[Path, typer.Option(help="CSV: roi, and any of subject, noise_ceiling.")],
+    name: Name,
+    provenance: Provenance,
+    trials: Annotated[
+        Path | None, typer.Option(help="CSV, if rows are trials: image, and any of session, split.", show_default=False)
+    ] = None,
+    axes: Annotated[
+        Literal["trials-units", "units-images", "units-images-repeats", "images-units-repeats"],
+        typer.Option(help="Of the array; NaN: no such repeat."),
+    ] = "trials-units",
+    normalisation: Annotated[str, typer.Option(help="What was done to the responses, in words.")] = "none",
+    description: Description = "",
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    force: Force = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import an array of responses with a list of images and a table of units."""
@@ -59,14 +63,14 @@ def arrays(
 
 @app.command()
 def rdms(
-    sources: list[str] = typer.Argument(..., metavar="AREA=FILE...", help=".npz, .npy or .mat, one per area."),
-    images: Path = typer.Option(..., help="CSV: id, and any of file, sha256, label, in the matrices' order."),
-    name: str = NAME,
-    provenance: Provenance = PROVENANCE,
-    variable: str | None = typer.Option(None, help="Name of the array in the files.", show_default=False),
-    description: str = typer.Option("", help="What it is, in a sentence."),
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
+    sources: Annotated[list[str], typer.Argument(metavar="AREA=FILE...", help=".npz, .npy or .mat, one per area.")],
+    images: Annotated[Path, typer.Option(help="CSV: id, and any of file, sha256, label, in the matrices' order.")],
+    name: Name,
+    provenance: Provenance,
+    variable: Annotated[str | None, typer.Option(help="Name of the array in the files.", show_default=False)] = None,
+    description: Description = "",
+    stimuli: Stimuli = None,
+    replace: Replace = False,
     as_json: bool = JSON,
 ) -> None:
     """Import matrices of dissimilarity between images, of several subjects."""
@@ -78,16 +82,18 @@ def rdms(
 
 @app.command()
 def brainio(
-    source: Path = typer.Argument(..., metavar="FILE", help="The assembly, a .nc file."),
-    name: str = NAME,
-    time_bin: str | None = typer.Option(None, help="START-END in ms, where the file has several.", show_default=False),
-    split: Literal["train", "validation", "test"] = typer.Option("train", help="Of all presentations."),
-    provenance: Provenance = MEASURED,
-    images: Path | None = IMAGES,
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    force: bool = FORCE,
-    leave_out_silent: bool = SILENT,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The assembly, a .nc file.")],
+    name: Name,
+    time_bin: Annotated[
+        str | None, typer.Option(help="START-END in ms, where the file has several.", show_default=False)
+    ] = None,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Of all presentations.")] = "train",
+    provenance: Provenance = "measured",
+    images: Images = None,
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    force: Force = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import an assembly of BrainIO or Brain-Score (NetCDF-4)."""
@@ -99,16 +105,16 @@ def brainio(
 
 @app.command()
 def tvsd(
-    source: Path = typer.Argument(..., metavar="FILE", help="THINGS_normMUA.mat."),
-    things: Path = typer.Option(..., help="things_imgs.mat of the same monkey."),
-    monkey: Literal["F", "N"] = typer.Option(..., help="Whose electrodes."),
-    name: str = NAME,
-    provenance: Provenance = MEASURED,
-    images: Path | None = IMAGES,
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    force: bool = FORCE,
-    leave_out_silent: bool = SILENT,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="THINGS_normMUA.mat.")],
+    things: Annotated[Path, typer.Option(help="things_imgs.mat of the same monkey.")],
+    monkey: Annotated[Literal["F", "N"], typer.Option(help="Whose electrodes.")],
+    name: Name,
+    provenance: Provenance = "measured",
+    images: Images = None,
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    force: Force = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import the responses of one macaque of TVSD."""
@@ -120,14 +126,18 @@ def tvsd(
 
 @app.command()
 def algonauts(
-    folder: Path = typer.Argument(..., metavar="DIR", help="Of a subject: subj01, with training_split and roi_masks."),
-    name: str = NAME,
-    roi_sets: str = typer.Option("prf-visualrois,streams", help="Sets of areas; the first that has a vertex names it."),
-    provenance: Provenance = MEASURED,
-    images: Path | None = IMAGES,
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    leave_out_silent: bool = SILENT,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Of a subject: subj01, with training_split and roi_masks.")
+    ],
+    name: Name,
+    roi_sets: Annotated[
+        str, typer.Option(help="Sets of areas; the first that has a vertex names it.")
+    ] = "prf-visualrois,streams",
+    provenance: Provenance = "measured",
+    images: Images = None,
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import the responses of one subject of the Algonauts 2023 challenge."""
@@ -139,16 +149,18 @@ def algonauts(
 
 @app.command("things-fmri")
 def things_fmri(
-    folder: Path = typer.Argument(..., metavar="DIR", help="betas_csv, with the three files of each subject."),
-    subject: str = typer.Option(..., help="Such as sub-01."),
-    name: str = NAME,
-    areas: str = typer.Option("V1,V2,V3,hV4,LOC,IT", help="Columns of the voxels' table; the first that claims it."),
-    provenance: Provenance = MEASURED,
-    images: Path | None = IMAGES,
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    force: bool = FORCE,
-    leave_out_silent: bool = SILENT,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="betas_csv, with the three files of each subject.")],
+    subject: Annotated[str, typer.Option(help="Such as sub-01.")],
+    name: Name,
+    areas: Annotated[
+        str, typer.Option(help="Columns of the voxels' table; the first that claims it.")
+    ] = "V1,V2,V3,hV4,LOC,IT",
+    provenance: Provenance = "measured",
+    images: Images = None,
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    force: Force = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import the responses of one subject of THINGS-fMRI."""
@@ -160,21 +172,26 @@ def things_fmri(
 
 @app.command()
 def nsd(
-    folder: Path = typer.Argument(..., metavar="DIR", help="betas_session01.hdf5 (or NIfTI, or MGH) of one subject."),
-    design: Path = typer.Option(..., help="nsd_expdesign.mat."),
-    labels: list[Path] = typer.Option(
-        ..., "--labels", help="prf-visualrois, streams or Kastner2015 (again for more; the first that has a voxel)."
-    ),
-    subject: int = typer.Option(..., help="1 to 8."),
-    name: str = NAME,
-    sessions: int | None = typer.Option(None, min=1, help="How many; default: all.", show_default=False),
-    raw: bool = typer.Option(False, "--raw", help="Do not z-score within session."),
-    provenance: Provenance = MEASURED,
-    images: Path | None = IMAGES,
-    stimuli: Path | None = STIMULI,
-    replace: bool = REPLACE,
-    force: bool = FORCE,
-    leave_out_silent: bool = SILENT,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="betas_session01.hdf5 (or NIfTI, or MGH) of one subject.")
+    ],
+    design: Annotated[Path, typer.Option(help="nsd_expdesign.mat.")],
+    labels: Annotated[
+        list[Path],
+        typer.Option(
+            "--labels", help="prf-visualrois, streams or Kastner2015 (again for more; the first that has a voxel)."
+        ),
+    ],
+    subject: Annotated[int, typer.Option(help="1 to 8.")],
+    name: Name,
+    sessions: Annotated[int | None, typer.Option(min=1, help="How many; default: all.", show_default=False)] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not z-score within session.")] = False,
+    provenance: Provenance = "measured",
+    images: Images = None,
+    stimuli: Stimuli = None,
+    replace: Replace = False,
+    force: Force = False,
+    leave_out_silent: LeaveOutSilent = False,
     as_json: bool = JSON,
 ) -> None:
     """Import the responses of one subject of NSD, session by session; run again after an interruption, it resumes."""

@@ -10,7 +10,7 @@ from advalign.errors import CheckFailed
 from advalign.vocabulary import SPREAD, in_norm, norm_measured, short_name
 
 if TYPE_CHECKING:  # torch is imported when the command runs
-    from advalign.evaluation.campaign import Outcome
+    from advalign.evaluation.campaign import Outcome, Source
     from advalign.evaluation.runner import Evaluator
     from advalign.files import Project
 
@@ -43,7 +43,6 @@ def evaluate(
     """Measure tolerance, alignment, accuracy or what else a protocol measures, one row per item."""
     from advalign.evaluation.campaign import Campaign
     from advalign.evaluation.engines import create_engine
-    from advalign.evaluation.estimate import estimate
     from advalign.evaluation.runner import Evaluator
     from advalign.files import Project
     from advalign.models.origins.python import trust_code
@@ -61,9 +60,7 @@ def evaluate(
     sources = find_sources(project, evaluator.classes, models or [], zoo)
     _say_what_is_absent(evaluator)
     if dry_run:
-        with progress("estimating") as advance:
-            costs = estimate(evaluator, sources, advance)
-        print_json(costs) if as_json else _print_costs(costs)
+        _print_costs(evaluator, sources, as_json)
         return
     runs = create_engine(engine, chosen, settings.evaluate.threads, workers)
     with progress(f"evaluating {len(sources)} models") as advance:
@@ -87,7 +84,15 @@ def _report(project: "Project", evaluator: "Evaluator", outcomes: "list[Outcome]
         raise CheckFailed(f"nothing is measured; {outcomes[0].name}: {outcomes[0].error}")
 
 
-def _print_costs(costs: list[dict[str, Any]]) -> None:
+def _print_costs(evaluator: "Evaluator", sources: "list[Source]", as_json: bool) -> None:
+    from advalign.evaluation.estimate import estimate
+    from advalign.progress import progress
+
+    with progress("estimating") as advance:
+        costs = estimate(evaluator, sources, advance)
+    if as_json:
+        print_json(costs)
+        return
     print_table(costs, DRY_COLUMNS)
     pflop, hours = (sum(row.get(key, 0.0) for row in costs) for key in ("pflop", "seconds"))
     waiting = sum(row["state"] == "to run" for row in costs)

@@ -84,19 +84,18 @@ def train(
         trust_code()
     project = Project.find()
     settings = load_settings(project.root)
-    training = settled(_training(recipe, model, values))
-    typed = training
-    if settings_of == "published":
-        training = as_published(project, settings, typed)
+    typed = settled(_training(recipe, model, values))
+    training = as_published(project, settings, typed) if settings_of == "published" else typed
     if not as_json and is_first():
         _say_whose(project, training, listed=training is not typed)
     if dry_run:
         _print_estimate(project, settings, training, as_json)
         return
     planned = plan(project, settings, training, seed)
-    tracked = train_tracked(project, planned, project.runs / planned.name, device=device, resume=resume)
+    folder = project.runs / planned.name
+    tracked = train_tracked(project, planned, folder, device=device, resume=resume)
     if is_first():
-        _publish(project, project.runs / planned.name, tracked, as_json)
+        _publish(project, folder, tracked, as_json)
 
 
 def changes_of(changes: list[str]) -> dict[str, Any]:

@@ -82,14 +82,18 @@ class ResponseWriter:
         columns = {"image": image, "repeat": counted, "session": session, "split": number}
         self.trials.append(pd.DataFrame({key: np.broadcast_to(value, rows) for key, value in columns.items()}))
         if self.betas is None:
-            shape = (CHUNK[0], max(1, min(CHUNK[1], len(self.units))))
-            self.betas = self.file.create_dataset(
-                "betas", (0, len(self.units)), np.float32, maxshape=(None, len(self.units)), chunks=shape,
-                fillvalue=np.nan,
-            )  # fmt: skip
+            self.betas = self._no_betas_yet()
         start = self.betas.shape[0]
         self.betas.resize(start + rows, axis=0)
         self.betas[start:, first_unit : first_unit + wide] = betas.astype(np.float32)
+
+    def _no_betas_yet(self) -> Any:
+        """A data set of no trials, to which they are appended."""
+        units = len(self.units)
+        chunks = (CHUNK[0], max(1, min(CHUNK[1], units)))
+        return self.file.create_dataset(
+            "betas", (0, units), np.float32, maxshape=(None, units), chunks=chunks, fillvalue=np.nan
+        )
 
     def _repeats(self, images: list[int], first_unit: int) -> NDArray[np.int32]:
         found = []

@@ -9,7 +9,7 @@ from advalign.data.results import SCHEMA_VERSION, read_rows
 from advalign.data.sets.base import ImageSet
 from advalign.evaluation.arithmetic import card_flops
 from advalign.evaluation.protocols import Protocol
-from advalign.evaluation.tasks import expected_passes
+from advalign.evaluation.tasks import Task, expected_passes
 from advalign.files import sha256
 from advalign.models.checkpoints import Card
 from advalign.rows import BATCH_SIZE
@@ -58,6 +58,32 @@ class Part:
         """First and last members of every task; they do not depend on the machine, the engine or the workers."""
         size = self.size(card)
         return [(first, min(first + size, self.count)) for first in range(0, self.count, size)]
+
+    def tasks(self, card: Card, checkpoint: Path, root: Path, device: str) -> list[Task]:
+        """All tasks of a model.
+
+        Args:
+            card, checkpoint: of the model; the folder holds its weights.
+            root: of the project.
+            device: "cpu" or "cuda".
+        """
+        return [
+            Task(
+                protocol=self.protocol.spec,
+                root=root,
+                checkpoint=checkpoint,
+                weights=card.weights_sha256,
+                first=first,
+                last=last,
+                kept=self.kept,
+                seed=self.seed,
+                device=device,
+                threads=self.evaluate.threads,
+                batch_size=self.evaluate.batch_size,
+                search_precision=self.evaluate.search_precision,
+            )
+            for first, last in self.spans(card)
+        ]
 
     def passes(self, items: int) -> int:
         """Passes that are expected for some items."""

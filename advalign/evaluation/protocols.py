@@ -145,17 +145,22 @@ def protocol(
     probe: type[Probe] = catalog.load("probe", spec.probe)
     image_set = spec.image_set or probe.image_set
     offered: type[ImageSet] = catalog.load("image set", image_set)
-    one_of = probe.needs_one_of
-    lacking = () if {*one_of} & {*offered.offers} or not one_of else (" or ".join(one_of),)
-    offered.check_offers(image_set, (*probe.needs, *lacking), spec.probe)
-    if offered.grouped and not probe.takes_decisions:
-        raise InputError(
-            f"protocol {name!r}: probe {spec.probe!r} compares with classes, image set {image_set!r} is labelled with "
-            "decisions: name another image set"
-        )
+    _check_offered(name, spec.probe, probe, image_set, offered)
     return Protocol(
         Spec(spec.name, spec.probe, spec.attack, image_set, spec.settings, _metrics(spec.probe, offered, metrics))
     )
+
+
+def _check_offered(name: str, probe_name: str, probe: type[Probe], set_name: str, offered: type[ImageSet]) -> None:
+    """Refuse an image set that lacks what a probe needs, or has decisions for labels where the probe wants classes."""
+    one_of = probe.needs_one_of
+    lacking = () if {*one_of} & {*offered.offers} or not one_of else (" or ".join(one_of),)
+    offered.check_offers(set_name, (*probe.needs, *lacking), probe_name)
+    if offered.grouped and not probe.takes_decisions:
+        raise InputError(
+            f"protocol {name!r}: probe {probe_name!r} compares with classes, image set {set_name!r} is labelled with "
+            "decisions: name another image set"
+        )
 
 
 def check_norms(joined: Sequence[Protocol]) -> None:

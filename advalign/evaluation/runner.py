@@ -167,25 +167,11 @@ class Evaluator:
 
     def tasks(self, subject: Subject) -> list[Task]:
         """Tasks of the model's unfinished parts."""
-        evaluate = self.settings.evaluate
         return [
-            Task(
-                protocol=part.protocol.spec,
-                root=self.project.root,
-                checkpoint=subject.checkpoint,
-                weights=subject.card.weights_sha256,
-                first=first,
-                last=last,
-                kept=part.kept,
-                seed=self.settings.seed,
-                device=self.device,
-                threads=evaluate.threads,
-                batch_size=evaluate.batch_size,
-                search_precision=evaluate.search_precision,
-            )
+            task
             for name, part in self.parts.items()
             if not self._is_there(subject, name)
-            for first, last in part.spans(subject.card)
+            for task in part.tasks(subject.card, subject.checkpoint, self.project.root, self.device)
         ]
 
     def finish(self, subject: Subject, tasks: list[Task]) -> None:

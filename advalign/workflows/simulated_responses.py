@@ -48,39 +48,21 @@ def simulate(project: Project, settings: Settings) -> Path:
     asked = settings.simulation
     if asked is None:
         raise InputError("params.yaml has no simulation: say which areas, as experiments/neural does")
-    classes = read_classes(project.data / "classes.yaml")
-    sets = [read(project, classes, settings.train) for read in (training_images, validation_images)]
-    counts = [len(sets[0]), min(asked.validation, len(sets[1]))]
-    images = pd.concat(
-        [image_digests(one, project.digests).iloc[:count] for one, count in zip(sets, counts, strict=True)]
-    )
-    names = [
-        f"{split}/{number:05}"
-        for split, count in zip(("train", "validation"), counts, strict=True)
-        for number in range(count)
+    shown = _images(project, settings, asked)
+    counts = [one.count for one in shown.values()]
+    functions = [_features(project, kind) for kind in asked.areas.values()]
+    features = (np.concatenate([of(one) for one in shown.values()]) for of in functions)  # of one area at a time
+    areas = [
+        random_units(values, counts[0], asked.units, [settings.seed, place]) for place, values in enumerate(features)
     ]
-    pixels = [Pixels(one, count, settings.train.size, classes) for one, count in zip(sets, counts, strict=True)]
-    areas = {area: _features(project, kind) for area, kind in asked.areas.items()}
-    sources = {
-        f"{kind.removeprefix(CHECKPOINT)}/{CARD}": _source(project, kind)
-        for kind in asked.areas.values()
-        if kind.startswith(CHECKPOINT)
-    }
-    means = np.concatenate(
-        [random_units(np.concatenate([of(one) for one in pixels]), counts[0], asked.units, [settings.seed, place])
-         for place, of in enumerate(areas.values())], axis=1
-    )  # fmt: skip
-    units = pd.DataFrame(
-        {"roi": np.repeat(list(areas), asked.units), "subject": "simulated", "noise_ceiling": np.float32(asked.ceiling)}
-    )
-    told = ", ".join(f"{area} = {kind}" for area, kind in asked.areas.items())
-    about = About("simulated", "z-scored over the training images", f"Made from the images: {told}.", sources)
+    means = np.concatenate(areas, axis=1)
+    rois = np.repeat(list(asked.areas), asked.units)
+    units = pd.DataFrame({"roi": rois, "subject": "simulated", "noise_ceiling": np.float32(asked.ceiling)})
     path = project.root / "outputs" / "responses" / f"{asked.name}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
-    splits = np.repeat([0, 1], counts)
-    with writing_responses(path, about, images.assign(id=names).reset_index(drop=True), units) as writer:
+    with writing_responses(path, _about(project, asked), _image_table(project, shown), units) as writer:
         for repeat, trials in enumerate(repeats(means, asked, settings.seed)):
-            writer.add_trials(np.arange(len(means)), trials, splits, repeat)
+            writer.add_trials(np.arange(len(means)), trials, np.repeat([0, 1], counts), repeat)
     return path
 
 
@@ -121,6 +103,35 @@ class Pixels:
             )
 
 
+def _images(project: Project, settings: Settings, asked: SimulationSettings) -> dict[str, Pixels]:
+    """The images that are shown, by split: all training images, and the first validation images."""
+    classes, train = read_classes(project.data / "classes.yaml"), settings.train
+    training, validation = (read(project, classes, train) for read in (training_images, validation_images))
+    return {
+        "train": Pixels(training, len(training), train.size, classes),
+        "validation": Pixels(validation, min(asked.validation, len(validation)), train.size, classes),
+    }
+
+
+def _image_table(project: Project, shown: dict[str, Pixels]) -> pd.DataFrame:
+    """id, sha256 and label of the images."""
+    tables = [
+        image_digests(one.images, project.digests)
+        .iloc[: one.count]
+        .assign(id=[f"{split}/{number:05}" for number in range(one.count)])
+        for split, one in shown.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _about(project: Project, asked: SimulationSettings) -> About:
+    """What the file says of itself: what each area is, and the checkpoints that it is made from."""
+    told = ", ".join(f"{area} = {kind}" for area, kind in asked.areas.items())
+    names = [kind.removeprefix(CHECKPOINT) for kind in asked.areas.values() if kind.startswith(CHECKPOINT)]
+    sources = {f"{name}/{CARD}": sha256(project.checkpoints / name / CARD) for name in names}
+    return About("simulated", "z-scored over the training images", f"Made from the images: {told}.", sources)
+
+
 def _features(project: Project, kind: str) -> Callable[[Pixels], Array]:
     """What an area computes of images, (n, F)."""
     if kind.startswith(CHECKPOINT):
@@ -141,10 +152,6 @@ def _of_space(space: Callable[[Tensor], Tensor], images: Pixels) -> Array:
         grey = F.interpolate(pixels.mean(1, keepdim=True), (SIDE, SIDE), mode="bilinear", antialias=True)[:, 0]
         found.append(in_batches(space, grey).double().numpy())
     return np.concatenate(found)
-
-
-def _source(project: Project, kind: str) -> str:
-    return sha256(project.checkpoints / kind.removeprefix(CHECKPOINT) / CARD)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from advalign.data.participants import read_trials
 from advalign.files import Project
+from tests.bare_project import bare_project
 from tests.pipeline.conftest import typed
 
 HEADER = "image_path,clicks,user_id"
@@ -29,15 +30,14 @@ class Boom:
 @pytest.fixture
 def root(tmp_path):
     """A project, and beside it images: a.png and wide b.png, and two files of one name."""
-    (tmp_path / "project" / "data").mkdir(parents=True)
-    (tmp_path / "project" / "params.yaml").touch()
+    project = bare_project(tmp_path / "project")
     for folder in ("u", "v"):
         (tmp_path / "images" / folder).mkdir(parents=True)
         Image.new("RGB", (8, 8), (ord(folder), 0, 0)).save(tmp_path / "images" / folder / "twin.png")
     Image.new("RGB", (30, 20)).save(tmp_path / "images" / "a.png")
     Image.new("RGB", (100, 40)).save(tmp_path / "images" / "b.png")
     (tmp_path / "images" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    return tmp_path / "project"
+    return project.root
 
 
 def rows(*lines, header=HEADER):

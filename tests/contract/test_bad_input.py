@@ -31,6 +31,7 @@ from advalign.files import Project
 from advalign.models.zoo import create_network
 from advalign.settings import load_settings
 from tests.foreign import drawn, encoded, example, raw, shard
+from tests.trap import Trap
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad-input")]
 
@@ -277,16 +278,6 @@ def sample_with_code(root, own):
     (own / "test").mkdir()
     (own / "test" / "1.pth").write_bytes(pickle.dumps(Trap(own / "ran")))
     return ["data", "import", "clickme", own / "test", "--workers", 1]
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def shard_files():

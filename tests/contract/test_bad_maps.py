@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.bare_project import bare_project, plain_classes
 from tests.pipeline.conftest import typed
 
 PROGRESS = re.compile(r"importing: \d+/\d+ .*\n")
@@ -17,10 +18,7 @@ SMOOTH = np.add.outer(np.arange(20.0), np.arange(30.0))
 @pytest.fixture
 def root(tmp_path):
     """A project with two classes; images 1.png .. 3.png in n00000001, odd.png outside; maps of 1 and 2."""
-    (tmp_path / "project" / "data").mkdir(parents=True)
-    (tmp_path / "project" / "params.yaml").touch()
-    lines = [f"{k}: {{wnid: n0000000{k + 1}, name: c{k}, superclass: null, animate: false}}\n" for k in range(2)]
-    (tmp_path / "project" / "data" / "classes.yaml").write_text("".join(lines))
+    project = bare_project(tmp_path / "project", plain_classes("n00000001", "n00000002"))
     (tmp_path / "images" / "n00000001").mkdir(parents=True)
     (tmp_path / "maps").mkdir()
     for number in (1, 2, 3):
@@ -28,7 +26,7 @@ def root(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "images" / "odd.png")
     for number in (1, 2):
         np.save(tmp_path / "maps" / f"{number}.npy", SMOOTH)
-    return tmp_path / "project"
+    return project.root
 
 
 def saved(name, values):

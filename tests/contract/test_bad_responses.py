@@ -15,6 +15,7 @@ from scipy.spatial.distance import squareform
 
 from advalign.cli.main import run
 from advalign.files import Project
+from tests.bare_project import bare_project
 from tests.responses import (
     repeated,
     signal,
@@ -311,9 +312,7 @@ def ask(folder, capfd, words):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "params.yaml").touch()
-    (tmp_path / "data").mkdir()
-    return tmp_path
+    return bare_project(tmp_path).root
 
 
 def test_there_are_at_least_25_kinds():

@@ -40,6 +40,7 @@ from advalign.tracking.registry.registered import CARD_TAG, WEIGHTS_TAG
 from advalign.tracking.store import open_store
 from advalign.training.plan import plan
 from tests.conftest import REPOSITORY, edit_card, save_untrained, with_stimuli
+from tests.trap import Trap
 
 pytestmark = pytest.mark.xdist_group("names-and-paths")
 
@@ -68,16 +69,6 @@ BAD_NAMES = {
     "digits of another script": "resnet\u0661\u0668",
     "escape sequence": "\x1b[31mred",
 }
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from advalign.cli.main import run
+from tests.bare_project import bare_project
 from tests.conftest import REFERENCE, REPOSITORY
 from tests.responses import (
     repeated,
@@ -38,9 +39,7 @@ def documented(beginning):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "params.yaml").touch()
-    (tmp_path / "data").mkdir()
-    return tmp_path
+    return bare_project(tmp_path).root
 
 
 def typed(folder, capfd, *words):

@@ -85,3 +85,15 @@ def cifar(name, first, count):
     images, labels = _cifar.first_test_images(CIFAR)
     net = _cifar.networks(CIFAR)[name].requires_grad_(False)
     return net, images[first : first + count], labels[first : first + count]
+
+
+class Counting(nn.Module):
+    """A net that counts the images it is shown."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.shown = net, 0
+
+    def forward(self, points):
+        self.shown += len(points)
+        return self.net(points)

@@ -12,7 +12,7 @@ from advalign.attacks._oracle import Oracle
 from advalign.attacks._radius import Starts, ThreatModel, cross_entropy, scaled_lead
 from advalign.attacks._square import square
 from advalign.evaluation.protocols import protocol
-from tests.parity.networks import cifar, coloured, needs_cifar, trained_on_colours
+from tests.parity.networks import Counting, cifar, coloured, needs_cifar, trained_on_colours
 
 pyautoattack = pytest.importorskip("pyautoattack")
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted  # noqa: E402
@@ -33,18 +33,6 @@ def victims():
     labels = net(images).argmax(1)
     assert (labels == truth).float().mean() > 0.8, "the net must have learnt its task"
     return net, images, labels
-
-
-class Counting(nn.Module):
-    """A net that counts the images it is shown."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.shown = net, 0
-
-    def forward(self, points):
-        self.shown += len(points)
-        return self.net(points)
 
 
 @pytest.fixture

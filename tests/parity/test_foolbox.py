@@ -2,27 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
 
 from advalign.evaluation.protocols import protocol
-from tests.parity.networks import COUNT, batch, trained
+from tests.parity.networks import COUNT, Counting, batch, trained
 
 foolbox = pytest.importorskip("foolbox")
 torch.set_num_threads(1)
 
 RELEASED = {"steps": 1000, "max_stepsize": 1.0, "min_stepsize": 1e-5, "gamma": 10}
-
-
-class Counting(nn.Module):
-    """A net that counts the images it is shown."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.shown = net, 0
-
-    def forward(self, points):
-        self.shown += len(points)
-        return self.net(points)
 
 
 @pytest.mark.parametrize("kind", ["strided", "pooled"])

@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -91,31 +92,39 @@ def export_clickme(
         raise InputError(f"{target} is not an empty folder: name an absent or empty one")
     ceiling, dropped = _measured(project, settings)
     labels = {str(row[IMAGE]): int(row["label"]) for row in read_images(project).to_dict("records")}
-    folder = ImageFolder(images)
+    writer = _Records(ImageFolder(images), labels, settings, lossless, advance)
     cleaned = cleaned_images(project, settings.human_maps, dropped, CleaningTable())
-    writer = _Records(folder, labels, settings, lossless, advance)
+    with _whole_folder(target) as temporary:
+        shards = _write_shards(temporary, split, writer.encoded(cleaned), shard_size)
+        said = "Mean rank correlation between the maps of two random halves of the participants (uncorrected)."
+        written = f"# {said}\nhuman_ceiling: {ceiling:.5f}\nimages: {writer.count}\n"
+        write_text(temporary / "ceiling.yaml", written)
+    return Exported(shards, writer.count, writer.converted, ceiling)
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder; if the block succeeds, it takes the place of an absent or empty one, else it goes."""
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        shards = 0
-        records = writer.encoded(cleaned)
-        for first in records:
-            write_payloads(
-                temporary / f"{split}-{shards:05d}.tfrecords", chain([first], islice(records, shard_size - 1))
-            )
-            shards += 1
-        write_text(
-            temporary / "ceiling.yaml",
-            "# Mean rank correlation between the maps of two random halves of the participants (uncorrected).\n"
-            f"human_ceiling: {ceiling:.5f}\nimages: {writer.count}\n",
-        )
+        yield temporary
         if target.exists():
             target.rmdir()
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(shards, writer.count, writer.converted, ceiling)
+
+
+def _write_shards(folder: Path, split: str, records: Iterator[bytes], shard_size: int) -> int:
+    """Write records into shards of at most `shard_size`; returns the number of shards."""
+    shards = 0
+    for first in records:
+        path = folder / f"{split}-{shards:05d}.tfrecords"
+        write_payloads(path, chain([first], islice(records, shard_size - 1)))
+        shards += 1
+    return shards
 
 
 def _measured(project: Project, settings: Settings) -> tuple[float, frozenset[str]]:

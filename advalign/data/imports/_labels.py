@@ -23,14 +23,7 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     Raises:
         DataError: none of these, an unknown wnid or index, or an image in two lines; names the line.
     """
-    try:
-        text = read_text(path, DataError, largest=LARGEST, encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}): name an existing file") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a label file, expected {FORMATS}") from None
-    if text and lookalike(text):
-        raise DataError(f"{path} {lookalike(text)}")
+    text = read_labels_text(path, "a label file", FORMATS)
     known = classes.index_of_wnid()
     labels: dict[str, str] = {}
     for number, image, wnid in _rows(path, text, classes):
@@ -44,6 +37,23 @@ def read_label_file(path: Path, classes: Classes) -> dict[str, str]:
     if not labels:
         raise DataError(f"{path}: no labels in it, expected {FORMATS}")
     return labels
+
+
+def read_labels_text(path: Path, what: str, formats: str) -> str:
+    """Read the text of a file that says what is on images.
+
+    Raises:
+        DataError: it cannot be read, is no text, or begins like another kind of file; `what` in `formats` was expected.
+    """
+    try:
+        text = read_text(path, DataError, largest=LARGEST, encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): name an existing file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not {what}, expected {formats}") from None
+    if text and lookalike(text):
+        raise DataError(f"{path} {lookalike(text)}")
+    return text
 
 
 def say_if_none_is_0(source: object, labels: Iterable[int], classes: Classes) -> None:

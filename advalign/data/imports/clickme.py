@@ -21,7 +21,7 @@ from advalign.errors import DataError
 from advalign.files import Project, write_text
 from advalign.progress import Advance
 
-CEILING_FILE = "ceiling.yaml"
+LEDGER, CEILING_FILE = "imported.csv", "ceiling.yaml"
 CEILING = "human_ceiling: 0.65753  # ClickMe, Feng et al. 2025\n"
 
 
@@ -106,20 +106,26 @@ def import_clickme(
     given = _given_ceiling(sources, folder / CEILING_FILE, replace)
     folder.mkdir(parents=True, exist_ok=True)
     with only_import(project, folder):
-        ledger = read_ledger(folder / "imported.csv")
-        jobs = [
-            _Job(source, folder / source.file, ledger.get(source.file), len(classes), replace, link) for source in found
-        ]
-        shards = []
-        advance(0, len(jobs))
-        for shard in each(_import_shard, jobs, workers):
-            shards.append(shard)
-            ledger[shard.row.file] = shard.row
-            write_ledger(folder / "imported.csv", ledger.values())
-            advance(len(shards), len(jobs), shard.row.file)
+        ledger = read_ledger(folder / LEDGER)
+        jobs = [_Job(one, folder / one.file, ledger.get(one.file), len(classes), replace, link) for one in found]
+        shards = _import_shards(jobs, folder / LEDGER, ledger, workers, advance)
         done = _summary(shards, classes, *_write_ceiling(folder / CEILING_FILE, given))
     say_if_none_is_0("ClickMe", done.classes, classes)
     return done
+
+
+def _import_shards(
+    jobs: list[_Job], path: Path, ledger: dict[str, LedgerRow], workers: int | None, advance: Advance
+) -> list[ImportedShard]:
+    """Import the shards; each is written to the ledger once it is in its place."""
+    shards: list[ImportedShard] = []
+    advance(0, len(jobs))
+    for shard in each(_import_shard, jobs, workers):
+        shards.append(shard)
+        ledger[shard.row.file] = shard.row
+        write_ledger(path, ledger.values())
+        advance(len(shards), len(jobs), shard.row.file)
+    return shards
 
 
 def _given_ceiling(sources: Sequence[Path], target: Path, replace: bool) -> str | None:

@@ -116,20 +116,8 @@ def import_clicks(
             outside = _write_trials(trials_path, sorter, found, table)
             _refuse_misplaced(file, outside, int(sorter.clicks.sum()), swap)
             skipped = settle()
-    return ClicksImport(
-        trials=int(sorter.trials.sum()),
-        participants=len(tally.participants),
-        images=len(table.numbers),
-        clicks=int(sorter.clicks.sum()),
-        empty=tally.empty,
-        unknown_class=int((table.labels == UNKNOWN).sum()),
-        classes_missing=not (project.data / "classes.yaml").exists(),
-        outside=outside.given,
-        missing_trials=tally.missing_trials,
-        missing_images=len(tally.missing),
-        missing=tuple(list(tally.missing)[:MOST_NAMES]),
-        skipped=skipped,
-    )
+    classes_missing = not (project.data / "classes.yaml").exists()
+    return _summary(sorter, tally, table, outside.given, classes_missing, skipped)
 
 
 class _Tally:
@@ -148,6 +136,25 @@ class _Tally:
         self.clicks += len(x)
         self.within_1 &= bool(((both >= 0) & (both <= 1)).all())
         self.whole &= bool((both == np.rint(both)).all())
+
+
+def _summary(
+    sorter: TrialSorter, tally: _Tally, table: Images, outside: int, classes_missing: bool, skipped: bool
+) -> ClicksImport:
+    return ClicksImport(
+        trials=int(sorter.trials.sum()),
+        participants=len(tally.participants),
+        images=len(table.numbers),
+        clicks=int(sorter.clicks.sum()),
+        empty=tally.empty,
+        unknown_class=int((table.labels == UNKNOWN).sum()),
+        classes_missing=classes_missing,
+        outside=outside,
+        missing_trials=tally.missing_trials,
+        missing_images=len(tally.missing),
+        missing=tuple(list(tally.missing)[:MOST_NAMES]),
+        skipped=skipped,
+    )
 
 
 def _read(file: Path) -> Iterator[Trials]:

@@ -4,7 +4,8 @@ From there they are read like ClickMe's own: training, stimuli, alignment (docs/
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,34 +117,41 @@ def import_maps(
     Raises:
         InputError: a map or an image cannot be used; names it and the fix.
     """
-    if ceiling is not None and not 0 < ceiling <= 1:
-        raise InputError(
-            f"the human ceiling must lie in (0, 1], got {ceiling:g}: give the rank correlation of two halves"
-        )
+    _check_ceiling(ceiling)
     classes = need_classes(project)
     records, missing = _matched(folder, ImageFolder(images, stem_of, "maps"), labels, classes)
     target = project.data / "clickme"
     target.mkdir(parents=True, exist_ok=True)
     with only_import(project, target), _temporary(target, split, records) as shards:
-        written = []
-        for one in each(_write_shard, shards, workers):
-            written.append(one)
-            advance(len(written), len(shards))
+        written = _write_shards(shards, workers, advance)
         skipped = _place(shards, target, split, ceiling, replace)
         kept = _known_ceiling(project)
-    counts = np.unique([record.label for record in records], return_counts=True)
+    return _summary(split, shards, written, missing, kept, skipped)
+
+
+def _summary(
+    split: str, shards: list[_Shard], written: _Written, missing: list[str], ceiling: float | None, skipped: bool
+) -> MapsImport:
+    labels = Counter(record.label for shard in shards for record in shard.records)
     return MapsImport(
         split=split,
         shards=len(shards),
-        records=len(records),
-        classes={int(label): int(count) for label, count in zip(*counts, strict=True)},
-        converted=sum(one.converted for one in written),
-        stretched=sum(one.stretched for one in written),
+        records=labels.total(),
+        classes=dict(sorted(labels.items())),
+        converted=written.converted,
+        stretched=written.stretched,
         missing_images=len(missing),
         missing=tuple(missing[:MOST_NAMES]),
-        ceiling=kept,
+        ceiling=ceiling,
         skipped=skipped,
     )
+
+
+def _check_ceiling(ceiling: float | None) -> None:
+    if ceiling is not None and not 0 < ceiling <= 1:
+        raise InputError(
+            f"the human ceiling must lie in (0, 1], got {ceiling:g}: give the rank correlation of two halves"
+        )
 
 
 def _matched(
@@ -222,6 +230,16 @@ def _known_ceiling(project: Project) -> float | None:
     from advalign.data.clickme import read_human_ceiling
 
     return read_human_ceiling(project) if (project.data / "clickme" / "ceiling.yaml").exists() else None
+
+
+def _write_shards(shards: Sequence[_Shard], workers: int | None, advance: Advance) -> _Written:
+    """Write all shards; returns the sums over them."""
+    converted = stretched = 0
+    for done, one in enumerate(each(_write_shard, shards, workers), start=1):
+        converted += one.converted
+        stretched += one.stretched
+        advance(done, len(shards))
+    return _Written(converted, stretched)
 
 
 def _write_shard(shard: _Shard) -> _Written:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from advalign.data.classes import Classes
+from advalign.data.imports._labels import read_labels_text
 from advalign.data.imports._place import images_by_stem, need_classes, only_import, staged, stem_of
 from advalign.data.multilabel import LabelSet, read_multilabel
 from advalign.errors import DataError, shown
 from advalign.files import Project
-from advalign.regular_files import lookalike, read_text
-from advalign.strict_csv import LARGEST, parse_sheet
+from advalign.strict_csv import parse_sheet
 from advalign.strict_files import parse_json
 
 REAL_IMAGES = 50_000
@@ -114,14 +114,7 @@ def read_judgements(file: Path, classes: Classes) -> tuple[str, dict[str, LabelS
     Raises:
         DataError: in none of these formats, or malformed; names the row or image.
     """
-    try:
-        text = read_text(file, DataError, largest=LARGEST, encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not a multi-label set, expected {FORMATS}") from None
-    if text and lookalike(text):
-        raise DataError(f"{file} {lookalike(text)}")
+    text = read_labels_text(file, "a multi-label set", FORMATS)
     if text.lstrip().startswith("{"):
         return "original", _original(file, text, classes)
     if text.lstrip().startswith("["):

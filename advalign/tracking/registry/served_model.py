@@ -131,17 +131,21 @@ def read_pixels(images: np.ndarray[Any, Any]) -> Tensor:
             f"images have {width} x {height} pixels, over the limit of {limit}: shrink or crop them"
         )
     pixels = torch.from_numpy(_as_float32(images))
-    inside = ((pixels >= 0) & (pixels <= 1)).flatten(1).all(1)
-    if not bool(inside.all()):
-        position = int(inside.int().argmin())
-        if not bool(pixels[position].isfinite().all()):
-            raise RefusedImagesError(
-                f"images[{position}] has pixels that are NaN or infinite; expected [0, 1]: mend them"
-            )
-        low, high = pixels[position].min().item(), pixels[position].max().item()
-        mend = "divide by 255" if low >= 0 and 1 < high <= 255 else "clip or rescale them"
-        raise RefusedImagesError(f"images[{position}] has pixels from {low:g} to {high:g}; expected [0, 1]: {mend}")
+    _check_range(pixels)
     return pixels
+
+
+def _check_range(pixels: Tensor) -> None:
+    """Refuse values outside [0, 1]; the message names the first image that has one."""
+    inside = ((pixels >= 0) & (pixels <= 1)).flatten(1).all(1)
+    if bool(inside.all()):
+        return
+    position = int(inside.int().argmin())
+    if not bool(pixels[position].isfinite().all()):
+        raise RefusedImagesError(f"images[{position}] has pixels that are NaN or infinite; expected [0, 1]: mend them")
+    low, high = pixels[position].min().item(), pixels[position].max().item()
+    mend = "divide by 255" if low >= 0 and 1 < high <= 255 else "clip or rescale them"
+    raise RefusedImagesError(f"images[{position}] has pixels from {low:g} to {high:g}; expected [0, 1]: {mend}")
 
 
 def _as_float32(images: np.ndarray[Any, Any]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from advalign.data.classes import Classes, ClassInfo, read_classes, write_classe
 from advalign.data.imports._batches import read_batch
 from advalign.data.imports.cifar import Masks, import_cifar
 from advalign.errors import DataError, InputError
-from advalign.files import Project
+from tests.bare_project import bare_project
 from tests.conftest import REFERENCE, REPOSITORY
 from tests.pipeline.conftest import typed
 
@@ -31,11 +31,7 @@ PICTURE = Image.fromarray(IMAGES[0])
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    write_classes(root / "data" / "classes.yaml", CLASSES)
-    return Project(root)
+    return bare_project(tmp_path / "project", CLASSES)
 
 
 def as_python_2(values):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from advalign.data.cifar import CifarImage, write_split
-from advalign.data.classes import Classes, ClassInfo, write_classes
+from advalign.data.classes import Classes, ClassInfo
 from advalign.data.imports.cifar_c import import_cifar_c
 from advalign.data.sets.cifar_c import CifarC
 from advalign.errors import DataError
-from advalign.files import Project
 from advalign.tensors.corruptions.constants import CONDITIONS
+from tests.bare_project import bare_project
 from tests.conftest import write_cifar_c
 from tests.pipeline.conftest import typed
 
@@ -21,13 +21,11 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3)).astype(np.uin
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data" / "cifar").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    write_classes(root / "data" / "classes.yaml", CLASSES)
+    project = bare_project(tmp_path / "project", CLASSES)
+    (project.data / "cifar").mkdir()
     images = [CifarImage(k, label, PIXELS[k]) for k, label in enumerate(LABELS.tolist())]
-    write_split(root / "data" / "cifar" / "test.parquet", images)
-    return Project(root)
+    write_split(project.data / "cifar" / "test.parquet", images)
+    return project
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from advalign.data.classes import Classes, ClassInfo, write_classes
+from advalign.data.classes import Classes, ClassInfo
 from advalign.data.clickme import image_digests, read_clickme, read_human_ceiling
 from advalign.data.imports import _sources
 from advalign.data.imports.clickme import import_clickme
 from advalign.data.tfrecord import read_payloads, write_payloads
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from tests.bare_project import bare_project
 from tests.conftest import REPOSITORY
 from tests.foreign import drawn, encoded, example, raw, shard
 
@@ -40,10 +41,7 @@ def jpeg(label=3, seed=0, **replaced):
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path / "project" / "data").mkdir(parents=True)
-    (tmp_path / "project" / "params.yaml").touch()
-    write_classes(tmp_path / "project" / "data" / "classes.yaml", CLASSES)
-    return Project(tmp_path / "project")
+    return bare_project(tmp_path / "project", CLASSES)
 
 
 @pytest.fixture
@@ -487,11 +485,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(tmp_path, project, so
     for number in range(5):
         payloads = [raw(*drawn(224, 20 * number + k), k % 10) for k in range(20)]
         write_payloads(source / f"train-{number}.tfrecords", payloads)  # many megabytes: the fast writer
-    calm = tmp_path / "calm"
-    (calm / "data").mkdir(parents=True)
-    (calm / "params.yaml").touch()
-    write_classes(calm / "data" / "classes.yaml", CLASSES)
-    workers = import_clickme(Project(calm), [source], workers=2)
+    calm = bare_project(tmp_path / "calm", CLASSES)
+    workers = import_clickme(calm, [source], workers=2)
     assert workers.records == 100
 
     folder = project.data / "clickme"
@@ -510,7 +505,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(tmp_path, project, so
     report = json.loads(done.stdout)
     assert report["records"] == 100
     assert 1 <= sum(one["skipped"] for one in report["shards"]) <= len(finished)
-    assert contents(project.root) == contents(calm)
+    assert contents(project.root) == contents(calm.root)
 
 
 def test_the_command_says_what_next_and_refuses_on_one_line(project, source):

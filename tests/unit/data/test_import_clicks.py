@@ -19,7 +19,8 @@ from advalign.data.imports._pickles import Array, read_pickle
 from advalign.data.imports.clicks import import_clicks
 from advalign.data.participants import IMAGES_SCHEMA, TRIALS_SCHEMA, has_participants, read_images, read_trials
 from advalign.errors import DataError
-from advalign.files import Project, sha256
+from advalign.files import sha256
+from tests.bare_project import bare_project, plain_classes
 from tests.conftest import REPOSITORY
 from tests.pipeline.conftest import typed
 
@@ -35,12 +36,7 @@ TRIALS = [  # image, participant, clicks, catch, mobile
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    lines = [f"{k}: {{wnid: {wnid}, name: c{k}, superclass: null, animate: false}}\n" for k, wnid in enumerate(WNIDS)]
-    (root / "data" / "classes.yaml").write_text("".join(lines))
-    return Project(root)
+    return bare_project(tmp_path / "project", plain_classes(*WNIDS))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from advalign.data.imports.classes import import_classes
 from advalign.data.imports.imagenet import import_imagenet
 from advalign.errors import DataError, InputError
 from advalign.files import Project
+from tests.bare_project import bare_project
 from tests.conftest import REPOSITORY
 from tests.pipeline.conftest import run, typed
 
@@ -40,11 +41,7 @@ def name(number):
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    write_classes(root / "data" / "classes.yaml", CLASSES)
-    return Project(root)
+    return bare_project(tmp_path / "project", CLASSES)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from advalign.data.imports import maps
 from advalign.data.imports.maps import import_maps
 from advalign.data.tfrecord import read_examples
 from advalign.errors import DataError
-from advalign.files import Project, sha256
+from advalign.files import sha256
+from tests.bare_project import bare_project, plain_classes
 from tests.conftest import REPOSITORY
 from tests.pipeline.conftest import typed
 
@@ -30,12 +31,7 @@ SHAPES = {"a": SMOOTH, "b": SMOOTH[::-1], "c": SMOOTH[:, ::-1]}
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    lines = [f"{k}: {{wnid: {wnid}, name: c{k}, superclass: null, animate: false}}\n" for k, wnid in enumerate(WNIDS)]
-    (root / "data" / "classes.yaml").write_text("".join(lines))
-    return Project(root)
+    return bare_project(tmp_path / "project", plain_classes(*WNIDS))
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from advalign.data.imports.responses.things_fmri import plan_things_fmri
 from advalign.data.imports.responses.tvsd import plan_tvsd
 from advalign.data.responses import ResponseStore, need_responses
 from advalign.errors import DataError
-from advalign.files import Project, sha256
+from advalign.files import sha256
+from tests.bare_project import bare_project
 from tests.conftest import REFERENCE
 from tests.responses import (
     TRIALS,
@@ -41,10 +42,7 @@ NEURAL = REFERENCE / "neural"
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "project"
-    (root / "data").mkdir(parents=True)
-    (root / "params.yaml").touch()
-    return Project(root)
+    return bare_project(tmp_path / "project")
 
 
 def imported(project, plan, **settings):

@@ -12,6 +12,7 @@ from advalign.files import sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, load_checkpoint, read_card, save_checkpoint
 from advalign.models.zoo import create_classifier
 from tests.conftest import edit_card
+from tests.trap import Trap
 
 torch.set_num_threads(1)
 
@@ -169,16 +170,6 @@ def test_an_unknown_architecture_is_refused(folder):
     edit_card(folder, architecture="test_resnett")
     with pytest.raises(InputError, match="did you mean 'test_resnet'"):
         load_checkpoint(folder)
-
-
-class Trap:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("kind", ["state", "trap"])

@@ -29,6 +29,7 @@ from advalign.models.classifier import Classifier, Preprocessing
 from advalign.models.declared import ZooEntry, read_zoo
 from advalign.models.fetched import FetchedModel, read_states
 from tests.conftest import REPOSITORY
+from tests.trap import Trap
 
 torch.set_num_threads(1)
 
@@ -370,16 +371,6 @@ def refused(source, says, names=""):
     assert not (source.folder / CARD).exists()
     if source.folder.parent.exists():
         assert [path.name for path in source.folder.parent.iterdir() if path.name.startswith(".hub")] == []
-
-
-class Trap:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("other", ["test_vit", "test_efficientnet"])

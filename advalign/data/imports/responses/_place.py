@@ -102,8 +102,14 @@ def place(
         store, weak = _rated(path, plan, order.force)
         same = settled(path, target, order.replace)
     shutil.rmtree(parts, ignore_errors=True)
+    return _summary(order.name, store, left_out, resumed, same, weak, plan.told)
+
+
+def _summary(
+    name: str, store: ResponseStore, left_out: int, resumed: int, skipped: bool, unreliable: list[str], told: list[str]
+) -> ResponsesImport:
     return ResponsesImport(
-        name=order.name,
+        name=name,
         provenance=store.provenance,
         normalisation=store.normalisation,
         images=len(store.images),
@@ -114,9 +120,9 @@ def place(
         areas={f"{subject} {roi}".strip(): count for (subject, roi), count in store.areas.items()},
         left_out=left_out,
         resumed=resumed,
-        skipped=same,
-        unreliable=weak,
-        told=plan.told,
+        skipped=skipped,
+        unreliable=unreliable,
+        told=told,
     )
 
 

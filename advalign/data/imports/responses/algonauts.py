@@ -7,7 +7,9 @@ names of the numbers. Repeats were averaged by the authors: neither reliability 
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,25 +54,22 @@ def plan_algonauts(folder: Path, roi_sets: Sequence[str] = ROI_SETS) -> Plan:
     chosen = [one != "" for one in rois]
     if not any(one.any() for one in chosen):
         raise DataError(f"{masks}: no vertex is of an area of {', '.join(roi_sets)}: name other sets of areas")
-
-    def blocks() -> Iterator[Block]:
-        for start in range(0, len(ids), ROWS):
-            betas = [array[start : start + ROWS][:, one] for array, one in zip(arrays, chosen, strict=True)]
-            yield Block(np.arange(start, start + len(betas[0])), np.concatenate(betas, axis=1), "train")
-
+    named = np.concatenate([one[there] for one, there in zip(rois, chosen, strict=True)])
     return Plan(
         images=pd.DataFrame({"id": ids, "sha256": [sha256(picture) for picture in pictures.values()]}),
-        units=pd.DataFrame(
-            {
-                "roi": np.concatenate([one[there] for one, there in zip(rois, chosen, strict=True)]),
-                "subject": folder.name,
-            }
-        ),
-        sessions=[Session(folder.name, files, blocks)],
+        units=pd.DataFrame({"roi": named, "subject": folder.name}),
+        sessions=[Session(folder.name, files, partial(_blocks, arrays, chosen))],
         normalisation="z-scored within session and averaged over repeats by the authors",
         description="Algonauts 2023: NSD at the vertices of visual cortex",
         told=[TOLD],
     )
+
+
+def _blocks(arrays: Sequence[Any], chosen: Sequence[NDArray[np.bool_]]) -> Iterator[Block]:
+    """The responses of the chosen vertices of both hemispheres, some images at a time."""
+    for start in range(0, len(arrays[0]), ROWS):
+        betas = [array[start : start + ROWS][:, one] for array, one in zip(arrays, chosen, strict=True)]
+        yield Block(np.arange(start, start + len(betas[0])), np.concatenate(betas, axis=1), "train")
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,7 @@ def plan_arrays(
     trials = None if tables.trials is None else _read_trials(tables.trials, given)
     _check_shape(source, array, axes, len(given), units, tables, trials)
     splits = _splits(tables.images, given)
-
-    def blocks() -> Iterator[Block]:
-        if trials is not None:
-            for rows in _chunks(len(trials)):
-                chosen = trials.iloc[rows]
-                split = chosen["split"].where(chosen["split"] >= 0, splits[chosen["image"]]).to_numpy()
-                yield Block(chosen["image"].to_numpy(), _rows(array, rows), split, chosen["session"].to_numpy())
-            return
-        for repeat in range(array.shape[2] if array.ndim == 3 else 1):
-            for rows in _chunks(len(given)):
-                image = np.arange(rows.start, rows.stop)
-                betas = _rows(array[:, :, repeat] if array.ndim == 3 else array, rows)
-                there = ~np.isnan(betas).all(axis=1)
-                yield Block(image[there], betas[there], splits[image[there]])
-
+    blocks = partial(_of_images, array, splits) if trials is None else partial(_of_trials, array, splits, trials)
     return Plan(
         images=given[["id", "sha256", "label"]].reset_index(drop=True),
         units=units,
@@ -91,6 +78,24 @@ def plan_arrays(
         description=description,
         files=[one for one in (tables.images, tables.units, tables.trials) if one is not None],
     )
+
+
+def _of_trials(array: Any, splits: NDArray[np.int64], trials: pd.DataFrame) -> Iterator[Block]:
+    """Rows that are trials; a trial without a split of its own has that of its image."""
+    for rows in _chunks(len(trials)):
+        chosen = trials.iloc[rows]
+        split = chosen["split"].where(chosen["split"] >= 0, splits[chosen["image"]]).to_numpy()
+        yield Block(chosen["image"].to_numpy(), _rows(array, rows), split, chosen["session"].to_numpy())
+
+
+def _of_images(array: Any, splits: NDArray[np.int64]) -> Iterator[Block]:
+    """Rows that are images, repeat by repeat; a row of NaN is none."""
+    for repeat in range(array.shape[2] if array.ndim == 3 else 1):
+        for rows in _chunks(len(splits)):
+            image = np.arange(rows.start, rows.stop)
+            betas = _rows(array[:, :, repeat] if array.ndim == 3 else array, rows)
+            there = ~np.isnan(betas).all(axis=1)
+            yield Block(image[there], betas[there], splits[image[there]])
 
 
 def read_units(path: Path) -> pd.DataFrame:

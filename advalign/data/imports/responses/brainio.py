@@ -49,14 +49,8 @@ def plan_brainio(source: Path, time_bin: tuple[float, float] | None = None, spli
     image = np.array([row_of[one] for one in stimuli])
 
     def blocks() -> Iterator[Block]:
-        with open_hdf5(source, WHAT) as file:
-            for start in range(0, len(image), ROWS):
-                rows = slice(start, min(start + ROWS, len(image)))
-                picked = {"presentation": rows, "neuroid": slice(None), "time_bin": place}
-                block = values(file[name], tuple(picked[axis] for axis in axes))
-                kept = [axis for axis in axes if axis != "time_bin"]
-                betas = block if kept[0] == "presentation" else block.T
-                yield Block(image[rows], np.asarray(betas, np.float32), split)
+        for rows, betas in _responses(source, name, axes, place):
+            yield Block(image[rows], betas, split)
 
     return Plan(
         images=pd.DataFrame({"id": ids}),
@@ -65,6 +59,18 @@ def plan_brainio(source: Path, time_bin: tuple[float, float] | None = None, spli
         normalisation="as in the assembly",
         description=f"assembly {source.stem}",
     )
+
+
+def _responses(source: Path, name: str, axes: list[str], time: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Some presentations at a time: their rows, and the responses in one time bin, (presentations, neuroids)."""
+    kept = [axis for axis in axes if axis != "time_bin"]
+    with open_hdf5(source, WHAT) as file:
+        count = file[name].shape[axes.index("presentation")]
+        for start in range(0, count, ROWS):
+            rows = slice(start, min(start + ROWS, count))
+            picked = {"presentation": rows, "neuroid": slice(None), "time_bin": time}
+            block = values(file[name], tuple(picked[axis] for axis in axes))
+            yield rows, np.asarray(block if kept[0] == "presentation" else block.T, np.float32)
 
 
 def _variable(file: Any) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ transposed (x, y, z, trials), as are the volumes that number the areas. On surfa
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ KINDS = {
     "nifti": re.compile(r"betas_session(\d\d)\.nii(?:\.gz)?"),
     "mgh": re.compile(r"(?:lh|rh)\.betas_session(\d\d)\.mg[hz]"),
 }
+Reader = Callable[[Path], NDArray[np.float32]]
 BETAS = "betas of NSD"
 LABELS = "a label file of NSD"
 
@@ -75,29 +77,31 @@ def plan_nsd(files: NsdFiles, subject: int, sessions: int | None = None, normali
         raise DataError(f"{files.design}: {len(shown_image)} trials, {len(found)} sessions need {needed}: fetch it")
     masks = _label_sets(files.labels, found[0])
     used = np.unique(shown_image[:needed])
-    split = np.where(shared, 1, 0)
+    image = np.searchsorted(used, shown_image[:needed]).reshape(-1, TRIALS)
+    split = np.where(shared[:needed], 1, 0).reshape(-1, TRIALS)
     read = _readers(found[0], masks)
-
-    def session(number: int, paths: Sequence[Path]) -> Callable[[], Iterator[Block]]:
-        def blocks() -> Iterator[Block]:
-            betas = np.concatenate([one(path) for one, path in zip(read, paths, strict=True)], axis=1)
-            if len(betas) != TRIALS:
-                raise DataError(f"{paths[0]} holds {len(betas)} trials, expected {TRIALS}: fetch it again")
-            kept = zscored(betas.astype(np.float64), np.zeros(len(betas))) if normalise else betas
-            rows = slice(number * TRIALS, (number + 1) * TRIALS)
-            yield Block(np.searchsorted(used, shown_image[rows]), kept, split[rows])
-
-        return blocks
-
     rois = np.concatenate([mask[mask != ""] for mask in masks])
     return Plan(
         images=pd.DataFrame({"id": [f"nsd-{one - 1:05d}" for one in used]}),
         units=pd.DataFrame({"roi": rois, "subject": f"subj{subject:02d}"}),
-        sessions=[Session(f"session {n + 1}", paths, session(n, paths)) for n, paths in enumerate(found)],
+        sessions=[
+            Session(f"session {n + 1}", paths, partial(_blocks, paths, read, image[n], split[n], normalise))
+            for n, paths in enumerate(found)
+        ],
         normalisation="z-scored within session" if normalise else "none (per cent signal change)",
         description=f"NSD, subject {subject}: responses to natural scenes",
         files=[files.design, *files.labels],
     )
+
+
+def _blocks(
+    paths: Sequence[Path], read: Sequence[Reader], image: NDArray[np.int64], split: NDArray[np.int64], normalise: bool
+) -> Iterator[Block]:
+    """The one block of a session."""
+    betas = np.concatenate([one(path) for one, path in zip(read, paths, strict=True)], axis=1)
+    if len(betas) != TRIALS:
+        raise DataError(f"{paths[0]} holds {len(betas)} trials, expected {TRIALS}: fetch it again")
+    yield Block(image, zscored(betas.astype(np.float64), np.zeros(len(betas))) if normalise else betas, split)
 
 
 def _sessions(folder: Path, wanted: int, subject: int) -> list[list[Path]]:
@@ -161,12 +165,12 @@ def _areas(path: Path) -> NDArray[np.str_]:
     return named_areas(read_volume(image, path, LABELS), known, str(path))
 
 
-def _readers(betas: Sequence[Path], masks: Sequence[NDArray[np.str_]]) -> list[Callable[[Path], NDArray[np.float32]]]:
+def _readers(betas: Sequence[Path], masks: Sequence[NDArray[np.str_]]) -> list[Reader]:
     """Per file of a session, what reads the (trials, voxels) of the areas from it."""
     return [_reader(path, mask) for path, mask in zip(betas, masks, strict=True)]
 
 
-def _reader(example: Path, mask: NDArray[np.str_]) -> Callable[[Path], NDArray[np.float32]]:
+def _reader(example: Path, mask: NDArray[np.str_]) -> Reader:
     packed = example.suffix == ".hdf5"
 
     def read(path: Path) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ of 0 and 1, and the authors' ceiling `nc_testset` in per cent), `sub-01_Stimulus
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +47,32 @@ def plan_things_fmri(folder: Path, subject: str, areas: Sequence[str] = AREAS) -
     rois, ceilings, voxel_id = _voxels(tables[0], areas)
     trials = _trials(tables[1])
     with open_hdf5(source, WHAT) as file:
-        block = _responses(file, len(rois), len(trials), voxel_id, tables)
+        responses = _responses(file, len(rois), len(trials), voxel_id, tables)
     chosen = np.flatnonzero(rois != "")
     kept = np.flatnonzero(trials["split"] >= 0)
     ids = list(dict.fromkeys(trials["id"].iloc[kept]))
     row_of = {one: row for row, one in enumerate(ids)}
     trials["image"] = [row_of.get(one, -1) for one in trials["id"]]
-
-    def blocks() -> Iterator[Block]:
-        with open_hdf5(source, WHAT) as file:
-            data = dataset(file, block)
-            for start in range(0, len(trials), ROWS):
-                betas = _voxel_rows(data, chosen, slice(start, min(start + ROWS, len(trials)))).T
-                some = trials.iloc[start : start + ROWS]
-                used = (some["split"] >= 0).to_numpy()
-                image, split, session = (some[one].to_numpy()[used] for one in ("image", "split", "session"))
-                yield Block(image, betas[used], split, session)
-
     return Plan(
         images=pd.DataFrame({"id": ids}),
         units=pd.DataFrame({"roi": rois[chosen], "subject": subject, "noise_ceiling": ceilings[chosen]}),
-        sessions=[Session(source.name, [source], blocks)],
+        sessions=[Session(source.name, [source], partial(_blocks, source, responses, chosen, trials))],
         normalisation="none (single-trial estimates)",
         description=f"THINGS-fMRI, {subject}: responses of voxels to THINGS images",
         files=tables,
     )
+
+
+def _blocks(source: Path, responses: str, voxels: NDArray[np.int64], trials: pd.DataFrame) -> Iterator[Block]:
+    """The responses of some voxels in the trials that have a split."""
+    with open_hdf5(source, WHAT) as file:
+        data = dataset(file, responses)
+        for start in range(0, len(trials), ROWS):
+            betas = _voxel_rows(data, voxels, slice(start, min(start + ROWS, len(trials)))).T
+            some = trials.iloc[start : start + ROWS]
+            used = (some["split"] >= 0).to_numpy()
+            image, split, session = (some[one].to_numpy()[used] for one in ("image", "split", "session"))
+            yield Block(image, betas[used], split, session)
 
 
 def _voxels(path: Path, areas: Sequence[str]) -> tuple[NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
