@@ -1,11 +1,14 @@
 """What many tests share: a tiny project with generated sample data, made once per session."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from advalign import seals
 from advalign.data.cifar import write_split
@@ -21,6 +24,13 @@ from advalign.tensors.corruptions.constants import NAMES
 REPOSITORY = Path(__file__).parents[1]
 REFERENCE = REPOSITORY.parent / "shared" / "reference"
 """Real networks, images and tables; not everybody has them: a test that reads them is skipped where they are absent."""
+
+
+@event.listens_for(Engine, "connect")
+def _write_later(opened, _):
+    """No test cuts the power: SQLite need not wait for the disk, as it does several times for whatever MLflow logs."""
+    if isinstance(opened, sqlite3.Connection):
+        opened.execute("pragma synchronous = off")
 
 
 @pytest.fixture(autouse=True)

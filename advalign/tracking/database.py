@@ -4,12 +4,14 @@ MLflow writes absolute addresses of artifacts into its database. In a copied pro
 commands in the copy would write there. So before the database is used, its addresses follow it, in one transaction.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
 from advalign.errors import InputError
@@ -76,10 +78,18 @@ def create(database: Path) -> None:
 
     with replacing(database) as temporary:
         engine = create_sqlalchemy_engine(database_uri(temporary))  # type: ignore[no-untyped-call]
+        event.listen(engine, "connect", _write_later)
         try:
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
         finally:
             engine.dispose()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _write_later(opened: sqlite3.Connection, _: object) -> None:
+    """Leave it to the system when to write to the disk: MLflow makes its tables in hundreds of steps."""
+    opened.execute("pragma synchronous = off")
 
 
 def follow(database: Path) -> None:

@@ -18,3 +18,4 @@ import advalign.tracking.transfer
 import advalign.training.train
 import advalign.workflows.publish
 import advalign.workflows.tracked_training
+import tests.conftest
