@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from advalign.analysis.labels import Places, place_labels
@@ -46,6 +46,7 @@ MARKERS = {
 """Plotly's name of a marker -> matplotlib's."""
 FAINT = "#555555"
 DPI = 150
+FEW_TICKS = 5  # intervals between those of a narrow panel, whose numbers must fit beside each other
 DARK = 0.6  # share of a full colour from which on what is written on it is white
 literally = mpl.rc_context({"text.parse_math": False})
 """Decorator for functions that draw users' names: a dollar sign starts no formula."""
@@ -62,6 +63,8 @@ def draw(plot: Plot) -> Figure:
         return figure
     for axes, panel in zip(figure.subplots(1, len(plot.panels), squeeze=False)[0], plot.panels, strict=True):
         _draw_panel(axes, panel)
+        if len(plot.panels) > 2 and not (panel.x.log or panel.x.ticks):
+            axes.xaxis.set_major_locator(MaxNLocator(FEW_TICKS))
     _title(figure, plot.title, plot.detail)
     handles = _legend([mark for panel in plot.panels for mark in panel.marks])
     figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False, handlelength=3)
