@@ -10,9 +10,9 @@ import pandas as pd
 
 from advalign import seals
 from advalign.analysis.drawing import draw, save
-from advalign.analysis.guidance.comparisons import CONTROLS, means
+from advalign.analysis.guidance.comparisons import ACCURACY, CONTROLS, means
 from advalign.analysis.guidance.figures import guidance_plots
-from advalign.analysis.guidance.measured import ROLES, WEAK, Results, tolerances
+from advalign.analysis.guidance.measured import AREA, DEGRADED, GEOMETRY, ROLES, SHUFFLED, WEAK, Results, tolerances
 from advalign.analysis.guidance.verdict import Judgement, judge
 from advalign.analysis.report import page
 from advalign.analysis.scatter import p_words
@@ -22,6 +22,14 @@ from advalign.vocabulary import UNITS
 
 VERDICT = "verdict.json"
 NUMBERS = ("accuracy", "tolerance", "explained", "rsa", "cka", "capacity", "radius", "dimension", "separability")
+SUBJECTS = {
+    AREA: "order of the areas",
+    SHUFFLED: "order of their shuffles",
+    DEGRADED: "order of degraded areas",
+    ACCURACY: "shuffled targets",
+    **{name: f"manifold {name}" for name in GEOMETRY},
+}
+"""What a verdict is about, other than an area -> its words on the page."""
 HEADINGS = {"explained": "explained / ceiling", "rsa": "RSA", "cka": "CKA"}
 
 
@@ -116,9 +124,8 @@ def _shown(judgement: Judgement, results: Results) -> dict[str, Any]:
     ]
     return {
         "unit": UNITS[judgement.norm],
-        "areas": judgement.areas,
-        "trends": judgement.trends,
-        "further": judgement.further,
+        "findings": [(one.about, one) for one in judgement.areas]
+        + [(SUBJECTS.get(one.about, one.about), one) for one in (*judgement.trends, *judgement.further)],
         "verdicts": one_line,
         "headings": headings,
         "cells": cells,
