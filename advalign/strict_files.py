@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from yaml.composer import Composer
 
 from advalign.errors import InputError, shown
 from advalign.regular_files import lookalike, read_text
@@ -53,19 +54,22 @@ class _BadNumber(_Refused):
         self.text = text
 
 
-class _Strict(yaml.SafeLoader):
+class _Strict(Composer, yaml.CSafeLoader):
     """The safe loader, with an error for repeated keys, and bounds for what a short text can unfold into.
+
+    LibYAML reads the text, in a quarter of the time that PyYAML's own reader takes.
 
     Keys are checked before merge keys (`<<`) are resolved: overriding a merged key is not a repetition.
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        yaml.CSafeLoader.__init__(self, text)
+        Composer.__init__(self)
         self.values = self.depth = self.reached = 0
         self.behind: dict[int, tuple[yaml.Node, int, int]] = {}  # of nodes with an anchor: values and levels
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()
         line, values, depth, reached = event.start_mark.line + 1, self.values, self.depth, self.reached
         self.depth += isinstance(event, yaml.CollectionStartEvent)
         self.reached = self.depth

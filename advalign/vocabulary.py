@@ -4,8 +4,9 @@ A new metric or probe describes its own numbers (`describes` of its class).
 """
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from dataclasses import replace
+from functools import cache
 
 from advalign import catalog
 from advalign.errors import InputError, unknown_name
@@ -172,7 +173,7 @@ def describe(name: str) -> Descriptor:
     for one in HOUSE:
         if found := _told(one, name):
             return found
-    others = tuple(_of_the_catalog())
+    others = _of_the_catalog(tuple(catalog.names("metric")), tuple(catalog.names("probe")))
     for one in others:
         if found := _told(one, name):
             return found
@@ -240,14 +241,16 @@ HOUSE = (*METRICS, *(_in_norm(one, norm) for norm in NORMS if norm != "l2" for o
 """Descriptors of the project's numbers in all norms."""
 
 
-def _of_the_catalog() -> Iterator[Descriptor]:
-    """Descriptors that metrics and probes bring themselves, in all norms; imports all of them."""
-    for name in catalog.names("metric"):
-        metric = catalog.load("metric", name)
+@cache
+def _of_the_catalog(metrics: tuple[str, ...], probes: tuple[str, ...]) -> tuple[Descriptor, ...]:
+    """Descriptors that metrics and probes, by their names, bring themselves, in all norms; imports all of them."""
+    found: list[Descriptor] = []
+    for metric in (catalog.load("metric", name) for name in metrics):
         norms = NORMS if metric.probe == "minimum-norm" else ("l2",)
-        yield from (_in_norm(one, norm) for norm in norms for one in metric.describes)
-    for name in catalog.names("probe"):
-        yield from catalog.load("probe", name).describes
+        found += (_in_norm(one, norm) for norm in norms for one in metric.describes)
+    for name in probes:
+        found += catalog.load("probe", name).describes
+    return tuple(found)
 
 
 def _told(one: Descriptor, name: str) -> Descriptor | None:

@@ -61,7 +61,7 @@ def sample_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("sample")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["stimuli"] |= {"categories_per_superclass": 3, "images_per_category": 2}
-    params["train"] |= {"batch_size": 16, "epochs": 1}
+    params["train"] |= {"batch_size": 16, "epochs": 1, "threads": 1}  # two of them would mostly wait for each other
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (root / "registry").mkdir()
     shutil.copy(REPOSITORY / "registry" / "zoo.yaml", root / "registry")

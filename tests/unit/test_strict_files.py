@@ -258,7 +258,7 @@ def test_a_message_looks_at_no_more_of_a_value_than_it_shows():
 
 def test_a_repeated_key_of_json_that_yaml_cannot_read_is_told_without_lines():
     with pytest.raises(InputError, match=r"^a\.json: 'a' is given twice: keep one of them$"):
-        parse_json('{"a": 1,\n\t"a": 2}', "a.json")
+        parse_json('{"a"\n: 1,\n"a": 2}', "a.json")
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path):

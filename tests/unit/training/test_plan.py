@@ -20,7 +20,7 @@ CHANGED = {
     "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.3, "decay_epochs": 3, "clip_norm": None,
     "label_smoothing": 0.1, "ema": 0.9, "augmentation": "crop", "flip": False, "shift": 1, "smallest_crop": 0.5,
     "color_jitter": 0.4, "three_augment": True, "mixup": 0.2, "cutmix": 1.0, "blur_maps": True, "precision": "bfloat16",
-    "channels_last": True, "compile": True, "sync_batch_norm": True, "threads": 1,
+    "channels_last": True, "compile": True, "sync_batch_norm": True, "threads": 2,
 }  # fmt: skip
 FREE = {"workers": 3, "save_minutes": 1.0, "pictures": 0}
 LISTED = {
