@@ -240,6 +240,7 @@ def _zoo(path: Path, changed: int) -> Zoo:
 def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: ImageSet | None) -> None:
     """Write a run's artifacts into a folder: rows (for programs, and as the UI's table), summary, picture.
 
+    The table lacks features and responses: thousands of numbers for each image, which nobody reads there.
     The rows of companions are in folders of their own, so that every number of the summary can be computed again.
     """
     for path in (paths.rows, paths.summary):
@@ -247,7 +248,10 @@ def _collect(folder: Path, paths: Paths, companions: Iterable[str], image_set: I
     for name in companions:
         (folder / name).mkdir()
         shutil.copy(paths.rows_under(name), folder / name)
-    write_text(folder / TABLE, read_rows(paths.rows).to_json(orient="split", index=False))
+    rows = read_rows(paths.rows)
+    first = {name: next(iter(rows[name].dropna()), None) for name in rows}
+    vectors = [name for name, value in first.items() if getattr(value, "dtype", None) == "float32"]
+    write_text(folder / TABLE, rows.drop(columns=vectors).to_json(orient="split", index=False))
     kept = read_gallery(paths) if paths.gallery.is_file() else {}
     if kept and image_set is not None and (shown := gallery_beside(image_set, {paths.name: kept})) is not None:
         figure = gallery_figure(shown.images, shown.heatmaps, shown.perturbations, shown.names)

@@ -1,6 +1,8 @@
 """Cards and gates of versions evaluated under protocols that params.yaml declares, for every probe of RobustSight."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -118,12 +120,16 @@ def test_a_card_says_each_probes_headline_with_its_interval(protocol, label, met
     assert evaluations(version.tags)[protocol][metric] == pytest.approx(told[metric])
 
 
-def test_a_run_says_where_the_responses_are_from(project, store):
+def test_a_run_says_where_the_responses_are_from(project, store, tmp_path):
     version = store.client.get_model_version(TWIN, "1")
     tags = store.client.get_run(version.tags["fit.run_id"]).data.tags
     about = read_summary(Paths(project.evaluations / "fit", TWIN))["about"]
     assert (tags["advalign.responses"], tags["advalign.provenance"]) == ("brain", "simulated")
     assert tags["advalign.responses_sha256"] == about["responses_sha256"]
+    table = store.client.download_artifacts(version.tags["fit.run_id"], "stimuli.json", str(tmp_path))
+    columns = json.loads(Path(table).read_text())["columns"]
+    assert "image" in columns
+    assert not {"features", "responses.simulated.V4", "ceilings.simulated.V4"} & {*columns}
 
 
 def test_a_card_says_that_a_certified_model_saw_no_noise(store):
