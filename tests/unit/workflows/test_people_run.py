@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from advalign.files import Project, write_text
+from advalign.tracking.database import DATABASE
 from advalign.tracking.store import open_store
 from advalign.workflows.people_run import FILES, TABLE
 from advalign.workflows.publish import publish_all
+from tests.registered import empty_store
 from tests.unit.analysis.people_made_up import cleaning, write_maps
 
 
@@ -18,6 +20,7 @@ def there(sample_root, tmp_path, monkeypatch):
     """A project with results of stage `maps` and an empty store."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(sample_root, tmp_path / "project")
+    (tmp_path / "project" / DATABASE).write_bytes(empty_store())
     project = Project(tmp_path / "project")
     return project, write_maps(project)
 
