@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from advalign.models.zoo import create_network
 from advalign.provenance import data_md5
 from advalign.rows import NORMS, SCALES
 from advalign.settings import load_settings
+from advalign.tracking.database import DATABASE, create
 from advalign.tracking.registry.evidence import evaluated_zoo, read_evidence
 from advalign.tracking.results import Published
 from advalign.workflows.publish import publish_checkpoint, publish_evaluation
@@ -43,9 +46,18 @@ POLICY = {
 }
 
 
+@cache
+def empty_store() -> bytes:
+    """A project's database as MLflow makes it, without experiments: made once, since that takes a second."""
+    with TemporaryDirectory() as folder:
+        create(Path(folder) / DATABASE)
+        return (Path(folder) / DATABASE).read_bytes()
+
+
 def make_project(sample_root: Path, root: Path) -> Project:
-    """The tiny project with frozen stimuli, gates and a data.dvc."""
+    """The tiny project with frozen stimuli, gates, a data.dvc and an empty store."""
     project = with_stimuli(sample_root, root)
+    (root / DATABASE).write_bytes(empty_store())
     project.gates.write_text(yaml.safe_dump(POLICY, sort_keys=False))
     (root / "data" / "clickme" / "ceiling.yaml").write_text(f"human_ceiling: {CEILING}\n")
     (root / "data.dvc").write_text(

@@ -4,9 +4,11 @@ import pytest
 from mlflow.entities import Metric
 
 from advalign.files import Project
+from advalign.tracking.database import DATABASE
 from advalign.tracking.lineage import COPIED
 from advalign.tracking.run_copies import bring
 from advalign.tracking.store import COPY, open_store
+from tests.registered import empty_store
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +19,7 @@ def stores(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("source", "target"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / DATABASE).write_bytes(empty_store())
     return [open_store(Project(tmp_path / name)) for name in ("source", "target")]
 
 

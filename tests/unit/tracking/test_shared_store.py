@@ -28,7 +28,7 @@ def both(sample_root, tmp_path_factory):
         main = make_project(sample_root, tmp_path_factory.mktemp("shared") / "project")
         main.gates.write_text(yaml.safe_dump({"champion": {"protocol": "fmn-fast", "pareto_front": False}}))
         own = main.root / "experiments" / "own"
-        shutil.copytree(main.root, own, ignore=shutil.ignore_patterns("registry", "experiments"))
+        shutil.copytree(main.root, own, ignore=shutil.ignore_patterns("registry", "experiments", "mlflow.db"))
         opened = [(project, open_store(project)) for project in (main, Project(own))]
         save_version(main, "shared.baseline", 7)
         shutil.copytree(main.checkpoints / "shared.baseline", Project(own).checkpoints / "shared.baseline")

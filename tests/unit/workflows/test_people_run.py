@@ -9,9 +9,11 @@ import pytest
 from advalign.data.human_maps.make import FILES, MEND
 from advalign.files import Project
 from advalign.seals import read_json, write_json
+from advalign.tracking.database import DATABASE
 from advalign.tracking.store import open_store
 from advalign.workflows.people_run import TABLE
 from advalign.workflows.publish import publish_all
+from tests.registered import empty_store
 from tests.unit.analysis.people_made_up import cleaning, write_maps
 
 
@@ -20,6 +22,7 @@ def there(sample_root, tmp_path, monkeypatch):
     """A project with results of stage `maps` and an empty store."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(sample_root, tmp_path / "project")
+    (tmp_path / "project" / DATABASE).write_bytes(empty_store())
     project = Project(tmp_path / "project")
     return project, write_maps(project)
 
