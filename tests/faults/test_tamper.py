@@ -26,8 +26,11 @@ from advalign.analysis.assembly import gallery_of
 from advalign.analysis.comparison import compare
 from advalign.analysis.comparison_files import read_comparison
 from advalign.analysis.evaluated import evaluated
+from advalign.analysis.people import read_people
 from advalign.data.classes import read_classes
+from advalign.data.human_maps.make import need_maps
 from advalign.data.participants import read_images, read_trials, say_if_changed
+from advalign.data.responses import ResponseStore, need_responses
 from advalign.data.results import Paths, write_kept
 from advalign.data.sets.stimuli import load_stimuli
 from advalign.data.training_images import training_images, validation_images
@@ -46,7 +49,9 @@ from advalign.tracking.registry.promotion import promote
 from advalign.tracking.registry.registered import fetch, versions_of
 from advalign.tracking.store import open_store
 from tests.registered import make_project, publish
+from tests.tiny_responses import write_responses
 from tests.tiny_training import fit
+from tests.unit.analysis.people_made_up import write_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tamper")]
 
@@ -60,6 +65,7 @@ NOT_READ = {
     r"mlartifacts/.*/(MLmodel|conda\.yaml|python_env\.yaml|requirements\.txt|.*example.*|.*input.*)": "MLflow's own",
     r"mlartifacts/.*/(stimuli\.json|decision\.json|gallery\.png|history\.csv|card\.json|zoo\..*)": "for people",
     r"mlartifacts/.*\.(svg|png|html)": "for people",
+    r"outputs/guidance/[^/]+/(verdict\.(json|html)|models\.csv|norms\.parquet|figures/.*)": "for people",
     r".*\.lock|.*/\.lock": "empty",
 }
 """Files that no number is taken from, and why."""
@@ -112,6 +118,9 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(sample_root, tmp_path_factory):
     project = make_project(sample_root, tmp_path_factory.mktemp("tamper") / "project")
+    for seed, name in enumerate(("brain", "other")):
+        write_responses(project, name, every=4, seed=seed)
+    write_maps(project)
     for command in ("init --no-scm", "add data"):
         subprocess.run([sys.executable, "-m", "dvc", "-q", *command.split()], cwd=project.root, check=True)
     params = yaml.safe_load((project.root / "params.yaml").read_text())
@@ -260,6 +269,19 @@ def participants(made):
     return [table.to_json() for table in (read_images(made.project), *read_trials(made.project))]
 
 
+def people(made):
+    """As comparison and report read them; the run in MLflow needs every file whole."""
+    need_maps(made.project)
+    found = read_people(made.project, made.settings, load_stimuli(made.project))
+    return found.summary, found.cleaning, found.curve, found.agreement.to_json()
+
+
+def responses(made):
+    """As training, reliability, study and encoding models read them."""
+    store = ResponseStore.open(need_responses(made.project, "brain"))
+    return store.read().tobytes(), store.units.to_json(), store.trials.to_json(), store.images.to_json()
+
+
 def known(made):
     card = made.fetched.known()
     return card and card.weights_sha256
@@ -320,6 +342,11 @@ KINDS = {
     "ceiling": Kind(r"data/clickme/ceiling\.yaml", data),
     "maps": Kind(r"data/clickme/test-.*\.tfrecords", data),
     "participants": Kind(r"data/participants/(trials|images)\.parquet", participants),
+    "people's summary": Kind(r"outputs/maps/summary\.json", people),
+    "people's cleaning": Kind(r"outputs/maps/cleaning\.json", people),
+    "people's curve": Kind(r"outputs/maps/curve\.json", people),
+    "agreement": Kind(r"outputs/maps/agreement\.parquet", people),
+    "responses": Kind(r"data/responses/[^/]+\.h5", responses),
     "multi-labels": Kind(r"data/imagenet/multilabel\.json", data),
     "labels": Kind(r"data/imagenet/labels\.csv", data),
     "image": Kind(r"data/imagenet/val/.*", data),

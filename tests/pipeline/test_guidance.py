@@ -87,7 +87,10 @@ def stamps(study):
 
 
 def test_finished_models_are_kept_and_what_is_missing_is_made(studied, study):
-    before, page = stamps(study), (study.folder / "verdict.json").read_bytes()
+    before = stamps(study)
+    told = {name: (study.folder / name).read_bytes() for name in ("verdict.json", "models.csv", "norms.parquet")}
+    for name in told:
+        (study.folder / name).write_bytes(b"nobody reads this back")
     lost = study.models / "simulated.V4.shuffled.seed1" / "card.json"
     weights = lost.with_name("model.safetensors").read_bytes()
     lost.unlink()
@@ -96,7 +99,7 @@ def test_finished_models_are_kept_and_what_is_missing_is_made(studied, study):
     changed = {path for path in after if after[path] != before[path]}
     assert {path.parent.name for path in changed} == {"simulated.V4.shuffled.seed1"}
     assert lost.with_name("model.safetensors").read_bytes() == weights
-    assert (study.folder / "verdict.json").read_bytes() == page
+    assert {name: (study.folder / name).read_bytes() for name in told} == told
 
 
 def test_another_study_shares_the_models_of_both(studied, study):
