@@ -1,4 +1,4 @@
-"""`advalign data ...`: the sample data set, and the validation of stimuli, maps, labels and evaluations."""
+"""`advalign data ...`: the sample data set, and the validation of stimuli, maps, labels, responses and evaluations."""
 
 from pathlib import Path
 from typing import Literal
