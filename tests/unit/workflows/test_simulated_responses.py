@@ -70,6 +70,7 @@ def test_the_ceiling_is_the_share_of_the_average_that_is_no_noise(ceiling):
     assert np.corrcoef(average[:, 0], means[:, 0])[0, 1] ** 2 == pytest.approx(ceiling, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_file(world, store):
     before = responses_digest(store.path)
     simulate(world, load_settings(world.root))

@@ -272,6 +272,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "mlartifacts/1")
 
 
+@pytest.mark.slow
 def test_a_full_artifact_store_does_not_end_a_training(tracked, monkeypatch):
     """Pictures are left out; card and history wait for `advalign publish`; the curves are all there."""
     project, store = tracked

@@ -89,6 +89,7 @@ def test_spearman_brown_recovers_the_ceiling_of_the_full_number():
     assert abs(np.mean(differences)) < 2 * np.std(differences, ddof=1) / len(differences) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_ceiling_of_all_possible_participants():
     rng = np.random.default_rng(1)
     truth = fields(rng, 1)[0]

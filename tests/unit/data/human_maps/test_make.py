@@ -72,6 +72,7 @@ def test_people_agree_more_than_chance_by_every_measure(made):
     assert told["spearman"]["ceiling"] < told["spearman"]["corrected"] < 1
 
 
+@pytest.mark.slow
 def test_careless_participants_are_listed_and_dropped_on_request(made, tmp_path):
     _, cleaning, summary = made
     assert sorted(one["participant"] for one in cleaning["suspicious"]) == ["odd", "strange"]
