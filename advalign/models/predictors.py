@@ -151,13 +151,25 @@ def layer_vectors(
     return values.numpy()
 
 
+def registered_name(name: str) -> str:
+    """The name of a predictor among registered models.
+
+    Raises:
+        InputError: not a name, or too long.
+
+    >>> registered_name("v4-subject1")
+    'predictor.v4-subject1'
+    """
+    return check_name(f"predictor.{check_name(name, 'predictor')}", "predictor")
+
+
 def predictor_folder(project: Project, name: str) -> Path:
     """outputs/predictors/NAME, which may not be there yet.
 
     Raises:
         InputError: not a name.
     """
-    return project.root / "outputs" / "predictors" / check_name(name, "predictor")
+    return project.root / "outputs" / "predictors" / registered_name(name).removeprefix("predictor.")
 
 
 def predictor_folders(project: Project) -> list[Path]:
