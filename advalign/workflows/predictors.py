@@ -35,7 +35,7 @@ from advalign.provenance import git_state
 from advalign.settings import load_settings
 from advalign.strict_settings import digest
 from advalign.tensors.encoding import DIMENSIONS, LEAST_IMAGES, Explained, explained, need_himalaya
-from advalign.tensors.linear_map import fit_linear_map
+from advalign.tensors.linear_fit import fit_linear_map
 from advalign.workflows.encoding import opened, stimulus_files
 from advalign.workflows.sources import find_checkpoint
 

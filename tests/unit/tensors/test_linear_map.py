@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from advalign.tensors.encoding import PENALTIES
-from advalign.tensors.linear_map import fit_linear_map
+from advalign.tensors.linear_fit import fit_linear_map
 
 pytest.importorskip("himalaya")
 
