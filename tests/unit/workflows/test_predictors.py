@@ -1,6 +1,7 @@
 """Predictors of responses: a world in which the responses are a linear function of a layer's features, and noise."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -22,6 +23,7 @@ from advalign.training.plan import plan
 from advalign.training.train import train
 from advalign.workflows.predicted_responses import predict_responses
 from advalign.workflows.predictors import fit_predictor, image_sets
+from tests.conftest import REPOSITORY
 from tests.unit.workflows.predictor_world import CEILING, NET, UNITS, features_of, linear_world, write
 
 pytest.importorskip("himalaya")
@@ -263,20 +265,26 @@ def test_an_old_predictor_stays_where_a_new_one_fails(world, exact, monkeypatch)
     assert [one.name for one in folder.parent.iterdir() if one.name.startswith(".")] == []
 
 
-def test_the_commands(world, exact, monkeypatch):
+def test_the_documented_commands(world, exact, monkeypatch):
     project = world[0]
+    page = (REPOSITORY / "docs" / "neural.md").read_text().replace("resnet18.baseline", NET).replace("nsd1 ", "exact ")
+    fit, predict = (
+        shlex.split(line.replace("V4", "IT").replace("nsd1-v4", "exact-it", 1), comments=True)[1:]
+        for line in page.splitlines()
+        if line.startswith(("advalign neural predictor", "advalign neural predict "))
+    )
     monkeypatch.chdir(project.root)
     runner = CliRunner()
-    asked = ["neural", "predictor", "exact", "--model", NET, "--roi", "IT", "--name", "exact-it", "--resamples", "100"]
-    told = runner.invoke(app, asked)
+    told = runner.invoke(app, [*fit, "--resamples", "100"])
     assert told.exit_code == 0, told.output
     assert "exact-it: simulated responses exact" in told.stdout
     assert "outputs/predictors/exact-it (was there already)" in told.stdout
-    assert json.loads(runner.invoke(app, [*asked, "--json"]).stdout)["inputs_sha256"] == exact.inputs_sha256
-    told = runner.invoke(app, ["neural", "predict", "exact-it", "--as", "by-command"])
+    told = runner.invoke(app, [*fit, "--json"])
+    assert json.loads(told.stdout)["inputs_sha256"] == exact.inputs_sha256
+    told = runner.invoke(app, predict)
     assert told.exit_code == 0, told.output
     count = len(world[1]) - exact.fitted
-    assert f"outputs/responses/by-command.h5: {count} training and " in told.stdout
+    assert f"outputs/responses/nsd1-v4.h5: {count} training and " in told.stdout
     assert f"{UNITS} units, provenance predicted" in told.stdout
 
 
