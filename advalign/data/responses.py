@@ -33,7 +33,7 @@ from advalign.seals import need_whole_once
 
 AT_ONCE = 64 << 20  # bytes of responses that are read together
 IMPORTED = f"{IMPORT} with --replace writes it again, and takes what other software wrote (layout arrays)"
-MADE = "make it again with `dvc repro -f simulate`, or `advalign guidance study`"
+MADE = "make it again with `dvc repro -f simulate`, `advalign guidance study` or `advalign neural predict --replace`"
 """What to do where a store is damaged."""
 
 

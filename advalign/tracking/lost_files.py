@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 
 from mlflow.entities.model_registry import ModelVersion
 
-from advalign.models.checkpoints import CARD, WEIGHTS, Card
-from advalign.tracking.registry.packaging import log_again
-from advalign.tracking.registry.registered import model_id_of
+from advalign.models.checkpoints import CARD, WEIGHTS
+from advalign.models.predictors import FILES
+from advalign.tracking.registry.packaging import AnyCard, log_again
+from advalign.tracking.registry.registered import PREDICTOR_TAG, model_id_of
 from advalign.tracking.store import Store
 
 
@@ -43,18 +44,19 @@ def put_back_artifacts(store: Store, run_id: str, names: Iterable[str], make: Ca
 
 
 def has_files(store: Store, version: ModelVersion) -> bool:
-    """Whether the checkpoint of a version is where the store says it is."""
+    """Whether the checkpoint or the predictor of a version is where the store says it is."""
     model, listed = model_id_of(version), store.client.list_logged_model_artifacts
     files = [one.path for place in listed(model, "artifacts") for one in listed(model, place.path)]
-    return {PurePosixPath(file).name for file in files}.issuperset((CARD, WEIGHTS))
+    wanted = FILES if PREDICTOR_TAG in version.tags else (CARD, WEIGHTS)
+    return {PurePosixPath(file).name for file in files}.issuperset(wanted)
 
 
-def put_back_version(store: Store, version: ModelVersion, card: Card, folder: Path) -> bool:
-    """Log a version's model again, in its old place, if its checkpoint is gone.
+def put_back_version(store: Store, version: ModelVersion, card: AnyCard, folder: Path) -> bool:
+    """Log a version's model again, in its old place, if its checkpoint or predictor is gone.
 
     Args:
-        store, version: its tags name the weights and the card.
-        card, folder: the checkpoint that has both.
+        store, version: its tags name the content.
+        card, folder: the checkpoint or predictor with that content.
 
     Returns:
         Whether it was logged again.

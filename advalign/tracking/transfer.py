@@ -34,8 +34,10 @@ from advalign.tracking.registry.aliases import INTENT
 from advalign.tracking.registry.audit import BEFORE, MODEL, VERSION
 from advalign.tracking.registry.model_card import DECISION, ROLLBACK, RUN
 from advalign.tracking.registry.policies import previous_alias
+from advalign.tracking.registry.predictors import fetch_predictor, find_predictor, predictor_run, register_predictor
 from advalign.tracking.registry.registered import (
     CARD_TAG,
+    PREDICTOR_TAG,
     WEIGHTS_TAG,
     all_models,
     fetch,
@@ -152,21 +154,26 @@ class _Move:
         """Find the version with the same weights and card, or register it."""
         label, tags = label_of(version), version.tags
         with self._leaving_out(label):
-            if WEIGHTS_TAG not in tags or CARD_TAG not in tags:
+            if PREDICTOR_TAG in tags:
+                found = find_predictor(self.target, version.name.removeprefix("predictor."), tags[PREDICTOR_TAG])
+            elif WEIGHTS_TAG in tags and CARD_TAG in tags:
+                found = find_version(self.target, version.name, tags[WEIGHTS_TAG], tags[CARD_TAG])
+            else:
                 raise InputError("this advalign did not register it")
-            found = find_version(self.target, version.name, tags[WEIGHTS_TAG], tags[CARD_TAG])
             new = self._register(version) if found is None else found
             self.done.note(label, found is None, found is not None and self._put_back(version, found))
             self.versions[version.name, str(version.version)] = str(new.version)
 
     def _register(self, version: ModelVersion) -> ModelVersion:
+        target, run_id = self.target.of(experiment_of(version.tags)), self.runs.get(str(version.run_id))
         with TemporaryDirectory() as folder:
+            if PREDICTOR_TAG in version.tags:
+                predictor, checkpoint = fetch_predictor(version, Path(folder), self.source)
+                run_id = run_id or predictor_run(self.project, target, predictor, checkpoint)[0]
+                return register_predictor(self.target, predictor, checkpoint, run_id, candidate=False)
             checkpoint = fetch(version, Path(folder), self.source)
             card = read_card(checkpoint)
-            run_id = self.runs.get(str(version.run_id))
-            if run_id is None:
-                target = self.target.of(experiment_of(version.tags))
-                run_id, _ = checkpoint_run(self.project, target, card, checkpoint)
+            run_id = run_id or checkpoint_run(self.project, target, card, checkpoint)[0]
             lineage = {name: version.tags[name] for name in LINEAGE if name in version.tags}
             return register(self.target, card, checkpoint, run_id, lineage, candidate=False)
 
@@ -175,6 +182,8 @@ class _Move:
         if has_files(self.target, there):
             return False
         with TemporaryDirectory() as folder:
+            if PREDICTOR_TAG in version.tags:
+                return put_back_version(self.target, there, *fetch_predictor(version, Path(folder), self.source))
             checkpoint = fetch(version, Path(folder), self.source)
             return put_back_version(self.target, there, read_card(checkpoint), checkpoint)
 

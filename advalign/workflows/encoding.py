@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ from advalign.data.responses import ResponseStore, need_responses
 from advalign.errors import DataError, InputError, quoted, shown, unknown_name
 from advalign.files import Project
 from advalign.models.checkpoints import load_checkpoint
-from advalign.models.layer_vectors import LayerVectors
-from advalign.models.zoo import evaluation_transform
+from advalign.models.predictors import layer_vectors, prepared
 from advalign.names import check_name
 from advalign.tensors.encoding import DIMENSIONS
-from advalign.tensors.feature_spaces import AT_ONCE, SIDE, SPACES, in_batches
+from advalign.tensors.feature_spaces import SIDE, SPACES, in_batches
 from advalign.tensors.neural_fit import neural_fit, side_by_side
 from advalign.tensors.representations import agreement, category_dissimilarities, ceilings, dissimilarities
 
@@ -209,57 +209,51 @@ class _Features:
         name, _, layer = space.removeprefix(CHECKPOINT).partition("@")
         return self._of_layer(name, layer or None)
 
-    @torch.no_grad()
     def _of_layer(self, name: str, layer: str | None) -> Array:
         classifier, _ = load_checkpoint(self.project.checkpoints / check_name(name, "model"))
-        transform = evaluation_transform(classifier.preprocessing)
-        classifier.eval()
-        found = []
-        with LayerVectors(classifier, layer, DIMENSIONS, self.seed) as watched:
-            for first in range(0, len(self.files), AT_ONCE):
-                pictures = [transform(_opened(path)) for path in self.files[first : first + AT_ONCE]]
-                classifier(torch.stack(pictures))
-                found.append(watched.values.double())
-        values = torch.cat(found)
-        if not values.isfinite().all():
-            raise DataError(f"{name}: its features are not finite")
-        return values.numpy()
+        blocks = prepared(classifier, [partial(opened, path) for path in self.files])
+        return layer_vectors(classifier, layer, blocks, DIMENSIONS, self.seed)
 
     @property
     def files(self) -> list[Path]:
-        """The file of each row of `store.images`.
-
-        Raises:
-            InputError: no folder was named.
-            DataError: the store knows no SHA-256, or an image has no file in the folder.
-        """
+        """The file of each row of `store.images` (`stimulus_files`)."""
         if self._files is None:
-            self._files = self._found()
+            self._files = stimulus_files(self.store, self.folder)
         return self._files
 
-    def _found(self) -> list[Path]:
-        digests = self.store.images["sha256"]
-        if (digests == "").any():
-            raise DataError(f"{self.store.path}: images without SHA-256: import the responses again with --stimuli DIR")
-        if self.folder is None or not self.folder.is_dir():
-            told = "needs the images" if self.folder is None else f"{self.folder} is no folder"
-            raise InputError(f"{told}: name the folder of the images of {self.store.path.stem} with --images DIR")
-        there = {
-            hashlib.sha256(path.read_bytes()).hexdigest(): path
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-        }
-        absent = [row for row, digest in enumerate(digests) if digest not in there]
-        if absent:
-            first = shown(self.store.images["id"].iloc[absent[0]])
-            raise DataError(
-                f"{self.folder}: {len(absent)} of {len(digests)} images of {self.store.path.stem} have no file of the "
-                f"same bytes, first {first}: name the folder that they were imported with"
-            )
-        return [there[digest] for digest in digests]
+
+def stimulus_files(store: ResponseStore, folder: Path | None) -> list[Path]:
+    """The file of each row of `store.images`, found in a folder by its SHA-256.
+
+    Raises:
+        InputError: no folder was named.
+        DataError: the store knows no SHA-256, or an image has no file in the folder.
+    """
+    digests = store.images["sha256"]
+    if (digests == "").any():
+        raise DataError(f"{store.path}: images without SHA-256: import the responses again with --stimuli DIR")
+    if folder is None or not folder.is_dir():
+        told = "needs the images" if folder is None else f"{folder} is no folder"
+        raise InputError(f"{told}: name the folder of the images of {store.path.stem} with --images DIR")
+    there = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    absent = [row for row, digest in enumerate(digests) if digest not in there]
+    if absent:
+        first = shown(store.images["id"].iloc[absent[0]])
+        raise DataError(
+            f"{folder}: {len(absent)} of {len(digests)} images of {store.path.stem} have no file of the "
+            f"same bytes, first {first}: name the folder that they were imported with"
+        )
+    return [there[digest] for digest in digests]
 
 
-def _opened(path: Path) -> Image.Image:
+def opened(path: Path) -> Image.Image:
+    """A picture in RGB.
+
+    Raises:
+        DataError: the file cannot be read as one.
+    """
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
@@ -269,5 +263,5 @@ def _opened(path: Path) -> Image.Image:
 
 def _grey(path: Path) -> Tensor:
     """(SIDE, SIDE) float32 in [0, 1]."""
-    small = _opened(path).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    small = opened(path).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(small, np.float32) / 255)

@@ -25,6 +25,7 @@ from advalign.evaluation.tasks import open_set
 from advalign.files import Project, sha256, write_text
 from advalign.models.checkpoints import CARD, need_weights, read_card
 from advalign.models.declared import Zoo, read_zoo
+from advalign.models.predictors import predictor_folders
 from advalign.progress import say
 from advalign.settings import load_settings
 from advalign.strict_settings import digest
@@ -46,6 +47,7 @@ from advalign.tracking.training_run import checkpoint_run, files_of
 from advalign.vocabulary import short_name
 from advalign.workflows.guidance_run import judged_studies, publish_guidance
 from advalign.workflows.people_run import publish_people
+from advalign.workflows.publish_predictors import publish_predictor
 
 LONG_NAME = "advalign.metric."  # before a metric's long name: tag with its value
 TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for tables
@@ -54,7 +56,8 @@ TABLE = "stimuli.json"  # artifact: an evaluation's rows in the UI's format for 
 def publish_all(project: Project, store: Store, on_item: Callable[[str], None] = lambda _: None) -> Published:
     """Publish all results under outputs/, and restore decisions that the store lost.
 
-    Results are what is known of participants, every checkpoint, evaluation, comparison and study of guided models.
+    Results are what is known of participants, every checkpoint, predictor, evaluation, comparison and study of guided
+    models.
 
     Args:
         project: owner of the outputs.
@@ -73,6 +76,10 @@ def publish_all(project: Project, store: Store, on_item: Callable[[str], None] =
         on_item(folder.name)
         with _leaving_out(done):
             publish_checkpoint(project, store, folder, done)
+    for folder in predictor_folders(project):
+        on_item(f"predictor {folder.name}")
+        with _leaving_out(done):
+            publish_predictor(project, store, folder, done)
     sets: dict[str, ImageSet] = {}
     for summary in sorted(project.evaluations.glob("*/*.json")):
         on_item(f"{summary.parent.name}/{summary.stem}")

@@ -24,13 +24,14 @@ from advalign.tracking.registry.model_card import (
     headlines,
     number,
 )
-from advalign.tracking.registry.packaging import active, log_classifier
+from advalign.tracking.registry.packaging import active, log_packed, new_version
 from advalign.tracking.store import PAGE, Store, every, experiment_of
 from advalign.tracking.store import RESULT as RESULT_TAG
 
 MOST_VERSIONS = 10_000  # of one model
 CARD_TAG = "advalign.card_sha256"
 WEIGHTS_TAG = "advalign.weights_sha256"
+PREDICTOR_TAG = "advalign.predictor_sha256"  # of the card of a predictor, which has none of the other two
 Version = ModelVersion
 """A registered version of MLflow: name, version (its number), tags, run_id."""
 
@@ -125,31 +126,19 @@ def register(
         candidate: whether the version gets the alias `candidate`.
     """
     with active(run_id):
-        logged = log_classifier(card, folder)
-    client = store.client
-    try:
-        client.create_registered_model(card.name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = client.create_model_version(
-        card.name,
-        source=logged.model_uri,
-        run_id=run_id,
-        tags={
-            WEIGHTS_TAG: card.weights_sha256,
-            CARD_TAG: sha256(folder / CARD),
-            "advalign.inputs_sha256": card.inputs_sha256,
-            "advalign.recipe": card.recipe,
-            "advalign.architecture": card.architecture,
-            "advalign.license": card.license,
-            **tags,
-        },
-        description=complete(first_part(card, tags, run_id), {}),
-        model_id=logged.model_id,
-    )
+        logged = log_packed(card, folder)
+    known = {
+        WEIGHTS_TAG: card.weights_sha256,
+        CARD_TAG: sha256(folder / CARD),
+        "advalign.inputs_sha256": card.inputs_sha256,
+        "advalign.recipe": card.recipe,
+        "advalign.architecture": card.architecture,
+        "advalign.license": card.license,
+    }
+    told = complete(first_part(card, tags, run_id), {})
+    version = new_version(store.client, card.name, logged, run_id, {**known, **tags}, told)
     if candidate:
-        client.set_registered_model_alias(card.name, "candidate", version.version)
+        store.client.set_registered_model_alias(card.name, "candidate", version.version)
     return version
 
 
@@ -253,7 +242,12 @@ def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path
         CheckFailed: weights or card have been changed since.
     """
     label = label_of(version)
-    folder = _download(version, into, store)
+    if PREDICTOR_TAG in version.tags:
+        raise InputError(
+            f"{label} is a predictor of responses, no classifier: load it with mlflow.pyfunc.load_model; it is neither "
+            "evaluated nor promoted"
+        )
+    folder = download(version, into, store)
     for name, tag in ((WEIGHTS, WEIGHTS_TAG), (CARD, CARD_TAG)):
         if not (folder / name).is_file():
             raise InputError(f"{label}: {name} is missing in the artifact store: register the checkpoint again")
@@ -271,7 +265,12 @@ def fetch(version: ModelVersion, into: Path, store: Store | None = None) -> Path
     return folder
 
 
-def _download(version: ModelVersion, into: Path, store: Store | None) -> Path:
+def download(version: ModelVersion, into: Path, store: Store | None) -> Path:
+    """The folder of a version's checkpoint or predictor, brought to this machine; it is not checked.
+
+    Raises:
+        InputError: as `fetch`.
+    """
     label = label_of(version)
     uri = f"models:/{version.name}/{version.version}"
     try:

@@ -1,4 +1,4 @@
-"""A registered model that is served: images in, class and decision scores out. Loading it unpickles nothing."""
+"""Registered models that are served: images in, class and scores or responses out. Loading them unpickles nothing."""
 
 import base64
 import binascii
@@ -24,6 +24,7 @@ from torch import Tensor
 from advalign.errors import InputError, quoted
 from advalign.models.checkpoints import Card, load_checkpoint
 from advalign.models.classifier import Classifier, Preprocessing
+from advalign.models.predictors import load_predictor
 from advalign.models.superclasses import GroupedClassifier
 from advalign.models.zoo import evaluation_transform
 
@@ -251,3 +252,17 @@ class ServedClassifier(PythonModel):
         """See `read_images` and `classify`; context and params are MLflow's, the input is a column or the images."""
         images = model_input["image"] if isinstance(model_input, (dict, pd.DataFrame)) else model_input
         return classify(self.classifier, self.card, read_images(images, self.card.preprocessing))
+
+
+class ServedPredictor(PythonModel):
+    """Images in, a response (float32) of each unit out: (N, units)."""
+
+    def load_context(self, context: Any) -> None:
+        """Rebuild network and map from safetensors and cards."""
+        answer_to_unreadable_json()
+        self.predictor = load_predictor(Path(context.artifacts["predictor"]))
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """See `read_images` and `Predictor.responses`."""
+        images = model_input["image"] if isinstance(model_input, (dict, pd.DataFrame)) else model_input
+        return self.predictor.responses(read_images(images, self.predictor.classifier.preprocessing))

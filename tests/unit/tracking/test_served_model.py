@@ -32,7 +32,7 @@ from advalign.errors import InputError
 from advalign.files import Project, sha256
 from advalign.models.checkpoints import WEIGHTS, load_checkpoint
 from advalign.models.zoo import create_classifier
-from advalign.tracking.registry.packaging import REQUIREMENTS, SERVED, example_images, log_classifier
+from advalign.tracking.registry.packaging import REQUIREMENTS, SERVED, example_images, log_packed
 from advalign.tracking.registry.served_model import decode
 from tests.conftest import REPOSITORY, save_untrained
 
@@ -84,7 +84,7 @@ def logged(checkpoint, tmp_path_factory):
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     experiment = mlflow.create_experiment("served", artifact_location=(root / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
-        uri = log_classifier(load_checkpoint(checkpoint)[1], checkpoint).model_uri
+        uri = log_packed(load_checkpoint(checkpoint)[1], checkpoint).model_uri
     folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=root / "copy"))
     mlflow.set_tracking_uri(before)
     return folder
