@@ -3,12 +3,12 @@
 import json
 import shutil
 
-import h5py
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from advalign.data.hdf5 import sealed_hdf5
 from advalign.errors import AdvalignError, DataError, InputError
 from advalign.files import Project
 from advalign.recipes.guided import Guided
@@ -167,7 +167,7 @@ def test_what_is_missing_is_said_before_the_start(project, recipe, overrides, tr
 
 def test_responses_to_other_images_are_refused(project, sample_root):
     path = project.data / "responses" / "brain.h5"
-    with h5py.File(path, "r+") as file:
+    with sealed_hdf5(path, "r+") as file:
         file["images/sha256"][...] = [b"0" * 64] * len(file["images/sha256"])
     with pytest.raises(DataError, match="none of its"):
         planned(project)
