@@ -131,7 +131,7 @@ def write_things(folder, train=10, test=25, repeats=4):
     table.insert(0, "voxel_id", range(7))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTables pickles names of columns that are numbers
-        table.to_hdf(folder / "sub-01_ResponseData.h5", key="ResponseData")
+        table.to_hdf(folder / "sub-01_ResponseData.h5", key="ResponseData", format="fixed")
     names = [f"dog_{one:02d}b.jpg" if one < train else f"cat_{one:02d}s.jpg" for one in rows]
     trials = pd.DataFrame({"trial_type": types, "session": sessions, "run": 1, "subject_id": "01", "stimulus": names})
     trials.to_csv(folder / "sub-01_StimulusMetadata.csv", index=False)
