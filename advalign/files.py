@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,6 +179,28 @@ def replacing(path: Path) -> Iterator[Path]:
         raise told from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to write to; if the block succeeds, it takes the place of `folder`, else it is removed.
+
+    A killed process leaves the old folder or the new one, or (between two moves) the old one under its hidden name.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    hidden = f".{folder.name}.{uuid4().hex[:12]}"
+    temporary, old = folder.with_name(f"{hidden}.tmp"), folder.with_name(f"{hidden}.old")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _of_the_disk(error: Exception) -> OSError | None:

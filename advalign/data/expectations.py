@@ -4,10 +4,9 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from advalign.data.suites_responses import response_tables
 from advalign.data.suites_trials import trial_tables
 from advalign.data.validated import Failure, Validation
 from advalign.errors import InputError, quoted
-from advalign.files import Project, write_text
+from advalign.files import Project, replacing_folder, write_text
 from advalign.rows import NORMS, with_norm
 from advalign.settings import Settings
 
@@ -181,7 +180,7 @@ def check_docs_folder(folder: Path) -> None:
 
 def _write_docs(context: Any, folder: Path, validation: Validation) -> None:
     """Build Data Docs of everything that a context has validated."""
-    with _replacing_folder(folder.resolve()) as temporary:
+    with _replacing_docs(folder.resolve()) as temporary:
         site = {
             "class_name": "SiteBuilder",
             "show_how_to_buttons": False,
@@ -230,23 +229,12 @@ def _summary(docs: Path, validation: Validation) -> str:
 
 
 @contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder next to `folder`; if the block succeeds, move it into place, else remove it.
-
-    A killed process leaves the old folder or the new one, or (between two moves) the old one under its hidden name.
-    """
+def _replacing_docs(folder: Path) -> Iterator[Path]:
+    """`replacing_folder`, for Data Docs: refuses a folder that holds something else, or that cannot be written."""
     check_docs_folder(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(replacing_folder(folder))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from None
         yield temporary
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -7,11 +7,9 @@ sealed and has the digests of the others. The network is in evaluation mode, and
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from torch import Tensor
 
 from advalign import seals
 from advalign.errors import DataError, InputError, quoted, unknown_name
-from advalign.files import Project, sha256
+from advalign.files import Project, replacing_folder, sha256
 from advalign.models.checkpoints import CARD, WEIGHTS, load_checkpoint
 from advalign.models.classifier import Classifier
 from advalign.models.layer_vectors import LayerVectors
@@ -190,20 +188,6 @@ def need_predictor(project: Project, name: str) -> Path:
     return folder
 
 
-@contextmanager
-def writing_predictor(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; if the block succeeds, it takes the place of the other, else it is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def save_predictor(
     folder: Path, checkpoint: Path, fit: LinearMap, fitted_to: Iterable[str], told: dict[str, Any]
 ) -> PredictorCard:
@@ -216,7 +200,7 @@ def save_predictor(
         fitted_to: SHA-256 of the images that it was fitted to.
         told: the fields of `PredictorCard` other than the digests of the files.
     """
-    with writing_predictor(folder) as new:
+    with replacing_folder(folder) as new:
         for name in (CARD, WEIGHTS):
             shutil.copyfile(checkpoint / name, new / name)
         parts = {"mean": fit.mean, "spread": fit.spread, "weights": fit.weights, "intercept": fit.intercept}

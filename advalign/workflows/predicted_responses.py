@@ -23,8 +23,9 @@ from advalign.workflows.predictors import image_sets, picture
 def predict_responses(project: Project, name: str, store_name: str, *, replace: bool = False) -> Path:
     """Predict the responses to the project's training and validation images: outputs/responses/STORE_NAME.h5.
 
-    Images that the predictor was fitted to are left out. The noise ceiling of a unit is NaN: a prediction has no noise,
-    and how much of a brain it explains is no property of the prediction.
+    The file is written anew whenever this is asked. Images that the predictor was fitted to are left out. The noise
+    ceiling of a unit is NaN: a prediction has no noise, and how much of a brain it explains is no property of the
+    prediction.
 
     Args:
         project: with the images.
@@ -54,7 +55,6 @@ def predict_responses(project: Project, name: str, store_name: str, *, replace: 
         there = ResponseStore.open(path)
         if there.sources != sources or list(there.images["sha256"]) != list(table["sha256"]):
             raise InputError(f"{path} exists with other content: give another name with --as, or --replace")
-        return path
     opens = (partial(picture, *one) for one in where)
     with writing_responses(path, about, table, units) as writer:
         first = 0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from advalign.closures import closure
 from advalign.data.classes import read_classes
 from advalign.data.image_digests import image_digests
 from advalign.data.responses import ResponseStore, need_responses, responses_digest
@@ -39,6 +40,7 @@ from advalign.tensors.linear_fit import fit_linear_map
 from advalign.workflows.encoding import opened, stimulus_files
 from advalign.workflows.sources import find_checkpoint
 
+ROOT = "advalign.workflows.predictors:fit_predictor"  # whose code decides what is fitted
 SHARE, LEAST_HELD = 10, 10  # of the images a tenth is held out, and at least so many
 
 
@@ -84,14 +86,10 @@ def fit_predictor(
     pictures, validation = _pictures(project, store, images)
     train, held = _sides(store, roi, owner, set(pictures), validation, seed)
     what = {
-        "responses_sha256": responses_digest(store.path),
-        "roi": roi,
-        "subject": owner,
-        "layer": layer,
-        "dimensions": DIMENSIONS,
-        "seed": seed,
-    }
-    identity = digest([what, sha256(checkpoint / CARD), train.digests, held.digests])
+        "responses_sha256": responses_digest(store.path), "roi": roi, "subject": owner, "layer": layer,
+        "dimensions": DIMENSIONS, "seed": seed,
+    }  # fmt: skip
+    identity = digest([what, sha256(checkpoint / CARD), train.digests, held.digests, closure(ROOT).digest])
     if not replace and (there := _there(folder, identity)) is not None:
         return there, False
     classifier, card = load_checkpoint(checkpoint)
@@ -99,17 +97,8 @@ def fit_predictor(
     fit = fit_linear_map(features[0], train.means)
     ceilings = store.units.loc[store.mask(roi, owner), "noise_ceiling"].to_numpy(np.float64)
     found = explained(fit(features[1]), held.means, ceilings, resamples, seed)
-    commit, dirty = git_state(project.root)
-    told = {
-        **what,
-        **_told(store, train, held, found, ceilings),
-        "name": name,
-        "backbone": card.name,
-        "architecture": card.architecture,
-        "inputs_sha256": identity,
-        "git_commit": commit,
-        "git_dirty": dirty,
-    }
+    names = {"name": name, "backbone": card.name, "architecture": card.architecture, "inputs_sha256": identity}
+    told = {**what, **names, **_told(project, store, train, held, found, ceilings)}
     return save_predictor(folder, checkpoint, fit, train.digests, told), True
 
 
@@ -213,12 +202,15 @@ def _features(classifier: Classifier, layer: str | None, pictures: list[Open], s
 
 
 def _told(
-    store: ResponseStore, train: _Side, held: _Side, found: Explained, ceilings: NDArray[np.float64]
+    project: Project, store: ResponseStore, train: _Side, held: _Side, found: Explained, ceilings: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """What a card says of the responses and the fit."""
+    """What a card says of the responses, the fit and the project's commit."""
     if math.isnan(found.share):
         raise DataError(f"{store.path}: the responses to the {len(held.digests)} images held out are all the same")
+    commit, dirty = git_state(project.root)
     return {
+        "git_commit": commit,
+        "git_dirty": dirty,
         "responses": store.path.stem,
         "provenance": store.provenance,
         "normalisation": store.normalisation,

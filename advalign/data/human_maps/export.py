@@ -2,9 +2,7 @@
 
 import hashlib
 import io
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -25,7 +23,7 @@ from advalign.data.imports._records import png_bytes
 from advalign.data.participants import IMAGE, has_participants, read_images, trials_digest
 from advalign.data.tfrecord import encode_example, write_payloads
 from advalign.errors import DataError, InputError, shown
-from advalign.files import Project, write_text
+from advalign.files import Project, replacing_folder, write_text
 from advalign.progress import Advance
 from advalign.regular_files import read_bytes
 from advalign.seals import read_json
@@ -94,27 +92,14 @@ def export_clickme(
     labels = {str(row[IMAGE]): int(row["label"]) for row in read_images(project).to_dict("records")}
     writer = _Records(ImageFolder(images), labels, settings, lossless, advance)
     cleaned = cleaned_images(project, settings.human_maps, dropped, CleaningTable())
-    with _whole_folder(target) as temporary:
+    with replacing_folder(target) as temporary:
         shards = _write_shards(temporary, split, writer.encoded(cleaned), shard_size)
         said = "Mean rank correlation between the maps of two random halves of the participants (uncorrected)."
         written = f"# {said}\nhuman_ceiling: {ceiling:.5f}\nimages: {writer.count}\n"
         write_text(temporary / "ceiling.yaml", written)
-    return Exported(shards, writer.count, writer.converted, ceiling)
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder; if the block succeeds, it takes the place of an absent or empty one, else it goes."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
         if target.exists():
-            target.rmdir()
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            target.rmdir()  # it was empty; what was put there since is never replaced
+    return Exported(shards, writer.count, writer.converted, ceiling)
 
 
 def _write_shards(folder: Path, split: str, records: Iterator[bytes], shard_size: int) -> int:

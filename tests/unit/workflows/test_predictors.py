@@ -254,6 +254,13 @@ def test_without_himalaya_one_line_says_so(world, monkeypatch):
         fit_predictor(world[0], "exact", NET, "IT", "broken")
 
 
+def test_a_predictor_that_other_code_fitted_is_not_taken_for_the_same(world, exact, monkeypatch):
+    assert fit_predictor(world[0], "exact", NET, "IT", "exact-it") == (exact, False)
+    monkeypatch.setattr("advalign.workflows.predictors.ROOT", "advalign.workflows.predictors:image_sets")
+    with pytest.raises(InputError, match="was fitted to something else: give another --name, or --replace"):
+        fit_predictor(world[0], "exact", NET, "IT", "exact-it")
+
+
 def test_an_old_predictor_stays_where_a_new_one_fails(world, exact, monkeypatch):
     project = world[0]
     before = sha256(predictor_folder(project, "exact-it") / PREDICTOR)
