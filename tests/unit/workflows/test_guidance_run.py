@@ -24,6 +24,14 @@ LEVELS = {"none": 1.0, "code": 1.2, "V1": 1.3, "V4": 1.5, "IT": 1.7, "IT shuffle
 MODELS = [f"{arm}.seed{seed}" for arm in LEVELS for seed in range(3)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_store():
+    """The project's own, whichever store an earlier test used: MLflow keeps its address in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, sample_root):
     """A project with the files of a study, whose models are untrained, and its runs."""
