@@ -13,15 +13,13 @@ class Budget(NamedTuple):
     reheats: int
 
 
-REHEAT, REFINE, SCREEN, DESCENT = range(4)  # turns: smaller is sooner; from DESCENT on, one for each descent
+REHEAT, REFINE, SCREEN, DESCENT = range(4)  # turns: smaller is sooner; from DESCENT on, one for each pair of starts
 SCHEDULES = (
-    Schedule(16, shares=(0.3, 0.03), overshoot=0.005),
+    Schedule(16, shares=(0.3, 0.03), temperatures=(0.03, 0.0075), overshoot=0.005),
     Schedule(24, shares=(0.6, 0.03)),
     Schedule(4, shares=(1.0, 0.5), overshoot=0.1),
-    *(
-        Schedule(38, shares=(0.6, 0.05), temperatures=temperatures)
-        for temperatures in ((0.1, 0.0075), (0.1, 0.02), (0.2, 0.01), (0.05, 0.005))
-    ),
+    Schedule(36, shares=(0.6, 0.05), temperatures=(0.1, 0.0075)),
+    Schedule(36, shares=(0.6, 0.05), temperatures=(0.05, 0.005)),
 )
 BUDGETS = {
     "fast": Budget(classes=4, starts=1, reheats=1),

@@ -6,11 +6,12 @@ damped walk along such hyperplanes (_plane_steps.py) ends at a nearest point, th
 every image starts several times, in different ways, and ends with the best:
 
 1. *Descents* from the image on a smooth margin, T log sum exp(logits / T) in place of the largest logit on both sides.
-   Its temperature falls, so that the walk sees all classes first and the nearest at last. The next descent has other
-   temperatures, and the class at whose boundary this one ended is barred for it.
+   Its temperature falls, so that the walk sees all classes first and the nearest at last. The class at whose boundary
+   it ended is barred for the descents that follow. Every second one begins at the best point so far.
 2. *Refined directions*, where classes are few: they take turns with descents, and come first. For each of the strongest
    classes of other decisions, a few undamped steps; then a damped walk from where the boundary is predicted nearest.
-3. *Reheats*: from the best point, steps on the margin itself that begin large again, as long as that helps.
+   Beside them every descent begins at the image.
+3. *Reheats*: from the best point, steps that begin large and somewhat hot again, as long as that helps.
 4. *Bisection* of the smallest adversarial point along its ray, by the judge.
 
 Where no start flips an image, a plain walk with growing steps follows, and noise where the walk fails too. The norm is
@@ -21,7 +22,6 @@ import math
 from collections import defaultdict
 from collections.abc import Generator
 from contextlib import suppress
-from itertools import cycle
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -137,18 +137,20 @@ class _Run:
         """Screen, start several times, then reheat."""
         others, zero = self.others[image], torch.zeros_like(self.inputs[image])
         screened: list[End] = []
-        if strongest := self._to_screen(image):
+        strongest = self._to_screen(image)
+        if strongest:
             every = torch.arange(len(others), device=others.device)
             screened = yield [Item(SCREEN, image, rank, every == target, zero) for rank, target in enumerate(strongest)]
             screened.sort(key=lambda end: end.predicted)
         free = others.clone()
-        descents = cycle(range(DESCENT, len(SCHEDULES)))
         ends: list[float] = []
         for number in range(self.budget.starts):
             if number % 2 == 0 and screened:
                 (end,) = yield [Item(REFINE, image, number, others, screened.pop(0).arrival)]
             else:
-                (end,) = yield [Item(next(descents), image, number, free.clone(), zero)]
+                anew = bool(strongest) or number % 2 == 0
+                start = zero if anew else self.best_delta[image].clone()
+                (end,) = yield [Item(DESCENT + number // 2, image, number, free.clone(), start)]
                 free[end.rival] = False
                 free = free if free.any() else others.clone()
             ends.append(end.nearest)
@@ -257,7 +259,7 @@ class _Run:
         temperatures = self.schedules.temperature(flight) * self.clean_margin[flight.image]
         points = (inputs + flight.delta).clamp(0, 1)
         found = self.oracle.step(points, self.index[flight.image], temperatures, flight.rivals, judge=judge)
-        self._keep_better(found.margin < 0)
+        self._keep_better(found.margin < 0, found.smooth < 0)
         predicted, arrivals = advance(flight, inputs, found.smooth, found.gradient, self.schedules, self.norm)
         ended = self.schedules.ended(flight)
         if not ended.any():
@@ -267,12 +269,15 @@ class _Run:
         columns = predicted[ended].tolist(), arrivals[ended], left.nearest.tolist(), found.rival[ended].tolist()
         return list(zip(left.image.tolist(), map(End, *columns), strict=True))
 
-    def _keep_better(self, adversarial: Tensor) -> None:
-        """Remember points that are adversarial and nearer than the best of their item and of their image so far."""
+    def _keep_better(self, adversarial: Tensor, to_rivals: Tensor) -> None:
+        """Remember adversarial points that are nearer than the best of their image, or of their item, so far.
+
+        For an item those count that its own margin calls adversarial: it may begin where another start has ended.
+        """
         flight = self.slots.flight
         norm = NORMS[self.norm](flight.delta)
         norm = norm.masked_fill(~adversarial | (norm == 0), torch.inf)  # of the clean image a stand-in may be wrong
-        flight.nearest = flight.nearest.minimum(norm)
+        flight.nearest = flight.nearest.minimum(norm.masked_fill(~to_rivals, torch.inf))
         nearest = self.best.scatter_reduce(0, flight.image, norm, "amin")
         for slot in torch.nonzero((norm < self.best[flight.image]) & (norm == nearest[flight.image]))[:, 0].tolist():
             self.best_delta[flight.image[slot]] = flight.delta[slot]
