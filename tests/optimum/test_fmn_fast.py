@@ -292,6 +292,25 @@ def test_two_runs_are_equal_to_the_bit(options):
     assert torch.equal(first.queries, second.queries)
 
 
+# how far the starts are from each other
+
+
+@pytest.mark.parametrize("name", BUDGETS[1:])
+def test_where_classes_are_many_the_second_start_ends_at_the_second_class(name):
+    """60 hyperplanes at known distances. The second descent begins on the nearest, which must not count as its end."""
+    distances = torch.full((60,), 1.2)
+    distances[[7, 30]] = torch.tensor([0.4, 0.5])
+    normals = directions(60, seed=3)
+
+    def logits(points):
+        beyond = (points - GREY).flatten(1) @ normals.T - distances
+        return torch.cat([0 * beyond[:, :1], beyond], 1)
+
+    result = attack(name, logits, GREY, zeros(1))
+    check(result, [0.4])
+    assert result.second_start.item() == pytest.approx(0.5 / 0.4, rel=0.01)
+
+
 # what the search of advalign 0.1 missed
 
 
